@@ -1,0 +1,1 @@
+"""The second-level cache for SQLAlchemy: cached reads that follow every commit."""

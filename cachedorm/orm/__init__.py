@@ -1,0 +1,1 @@
+"""SQLAlchemy: from statements and flushes to keys and stamps."""
