@@ -1,0 +1,191 @@
+"""What any place that keeps entries must be able to do, and the words it answers in.
+
+A key holds nothing, a lease (``L`` token), an intent (``I`` token) or a value (``V`` header,
+payload). ``Slots`` is the contract; Redis and this process's memory both keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, TypeVar
+
+from cachedorm.store.keys import EntryKey
+
+T = TypeVar("T")
+
+TOKEN_BYTES = 16
+STAMP_BYTES = 16
+SERVER_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The lease is mine: read the database now, then publish with these stamps and this server."""
+
+    token: bytes
+    stamps: tuple[bytes, ...]
+    server: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else fills this entry, for at most this long."""
+
+    remaining_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A writer is about to commit: read the database, publish nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """Somebody published meanwhile: these bytes are servable."""
+
+    slot: bytes
+    server: bytes
+
+
+Acquired: TypeAlias = Granted | Held | Refused | Valid
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An entry whose new value its writer would like to put in place after COMMIT."""
+
+    db: int
+    key: EntryKey
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What ``intend`` found for an offer: ``clean`` iff no other writer was about to commit.
+
+    A value put at settle carries these stamps and this server. Without ``clean`` there is none.
+    """
+
+    clean: bool
+    stamps: tuple[bytes, ...]
+    server: bytes
+
+
+@dataclass(slots=True)
+class Touched:
+    """The entries and stamps (keys, per Redis database) that a transaction makes doubtful."""
+
+    entries: dict[int, set[str]] = field(default_factory=dict)
+    stamps: dict[int, set[str]] = field(default_factory=dict)
+
+    def add_entries(self, db: int, keys: Iterable[str]) -> None:
+        self.entries.setdefault(db, set()).update(keys)
+
+    def add_stamps(self, db: int, keys: Iterable[str]) -> None:
+        self.stamps.setdefault(db, set()).update(keys)
+
+    def update(self, other: Touched) -> None:
+        for db, keys in other.entries.items():
+            self.add_entries(db, keys)
+        for db, keys in other.stamps.items():
+            self.add_stamps(db, keys)
+
+    def dbs(self) -> list[int]:
+        """The Redis databases concerned, lowest first."""
+        dbs = {db for db, keys in self.entries.items() if keys}
+        return sorted(dbs | {db for db, keys in self.stamps.items() if keys})
+
+    def __bool__(self) -> bool:
+        return any(self.entries.values()) or any(self.stamps.values())
+
+
+class Signal(Protocol):
+    """An event that threads, or the greenlets of one loop, wait for."""
+
+    def set(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """True once set; False after so many seconds."""
+
+
+class Slots(Protocol):
+    """Where entries live. Every method may raise CacheUnavailable, and says nothing then."""
+
+    def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
+        """What stands at the keys (None also for another type), and the server's identity."""
+
+    def identity_again(self, db: int) -> bytes:
+        """The identity of the server, asked anew (at most once a second)."""
+
+    def acquire(
+        self,
+        db: int,
+        key: EntryKey,
+        token: bytes,
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+        replace: bytes | None = None,
+    ) -> Acquired:
+        """The right to publish one entry, or the reason why not; fixes the entry's stamps.
+
+        ``server``: the identity that the caller's own read saw. ``replace``: slot bytes that the
+        caller saw and cannot use; the lease takes their place if they still stand there.
+        """
+
+    def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        """True iff the lease was still there and the slot took its place."""
+
+    def release(self, db: int, key: str, token: bytes) -> bool:
+        """True iff the lease was still there; it is gone now."""
+
+    def intend(
+        self,
+        touched: Touched,
+        offers: Sequence[Offer],
+        token: bytes,
+        intent_ms: int,
+        timeout: float | None = None,
+    ) -> dict[Offer, Fixed]:
+        """Hides everything touched until ``settle``; answers for each offer."""
+
+    def renew(
+        self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
+    ) -> None:
+        """Hides everything touched for another ``intent_ms``."""
+
+    def settle(
+        self,
+        touched: Touched,
+        token: bytes,
+        values: Mapping[Offer, tuple[bytes, int]],
+        timeout: float | None = None,
+    ) -> None:
+        """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only."""
+
+    def put(
+        self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
+    ) -> bool:
+        """Stores head + the entry's stamps + payload; False while a writer is about to commit."""
+
+    def delete(self, db: int, keys: Sequence[str]) -> None:
+        """Takes whatever stands at the keys away, leases too."""
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None:
+        """Takes the stamps away, all in one moment, and so every entry that carries one."""
+
+    def sleep(self, seconds: float) -> None:
+        """Waits without holding up the event loop, if there is one."""
+
+    def signal(self) -> Signal:
+        """A fresh signal for callers of the current domain."""
+
+    def shielded(self, act: Callable[[], T]) -> T:
+        """Runs to its end though the task is cancelled meanwhile; the cancellation follows."""
+
+    def domain(self) -> Hashable:
+        """None for threads; the running loop for greenlets. Only one domain shares a flight."""
+
+    def close(self) -> None:
+        """Frees what the calling colour can free."""
