@@ -1,0 +1,9 @@
+"""What goes wrong between asking for a server and having one."""
+
+
+class ServersNotFound(RuntimeError):
+    """No way led to a server. The text names every way, and why it was not taken."""
+
+
+class WayClosed(Exception):
+    """This way leads to no server here; the text says why, and the next way is tried."""

@@ -1,0 +1,133 @@
+"""Which servers there are, and which way led to them."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from examples.servers import apt, containers
+from examples.servers.databases import check_postgis
+from examples.servers.errors import ServersNotFound, WayClosed
+from examples.servers.private_postgres import PrivatePostgres
+from examples.servers.private_redis import PrivateRedis, redis_answers
+
+# A way leads to the URL of a running server, or raises WayClosed. What it starts goes on the stack.
+Way = Callable[[ExitStack], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The two servers. database_url: SQLAlchemy's, for psycopg. how: the ways taken, on one line."""
+
+    database_url: str
+    redis_url: str
+    how: str
+
+
+@contextmanager
+def servers(*, say: Callable[[str], None] | None = None) -> Iterator[Found]:
+    """PostgreSQL with PostGIS, and Redis, for the length of the `with` block.
+
+    Each by the first way that leads to it: the environment's URLs, containers, local binaries, apt-get.
+    CACHEDORM_SERVERS narrows the ways ("containers", or "environment,local"). `say` gets a line before
+    anything is installed and one that tells which way was taken; standard error without it.
+    Raises ServersNotFound, which names the ways and why each was closed.
+    """
+    tell = say or _to_stderr
+    with ExitStack() as stack:
+        postgres_how, database_url = _first("PostgreSQL", _postgres_ways(tell), stack)
+        redis_how, redis_url = _first("Redis", _redis_ways(tell), stack)
+        how = _in_one_line(postgres_how, redis_how)
+        tell(f"servers: {how}")
+        yield Found(database_url, redis_url, how)
+
+
+def chosen_ways() -> Sequence[str]:
+    """The names of the ways to try, in order; CACHEDORM_SERVERS narrows them."""
+    every = ("environment", "containers", "local", "apt")
+    wanted = os.environ.get("CACHEDORM_SERVERS", "").replace(",", " ").split()
+    unknown = set(wanted) - set(every)
+    if unknown:
+        raise ServersNotFound(
+            f"CACHEDORM_SERVERS names {', '.join(sorted(unknown))}; the ways are {', '.join(every)}"
+        )
+    return [way for way in every if way in wanted] if wanted else every
+
+
+def _first(what: str, ways: dict[str, tuple[str, Way]], stack: ExitStack) -> tuple[str, str]:
+    closed = []
+    for name in chosen_ways():
+        description, way = ways[name]
+        try:
+            # A way that fails half-way takes what it started with it.
+            with ExitStack() as attempt:
+                url = way(attempt)
+                stack.push(attempt.pop_all())
+                return description, url
+        except WayClosed as reason:
+            closed.append(f"  {name}: {reason}")
+    raise ServersNotFound(f"No {what} found. The ways tried, in order:\n" + "\n".join(closed))
+
+
+def _postgres_ways(tell: Callable[[str], None]) -> dict[str, tuple[str, Way]]:
+    def local(stack: ExitStack) -> str:
+        server = stack.enter_context(PrivatePostgres())
+        check_postgis(server.url)
+        return server.url
+
+    def from_apt(stack: ExitStack) -> str:
+        apt.install_postgres(tell)
+        return local(stack)
+
+    return {
+        "environment": ("URL in CACHEDORM_DATABASE_URL", _database_from_environment),
+        "containers": (f"container of {containers.postgres_image()}", containers.postgres),
+        "local": ("private server from local binaries", local),
+        "apt": ("private server from binaries installed by apt-get", from_apt),
+    }
+
+
+def _redis_ways(tell: Callable[[str], None]) -> dict[str, tuple[str, Way]]:
+    def local(stack: ExitStack) -> str:
+        return stack.enter_context(PrivateRedis()).url
+
+    def from_apt(stack: ExitStack) -> str:
+        apt.install_redis(tell)
+        return local(stack)
+
+    return {
+        "environment": ("URL in CACHEDORM_REDIS_URL", _redis_from_environment),
+        "containers": (f"container of {containers.redis_image()}", containers.redis),
+        "local": ("private server from local binaries", local),
+        "apt": ("private server from binaries installed by apt-get", from_apt),
+    }
+
+
+def _database_from_environment(stack: ExitStack) -> str:
+    url = os.environ.get("CACHEDORM_DATABASE_URL")
+    if not url:
+        raise WayClosed("CACHEDORM_DATABASE_URL is not set")
+    check_postgis(url)
+    return url
+
+
+def _redis_from_environment(stack: ExitStack) -> str:
+    url = os.environ.get("CACHEDORM_REDIS_URL")
+    if not url:
+        raise WayClosed("CACHEDORM_REDIS_URL is not set")
+    parts = urlsplit(url)
+    if not redis_answers(parts.hostname or "127.0.0.1", parts.port or 6379):
+        raise WayClosed(f"no Redis answers at {parts.hostname}:{parts.port or 6379}")
+    return url
+
+
+def _in_one_line(postgres: str, redis: str) -> str:
+    if postgres == redis:
+        return f"PostgreSQL and Redis: {postgres}"
+    return f"PostgreSQL: {postgres}; Redis: {redis}"
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
