@@ -1,0 +1,1 @@
+"""The recycling application: real models, real servers, and no cache code but the declarations."""
