@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, TypeVar
 
+from cachedorm.store.colour import Signal
 from cachedorm.store.keys import EntryKey
 
 T = TypeVar("T")
@@ -97,15 +98,6 @@ class Touched:
 
     def __bool__(self) -> bool:
         return any(self.entries.values()) or any(self.stamps.values())
-
-
-class Signal(Protocol):
-    """An event that threads, or the greenlets of one loop, wait for."""
-
-    def set(self) -> None: ...
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """True once set; False after so many seconds."""
 
 
 class Slots(Protocol):

@@ -5,7 +5,7 @@
 -- ARGV   token, intent_ms, number of stamps, number of entries,
 --        for each offer: stamp_ttl_ms, number of stamps, one new stamp per stamp key
 -- Reply  for each offer: {1, stamp...} if no other writer was about to commit, else {0}
-local STAMP = 16
+local STAMP, TOKEN = 16, 16
 local token, intent_ms = ARGV[1], tonumber(ARGV[2])
 local stamps, entries = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
@@ -31,7 +31,13 @@ end
 local others = {}
 for i = stamps + 1, stamps + entries do
   local entry = KEYS[2 * i - 1]
+  local slot = redis.pcall('GET', entry)
   others[entry] = intend(KEYS[2 * i])
+  -- The counted intents of another writer may have been evicted; its slot is as good a witness.
+  if type(slot) == 'string' and #slot == 1 + TOKEN and slot:sub(1, 1) == 'I'
+      and slot ~= 'I' .. token then
+    others[entry] = others[entry] + 1
+  end
   -- Takes the value away, and a lease too: that fill may have read the database already.
   redis.call('SET', entry, 'I' .. token, 'PX', intent_ms)
 end

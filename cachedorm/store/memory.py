@@ -1,0 +1,287 @@
+"""Slots in this process: the protocol of the scripts, step for step, under one lock.
+
+For ``Cache()`` without a server. What it promises holds within the process: other processes
+neither see these entries nor end them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+from cachedorm.store import colour
+from cachedorm.store.entry import (
+    HEADER_BYTES,
+    STAMP_BYTES,
+    TOKEN_BYTES,
+    intent_slot,
+    lease_slot,
+    new_token,
+    prefix,
+)
+from cachedorm.store.keys import EntryKey
+from cachedorm.store.slots import (
+    SERVER_BYTES,
+    Acquired,
+    Fixed,
+    Granted,
+    Held,
+    Offer,
+    Refused,
+    Touched,
+    Valid,
+)
+
+SERVER = bytes(SERVER_BYTES)
+MAX_ENTRIES = 100_000
+
+Place = tuple[int, str]
+
+
+class MemorySlots:
+    """The Slots contract without a server; the least recently used keys go first when full."""
+
+    sleep = staticmethod(colour.sleep)
+    signal = staticmethod(colour.signal)
+    shielded = staticmethod(colour.shielded)
+    domain = staticmethod(colour.domain)
+
+    def __init__(
+        self, max_entries: int = MAX_ENTRIES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_entries = max_entries
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
+        # Beside the entries and not bounded with them: a writer's intent must not be evicted.
+        self._intents: dict[Place, dict[bytes, float]] = {}
+
+    def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
+        with self._lock:
+            return [self._get(db, key) for key in keys], SERVER
+
+    def identity_again(self, db: int) -> bytes:  # noqa: ARG002  there is but one server
+        return SERVER
+
+    def acquire(
+        self,
+        db: int,
+        key: EntryKey,
+        token: bytes,
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,  # noqa: ARG002  there is but one
+        replace: bytes | None = None,
+    ) -> Acquired:
+        with self._lock:
+            # A fill that began now could read the database before that writer's COMMIT and be
+            # published after its settle.
+            if self._intended(db, (key, *key.stamps)):
+                return Refused()
+            slot = self._get(db, key) or b""
+            if len(slot) == 1 + TOKEN_BYTES:
+                if slot[:1] == b"I":
+                    return Refused()
+                if slot[:1] == b"L":
+                    return Held(self._left_ms(db, key))
+            if self._servable(db, key, slot) and slot != replace:
+                return Valid(slot, SERVER)
+            # Fixed before the database is read: whoever deletes a stamp later makes what is
+            # about to be published unservable.
+            stamps = self._fix(db, key.stamps, stamp_ttl_ms)
+            self._set(db, key, lease_slot(token), lease_ms)
+            return Granted(token, stamps, SERVER)
+
+    def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        with self._lock:
+            # Whoever made the entry doubtful since ACQUIRE took the lease away.
+            if self._get(db, key) != lease_slot(token):
+                return False
+            self._put(db, key, slot, ttl_ms)
+            return True
+
+    def release(self, db: int, key: str, token: bytes) -> bool:
+        with self._lock:
+            if self._get(db, key) != lease_slot(token):
+                return False
+            del self._kept[db, key]
+            return True
+
+    def intend(
+        self,
+        touched: Touched,
+        offers: Sequence[Offer],
+        token: bytes,
+        intent_ms: int,
+        timeout: float | None = None,  # noqa: ARG002  nothing here takes long
+    ) -> dict[Offer, Fixed]:
+        with self._lock:
+            for place in _places(touched.stamps):
+                self._place_intent(place, token, intent_ms)
+                self._kept.pop(place, None)
+            others: dict[Place, int] = {}
+            offered = [(offer.db, str(offer.key)) for offer in offers]
+            for place in {*_places(touched.entries), *offered}:
+                others[place] = self._place_intent(place, token, intent_ms)
+                # Takes the value away, and a lease: that fill may have read the database already.
+                self._set(*place, intent_slot(token), intent_ms)
+            return {
+                offer: self._offer(offer, others[place] == 0, intent_ms)
+                for offer, place in zip(offers, offered, strict=True)
+            }
+
+    def renew(
+        self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
+    ) -> None:
+        self.intend(touched, (), token, intent_ms, timeout)
+
+    def settle(
+        self,
+        touched: Touched,
+        token: bytes,
+        values: Mapping[Offer, tuple[bytes, int]],
+        timeout: float | None = None,  # noqa: ARG002  nothing here takes long
+    ) -> None:
+        with self._lock:
+            for place in _places(touched.stamps):
+                self._withdraw(place, token)
+                self._kept.pop(place, None)
+            put = {
+                (offer.db, str(offer.key)): (offer.key, *value) for offer, value in values.items()
+            }
+            for place in {*_places(touched.entries), *put}:
+                others = self._withdraw(place, token)
+                slot = self._get(*place) or b""
+                mine = slot == intent_slot(token)
+                if place in put and mine and not others:
+                    self._put(place[0], *put[place])
+                elif not (others and not mine and _is_intent(slot)):
+                    self._kept.pop(place, None)
+
+    def put(
+        self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
+    ) -> bool:
+        with self._lock:
+            if self._intended(db, (key, *key.stamps)) or _is_intent(self._get(db, key) or b""):
+                return False
+            stamps = self._fix(db, key.stamps, stamp_ttl_ms)
+            self._put(db, key, b"".join((head, *stamps, payload)), ttl_ms)
+            return True
+
+    def delete(self, db: int, keys: Sequence[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._kept.pop((db, key), None)
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None:
+        self.delete(db, stamps)
+
+    def close(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._intents.clear()
+
+    def __repr__(self) -> str:
+        return f"MemorySlots({len(self._kept)} of {self._max_entries} keys)"
+
+    # Everything below is called under the lock.
+
+    def _get(self, db: int, key: str) -> bytes | None:
+        place = (db, key)
+        kept = self._kept.get(place)
+        if kept is None:
+            return None
+        if kept[1] <= self._clock():
+            del self._kept[place]
+            return None
+        self._kept.move_to_end(place)
+        return kept[0]
+
+    def _set(self, db: int, key: str, slot: bytes, ttl_ms: int) -> None:
+        place = (db, str(key))
+        self._kept[place] = (slot, self._clock() + ttl_ms / 1000)
+        self._kept.move_to_end(place)
+        while len(self._kept) > self._max_entries:
+            self._kept.popitem(last=False)
+
+    def _put(self, db: int, key: EntryKey, slot: bytes, ttl_ms: int) -> None:
+        self._set(db, key, slot, ttl_ms)
+        for stamp in key.stamps:
+            self._raise_ttl(db, stamp, ttl_ms)
+
+    def _raise_ttl(self, db: int, key: str, ttl_ms: int) -> None:
+        # Raise only: other entries live as long as this stamp.
+        kept = self._kept.get((db, key))
+        if kept is not None and kept[1] < self._clock() + ttl_ms / 1000:
+            self._set(db, key, kept[0], ttl_ms)
+
+    def _left_ms(self, db: int, key: str) -> int:
+        return max(0, round((self._kept[db, key][1] - self._clock()) * 1000))
+
+    def _fix(self, db: int, keys: Sequence[str], ttl_ms: int) -> tuple[bytes, ...]:
+        stamps = []
+        for key in keys:
+            stamp = self._get(db, key)
+            if stamp is None or len(stamp) != STAMP_BYTES:
+                stamp = new_token()
+                self._set(db, key, stamp, ttl_ms)
+            self._raise_ttl(db, key, ttl_ms)
+            stamps.append(stamp)
+        return tuple(stamps)
+
+    def _servable(self, db: int, key: EntryKey, slot: bytes) -> bool:
+        start = prefix(key.form, SERVER)
+        stamps = [self._get(db, stamp) or b"" for stamp in key.stamps]
+        end = HEADER_BYTES + STAMP_BYTES * len(stamps)
+        return (
+            slot.startswith(start)
+            and len(slot) >= end
+            and slot[HEADER_BYTES - 1] == len(stamps)
+            and slot[HEADER_BYTES:end] == b"".join(stamps)
+        )
+
+    def _intended(self, db: int, keys: Sequence[str]) -> bool:
+        return any(self._others((db, key)) for key in keys)
+
+    def _others(self, place: Place) -> int:
+        """How many intents live there; the expired ones are dropped."""
+        intents = self._intents.get(place)
+        if not intents:
+            return 0
+        now = self._clock()
+        for token in [token for token, until in intents.items() if until <= now]:
+            del intents[token]
+        if not intents:
+            del self._intents[place]
+        return len(intents)
+
+    def _place_intent(self, place: Place, token: bytes, intent_ms: int) -> int:
+        # Counted beside the others, never instead: writers of one key overlap, and the first to
+        # settle must not uncover what the second is still about to change.
+        others = self._withdraw(place, token)
+        self._intents.setdefault(place, {})[token] = self._clock() + intent_ms / 1000
+        return others
+
+    def _withdraw(self, place: Place, token: bytes) -> int:
+        intents = self._intents.get(place)
+        if intents is not None:
+            intents.pop(token, None)
+        return self._others(place)
+
+    def _offer(self, offer: Offer, alone: bool, stamp_ttl_ms: int) -> Fixed:
+        # A writer that saw another's intent, here or on a stamp, never puts its own value: they
+        # may share no row lock, and commit in either order.
+        if not alone or self._intended(offer.db, offer.key.stamps):
+            return Fixed(False, (), SERVER)
+        return Fixed(True, self._fix(offer.db, offer.key.stamps, stamp_ttl_ms), SERVER)
+
+
+def _places(keys: Mapping[int, set[str]]) -> list[Place]:
+    return [(db, str(key)) for db, those in keys.items() for key in those]
+
+
+def _is_intent(slot: bytes) -> bool:
+    return len(slot) == 1 + TOKEN_BYTES and slot[:1] == b"I"
