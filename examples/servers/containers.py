@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 from examples.servers.databases import check_postgis
 from examples.servers.errors import WayClosed
@@ -112,14 +114,30 @@ def _image(name: str) -> str:
 
 
 def _engine() -> Any:
-    from testcontainers.core.docker_client import DockerClient
+    from testcontainers.core.docker_client import DockerClient, get_docker_host
 
+    _knock(get_docker_host() or "unix:///var/run/docker.sock")
     try:
         engine = DockerClient(timeout=5).client
         engine.ping()
     except Exception as error:
         raise WayClosed(f"no Docker engine answers ({str(error)[:120]})") from None
     return engine
+
+
+def _knock(host: str) -> None:
+    """Raise WayClosed if nobody listens there."""
+    # Asked by hand first, because the Docker client leaves a socket open when nobody does.
+    where = urlsplit(host)
+    try:
+        if where.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(2)
+                line.connect(where.path)
+        elif where.scheme in {"tcp", "http", "https"} and where.hostname:
+            socket.create_connection((where.hostname, where.port or 2375), timeout=2).close()
+    except OSError as error:
+        raise WayClosed(f"no Docker engine answers at {host} ({error.strerror or error})") from None
 
 
 @contextlib.contextmanager

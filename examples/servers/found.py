@@ -30,9 +30,9 @@ class Found:
 def servers(*, say: Callable[[str], None] | None = None) -> Iterator[Found]:
     """PostgreSQL with PostGIS, and Redis, for the length of the `with` block.
 
-    Each by the first way that leads to it: the environment's URLs, containers, local binaries, apt-get.
-    CACHEDORM_SERVERS narrows the ways ("containers", or "environment,local"). `say` gets a line before
-    anything is installed and one that tells which way was taken; standard error without it.
+    Each by the first way that leads to it: the environment's URLs, containers, local binaries, apt.
+    CACHEDORM_SERVERS narrows the ways ("containers", or "environment,local"). `say` gets a line
+    before anything is installed and one that tells which way was taken; standard error without it.
     Raises ServersNotFound, which names the ways and why each was closed.
     """
     tell = say or _to_stderr
@@ -109,7 +109,11 @@ def _database_from_environment(stack: ExitStack) -> str:
     url = os.environ.get("CACHEDORM_DATABASE_URL")
     if not url:
         raise WayClosed("CACHEDORM_DATABASE_URL is not set")
-    check_postgis(url)
+    try:
+        check_postgis(url)
+    except WayClosed as reason:
+        # Whoever names a server means it; another one instead would be a surprise.
+        raise ServersNotFound(f"CACHEDORM_DATABASE_URL: {reason}") from None
     return url
 
 
@@ -119,7 +123,9 @@ def _redis_from_environment(stack: ExitStack) -> str:
         raise WayClosed("CACHEDORM_REDIS_URL is not set")
     parts = urlsplit(url)
     if not redis_answers(parts.hostname or "127.0.0.1", parts.port or 6379):
-        raise WayClosed(f"no Redis answers at {parts.hostname}:{parts.port or 6379}")
+        raise ServersNotFound(
+            f"CACHEDORM_REDIS_URL: no Redis answers at {parts.hostname}:{parts.port or 6379}"
+        )
     return url
 
 

@@ -21,6 +21,9 @@ SETTINGS = {
     "max_prepared_transactions": "50",
 }
 
+# Where distributions keep the binaries that they do not put on PATH.
+PLACES: tuple[str, ...] = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
+
 
 class PrivatePostgres(PrivateServer):
     """A cluster with trusting local access; `kill` and `restart` show what survives a crash.
@@ -48,7 +51,7 @@ class PrivatePostgres(PrivateServer):
         # C.UTF-8: with plain C, the server lower-cases ASCII only and disagrees with Python.
         locale = ["-E", "UTF8", "--locale=C.UTF-8"]
         made = subprocess.run(
-            [_binary("initdb"), "-D", self.data, "-A", "trust", "-U", "postgres", "--no-sync"]
+            [_binary("initdb"), "-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync"]
             + locale,
             capture_output=True,
             text=True,
@@ -86,7 +89,7 @@ def _binary(name: str) -> str:
     on_path = shutil.which(name)
     if on_path:
         return on_path
-    places = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
+    places = [place for pattern in PLACES for place in Path("/").glob(pattern)]
     for place in sorted(places, key=_version_in, reverse=True):
         if (place / name).is_file():
             return str(place / name)

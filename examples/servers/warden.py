@@ -1,13 +1,13 @@
 """A process that ends what this process started, should this process die before it could.
 
-A `with` block cleans up after exceptions and Ctrl-C, not after SIGKILL. The warden holds the reading end
-of a pipe; when its owner dies, however that happens, the pipe ends and the warden does what is left to do.
-Run as a script it is the warden itself, so it imports nothing but the standard library.
+A `with` block cleans up after exceptions and Ctrl-C, not after SIGKILL. The warden holds the
+reading end of a pipe; when its owner dies, however that happens, the pipe ends and the warden does
+what is left to do. Run as a script it is the warden itself, so it imports nothing but the standard
+library.
 """
 
 import atexit
 import contextlib
-import functools
 import json
 import os
 import shutil
@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 
 class Warden:
@@ -43,7 +43,7 @@ class Warden:
         directory: Path | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
-        """From now on: kill the process, run the command, remove the directory, if the owner dies."""
+        """If the owner dies: kill the process, run the command, remove the directory."""
         where = None if directory is None else str(directory)
         self._tell({"watch": name, "pid": pid, "directory": where, "command": command})
 
@@ -61,7 +61,7 @@ class Warden:
         self._process.wait(timeout=30)
 
     @property
-    def _pipe(self) -> TextIO:
+    def _pipe(self) -> IO[str]:
         pipe = self._process.stdin
         assert pipe is not None
         return pipe
@@ -78,14 +78,15 @@ class Warden:
 
 def warden() -> Warden:
     """The warden of this process, begun at the first call."""
-    return _warden_of(os.getpid())
+    # A forked child needs one of its own: the copied pipe would not end with it.
+    pid = os.getpid()
+    if pid not in _WARDENS:
+        _WARDENS[pid] = Warden()
+        atexit.register(_WARDENS[pid].close)
+    return _WARDENS[pid]
 
 
-@functools.cache
-def _warden_of(pid: int) -> Warden:
-    found = Warden()
-    atexit.register(found.close)
-    return found
+_WARDENS: dict[int, Warden] = {}
 
 
 def children_of(pid: int) -> list[int]:
@@ -115,7 +116,7 @@ def signal_tree(pid: int, what: signal.Signals) -> None:
             os.kill(pid, what)
 
 
-def _keep_watch(lines: TextIO) -> dict[str, dict[str, Any]]:
+def _keep_watch(lines: IO[str]) -> dict[str, dict[str, Any]]:
     """Read until the owner is gone; return what it had not released."""
     watched: dict[str, dict[str, Any]] = {}
     for line in lines:

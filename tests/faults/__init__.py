@@ -1,0 +1,1 @@
+"""Real faults: servers killed, paused and cut off."""

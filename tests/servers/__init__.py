@@ -1,0 +1,1 @@
+"""The servers module, tried on real servers."""
