@@ -1,4 +1,4 @@
-"""Real PostgreSQL with PostGIS and real Redis, found or started: tests and demo share this one path."""
+"""Real PostgreSQL with PostGIS and real Redis, found or started, for tests and demo alike."""
 
 from examples.servers.databases import drop_database, make_database, scratch_database
 from examples.servers.errors import ServersNotFound

@@ -18,10 +18,10 @@ from examples.servers.warden import warden
 
 PULL_TIMEOUT = 60.0
 
-_PULL = "import sys, docker; docker.from_env().images.pull(*sys.argv[1].rsplit(':', 1))"
-_REMOVE = (
-    "import sys, docker; docker.from_env().containers.get(sys.argv[1]).remove(force=True, v=True)"
-)
+# Run by processes of their own, with an image or a container as their argument.
+_ENGINE = "import sys, docker; engine = docker.from_env(); "
+_PULL = _ENGINE + "engine.images.pull(sys.argv[1])"
+_REMOVE = _ENGINE + "engine.containers.get(sys.argv[1]).remove(force=True, v=True)"
 
 
 def postgres_image() -> str:
@@ -42,7 +42,7 @@ def postgres(stack: ExitStack) -> str:
         container = PostgresContainer(
             _image(postgres_image()), username="postgres", driver="psycopg", dbname="postgres"
         )
-        # Named in full, "postgres" first: the image's entrypoint makes a cluster for no other program.
+        # "postgres" first: the image's entrypoint makes a cluster for no other program.
         settings = [f"-c {name}={value}" for name, value in SETTINGS.items()]
         container.with_command(" ".join(["postgres", *settings]))
         _start(container, stack)
@@ -120,7 +120,7 @@ def _engine() -> Any:
     try:
         engine = DockerClient(timeout=5).client
         engine.ping()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, the next way is tried)
         raise WayClosed(f"no Docker engine answers ({str(error)[:120]})") from None
     return engine
 

@@ -13,13 +13,13 @@ from examples.servers.errors import ServersNotFound, WayClosed
 from examples.servers.private_postgres import PrivatePostgres
 from examples.servers.private_redis import PrivateRedis, redis_answers
 
-# A way leads to the URL of a running server, or raises WayClosed. What it starts goes on the stack.
+# Leads to the URL of a running server, or raises WayClosed. What it starts goes on the stack.
 Way = Callable[[ExitStack], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The two servers. database_url: SQLAlchemy's, for psycopg. how: the ways taken, on one line."""
+    """The two servers. database_url: SQLAlchemy's, for psycopg. how: the ways taken, in a line."""
 
     database_url: str
     redis_url: str
@@ -105,7 +105,7 @@ def _redis_ways(tell: Callable[[str], None]) -> dict[str, tuple[str, Way]]:
     }
 
 
-def _database_from_environment(stack: ExitStack) -> str:
+def _database_from_environment(_stack: ExitStack) -> str:
     url = os.environ.get("CACHEDORM_DATABASE_URL")
     if not url:
         raise WayClosed("CACHEDORM_DATABASE_URL is not set")
@@ -117,7 +117,7 @@ def _database_from_environment(stack: ExitStack) -> str:
     return url
 
 
-def _redis_from_environment(stack: ExitStack) -> str:
+def _redis_from_environment(_stack: ExitStack) -> str:
     url = os.environ.get("CACHEDORM_REDIS_URL")
     if not url:
         raise WayClosed("CACHEDORM_REDIS_URL is not set")

@@ -50,9 +50,9 @@ class PrivatePostgres(PrivateServer):
     def _prepare(self) -> None:
         # C.UTF-8: with plain C, the server lower-cases ASCII only and disagrees with Python.
         locale = ["-E", "UTF8", "--locale=C.UTF-8"]
+        access = ["-A", "trust", "-U", "postgres"]
         made = subprocess.run(
-            [_binary("initdb"), "-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync"]
-            + locale,
+            [_binary("initdb"), "-D", str(self.data), *access, *locale, "--no-sync"],
             capture_output=True,
             text=True,
             check=False,

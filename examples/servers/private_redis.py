@@ -12,8 +12,8 @@ from examples.servers.private_server import PrivateServer
 class PrivateRedis(PrivateServer):
     """A redis-server with 16 databases that keeps nothing, unless told to.
 
-    persistence: "rdb" saves at a proper stop and loads at the next start, "aof" writes every command
-    through to the disk. options: further arguments, such as ("--maxmemory", "20mb").
+    persistence: "rdb" saves at a proper stop and loads at the next start, "aof" writes every
+    command through to the disk. options: further arguments, such as ("--maxmemory", "20mb").
     """
 
     kind = "redis"

@@ -1,4 +1,4 @@
-"""A server of one's own: started from a local binary, ended with its directory, and hurt on request."""
+"""A server of one's own: started from a local binary, ended without a trace, hurt on request."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ class PrivateServer(ABC):
     def _ready(self) -> bool:
         """Does it answer?"""
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> None:  # noqa: B027 (nothing to do is the usual case)
         """Fill the new directory."""
 
     @property
@@ -170,7 +170,8 @@ class PrivateServer(ABC):
             if attempts > 1:
                 self.port = free_port()
             try:
-                return self._launch_once()
+                self._launch_once()
+                break
             except WayClosed:
                 # Another process may have taken the port between our look and our start.
                 if attempt == attempts:

@@ -33,8 +33,9 @@ class Fault(Enum):
 class FaultProxy:
     """Listens on a port of its own and passes to (host, port); its loop runs in a thread.
 
-    `impose(fault)` returns when the fault is in force. What a fault holds back is kept, as a network
-    that retransmits does, so a healed connection may deliver an answer nobody waits for any more.
+    `impose(fault)` returns when the fault is in force. What a fault holds back is kept, as a
+    network that retransmits does, so a healed connection may deliver an answer that nobody waits
+    for any more.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -67,7 +68,7 @@ class FaultProxy:
         self.impose(Fault.PASS)
 
     def wait_until_held(self, *, size_bytes: int = 1, timeout: float = 5.0) -> None:
-        """Wait until the fault holds back so many bytes: the moment to make the next move of a race."""
+        """Return once the fault holds back so many bytes: time for the next move of a race."""
         with self._holding:
             if not self._holding.wait_for(lambda: self._held >= size_bytes, timeout):
                 raise TimeoutError(f"{self!r} holds {self._held} bytes after {timeout} s")
@@ -89,7 +90,8 @@ class FaultProxy:
 
     def __repr__(self) -> str:
         host, port = self.target
-        return f"<FaultProxy {self.port} -> {host}:{port}, {self.fault.value}, {len(self._lines)} open>"
+        state = f"{self.fault.value}, {len(self._lines)} open"
+        return f"<FaultProxy {self.port} -> {host}:{port}, {state}>"
 
     # -- inside the loop --
 

@@ -68,9 +68,10 @@ def test_close_leaves_nothing(kind: type[PrivateServer]) -> None:
 def test_an_exception_leaves_nothing(kind: type[PrivateServer]) -> None:
     """A block that fails ends its server too, even a paused one."""
     server = kind()
+    server.start()
+    pid, directory = server.pid, server.directory
+    server.pause()
     with pytest.raises(KeyboardInterrupt), server:
-        pid, directory = server.pid, server.directory
-        server.pause()
         raise KeyboardInterrupt
     assert not alive(pid)
     assert not directory.exists()
