@@ -1,4 +1,4 @@
-"""Words of the recycling application: places of Korea with their coordinates, names, materials, talk."""
+"""Words of the recycling application: places of Korea, names, materials, talk."""
 
 from typing import NamedTuple
 
