@@ -1,0 +1,218 @@
+"""Imports go down only, and each foreign library has one doorway."""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# From the ground up; modules of one floor do not import each other.
+FLOORS = (
+    {"errors", "observe"},
+    {"store"},
+    {"declare"},
+    {"orm", "outbox"},
+    {"cache"},
+    {"cli", "contrib", "testing"},
+)
+
+# The only files that a library may be imported in.
+DOORWAYS = {
+    "redis": ("cachedorm/store/wire.py", "cachedorm/store/topology.py"),
+    "hiredis": ("cachedorm/store/wire.py", "cachedorm/store/topology.py"),
+    "dogpile": ("cachedorm/store/",),
+    "msgspec": ("cachedorm/store/codec.py",),
+    "sqlglot": ("cachedorm/orm/",),
+    "pickle": (),
+    "marshal": (),
+}
+
+OUTSIDE = {"models", "migrations", "examples", "tests", "benchmarks"}
+
+# What an application imports beside the names of `cachedorm` itself.
+PUBLIC = {"errors", "observe", "testing", "contrib", "outbox.operations"}
+
+SHAPELESS = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import as it stands in a file. module: absolute; names: what is taken from it."""
+
+    path: str
+    line: int
+    module: str
+    names: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """file:line"""
+        return f"{self.path}:{self.line}"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every module this may mean: `from cachedorm import errors` is cachedorm.errors."""
+        return (self.module, *(f"{self.module}.{name}" for name in self.names))
+
+
+def imports_in(path: str, source: str) -> Iterator[Import]:
+    """Every import of a file, those under TYPE_CHECKING and inside functions too."""
+    package = path.removesuffix(".py").removesuffix("/__init__").split("/")
+    if not path.endswith("/__init__.py"):
+        package = package[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(path, node.lineno, alias.name, ())
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield Import(path, node.lineno, module, tuple(alias.name for alias in node.names))
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of a module of the package; None for the package's front door and for others."""
+    parts = module.split(".")
+    if parts[0] != "cachedorm" or len(parts) < 2:
+        return None
+    found = [number for number, floor in enumerate(FLOORS) if parts[1] in floor]
+    return found[0] if found else None
+
+
+def upward(found: Import) -> Iterator[str]:
+    """Imports inside the package that do not go down."""
+    module = found.path.removesuffix(".py").replace("/", ".")
+    if not found.path.startswith("cachedorm/") or found.path == "cachedorm/__init__.py":
+        return
+    own, family = floor_of(module), module.split(".")[1]
+    if own is None:
+        yield f"{found.place}: {module} is on no floor; give it one in FLOORS"
+        return
+    for target in found.targets:
+        floor = floor_of(target)
+        if floor is not None and floor >= own and target.split(".")[1] != family:
+            yield f"{found.place}: {family} imports {target}; imports go down only"
+            return
+    if found.module == "cachedorm" and all(floor_of(t) is None for t in found.targets):
+        yield f"{found.place}: import from the module itself, not through the package's front door"
+
+
+def beside_the_doorway(found: Import) -> Iterator[str]:
+    """Foreign libraries imported elsewhere than in their doorway."""
+    library = found.module.split(".")[0]
+    if not found.path.startswith("cachedorm/") or library not in DOORWAYS:
+        return
+    allowed = DOORWAYS[library]
+    if not any(found.path == place or found.path.startswith(place) for place in allowed):
+        where = " or ".join(allowed) if allowed else "nowhere"
+        yield f"{found.place}: {library} is imported in {where} only"
+
+
+def orm_in_the_store(found: Import) -> Iterator[str]:
+    """The store knows nothing of SQLAlchemy but its greenlet switch."""
+    if not found.path.startswith("cachedorm/store/"):
+        return
+    library, *rest = found.module.split(".")
+    if library == "geoalchemy2" and found.path != "cachedorm/store/codec.py":
+        yield f"{found.place}: geometry is known to store/codec.py only"
+    if library == "sqlalchemy" and rest[:2] != ["util", "concurrency"]:
+        yield f"{found.place}: store imports {found.module}; only sqlalchemy.util.concurrency may be"
+
+
+def application_in_the_library(found: Import) -> Iterator[str]:
+    """cachedorm does not know who uses it."""
+    if found.path.startswith("cachedorm/") and found.module.split(".")[0] in OUTSIDE:
+        yield f"{found.place}: cachedorm never imports {found.module}"
+
+
+def private_names_in_the_application(found: Import) -> Iterator[str]:
+    """models/ and examples/ use what every user may use."""
+    if not found.path.startswith(("models/", "examples/", "migrations/")):
+        return
+    library, _, inside = found.module.partition(".")
+    if library != "cachedorm":
+        return
+    public = not inside or any(inside == name or inside.startswith(name + ".") for name in PUBLIC)
+    if not public or any(name.startswith("_") for name in found.names):
+        yield f"{found.place}: {found.module} is not public; take it from cachedorm itself"
+
+
+RULES = (
+    upward,
+    beside_the_doorway,
+    orm_in_the_store,
+    application_in_the_library,
+    private_names_in_the_application,
+)
+
+
+def source_files() -> Iterator[tuple[str, str]]:
+    """Every file of ours, as (path from the root, source)."""
+    for folder in ("cachedorm", "models", "examples", "migrations"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), path.read_text()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.__name__))
+def test_the_rule_holds(rule: Callable[[Import], Iterator[str]]) -> None:
+    """No import of any file breaks it."""
+    broken = [
+        text
+        for path, source in source_files()
+        for found in imports_in(path, source)
+        for text in rule(found)
+    ]
+    assert not broken, "\n".join(["", *broken])
+
+
+def test_files_are_named_by_their_idea() -> None:
+    """A file called utils has no idea."""
+    assert [path for path, _ in source_files() if Path(path).stem in SHAPELESS] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "says"),
+    [
+        ("cachedorm/store/keys.py", "import cachedorm.orm.reads", "imports go down only"),
+        ("cachedorm/orm/reads.py", "from cachedorm import outbox", "imports go down only"),
+        ("cachedorm/orm/reads.py", "from ..cache import Cache", "imports go down only"),
+        ("cachedorm/orm/reads.py", "from cachedorm import Cache", "front door"),
+        ("cachedorm/tools.py", "import os", "on no floor"),
+        ("cachedorm/orm/reads.py", "def f():\n    import redis.asyncio", "redis is imported in"),
+        ("cachedorm/store/region.py", "import msgspec", "msgspec is imported in"),
+        ("cachedorm/store/codec.py", "import pickle", "nowhere"),
+        ("cachedorm/orm/reads.py", "from dogpile.cache import CacheRegion", "dogpile"),
+        ("cachedorm/store/wire.py", "from sqlalchemy.orm import Session", "only sqlalchemy.util"),
+        ("cachedorm/store/keys.py", "from geoalchemy2 import WKBElement", "codec.py only"),
+        ("cachedorm/cache.py", "from models.my import User", "never imports models.my"),
+        ("models/my.py", "from cachedorm.declare import Cached", "is not public"),
+        ("examples/recycling/demo.py", "from cachedorm import _secret", "is not public"),
+    ],
+)
+def test_a_broken_rule_is_named(path: str, source: str, says: str) -> None:
+    """Each rule sees the import that breaks it, and says so."""
+    texts = [text for found in imports_in(path, source) for rule in RULES for text in rule(found)]
+    assert len(texts) == 1
+    assert says in texts[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("cachedorm/__init__.py", "from cachedorm.cache import Cache"),
+        ("cachedorm/cache.py", "from cachedorm import errors\nfrom cachedorm.orm.reads import x"),
+        (
+            "cachedorm/store/region.py",
+            "from cachedorm.store.wire import Wire\nimport dogpile.cache",
+        ),
+        ("cachedorm/store/wire.py", "import redis\nfrom sqlalchemy.util.concurrency import x"),
+        ("models/my.py", "from cachedorm import Cached\nfrom models.base import Base"),
+        ("examples/recycling/app.py", "from cachedorm.contrib.asgi import CacheMiddleware"),
+    ],
+)
+def test_a_good_import_passes(path: str, source: str) -> None:
+    """What the layers allow is not reported."""
+    assert not [t for found in imports_in(path, source) for rule in RULES for t in rule(found)]
