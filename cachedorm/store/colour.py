@@ -12,12 +12,9 @@ import time
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Protocol, TypeVar
 
+# await_ in SQLAlchemy 2.1, which keeps the name that 2.0 has.
+from sqlalchemy.util.concurrency import await_only as await_
 from sqlalchemy.util.concurrency import greenlet_spawn, in_greenlet
-
-try:
-    from sqlalchemy.util.concurrency import await_
-except ImportError:  # SQLAlchemy 2.0 calls it so
-    from sqlalchemy.util.concurrency import await_only as await_
 
 __all__ = ["Signal", "await_", "domain", "in_greenlet", "shielded", "signal", "sleep"]
 

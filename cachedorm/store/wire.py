@@ -30,16 +30,6 @@ _IDLE_LINES = 64
 _DATABASES_PROBED = 1024
 
 
-class Replies(list[Any]):
-    """The replies to a pipeline, and the identity of the server they came from."""
-
-    __slots__ = ("identity",)
-
-    def __init__(self, replies: Sequence[Any] = (), identity: bytes = b"") -> None:
-        super().__init__(replies)
-        self.identity = identity
-
-
 class Wire:
     """Redis for code that looks blocking, whatever runs it.
 
@@ -77,30 +67,33 @@ class Wire:
             replies, line = self._exchange(call.db, pack(call.by_source()), 1)
         return self._accepted(call.db, replies[0]), line.identity
 
-    def pipeline(self, calls: Sequence[ScriptCall], timeout: float | None = None) -> Replies:
-        """The replies of several scripts, in any databases, for one send on one line.
+    def pipeline(
+        self, calls: Sequence[ScriptCall], timeout: float | None = None
+    ) -> tuple[list[Any], bytes]:
+        """The replies of several scripts, in any databases, for one send on one line, and the
+        identity of the server that ran them.
 
         All together they may take ``timeout`` seconds, the opening of a line included.
         """
         if not calls:
-            return Replies()
-        began = time.monotonic()
-        replies = self._run(calls, [call.by_sha() for call in calls], timeout)
+            return [], b""
+        deadline = _deadline(timeout)
+        replies, identity = self._run(calls, [call.by_sha() for call in calls], timeout)
         unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
         if unknown:
-            left = None if timeout is None else timeout - (time.monotonic() - began)
             again = [calls[at] for at in unknown]
-            answers = self._run(again, [call.by_source() for call in again], left)
+            sources = [call.by_source() for call in again]
+            answers, identity = self._run(again, sources, _left(deadline))
             for at, answer in zip(unknown, answers, strict=True):
                 replies[at] = answer
         for call, reply in zip(calls, replies, strict=True):
             self._accepted(call.db, reply)
-        return replies
+        return replies, identity
 
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
-    ) -> Replies:
-        """Runs the commands, each in its call's database, on a line of the first one's."""
+    ) -> tuple[list[Any], bytes]:
+        """Runs each command in its call's database, all on a line of the first one's."""
         home = here = calls[0].db
         sent: list[tuple[Word, ...]] = []
         places: list[int] = []
@@ -116,7 +109,7 @@ class Wire:
         for command, reply in zip(sent, replies, strict=True):
             if command[0] == "SELECT":
                 self._accepted(int(command[1]), reply)
-        return Replies([replies[place] for place in places], line.identity)
+        return [replies[place] for place in places], line.identity
 
     def _accepted(self, db: int, reply: Any) -> Any:
         if type(reply) is ErrorReply:
@@ -127,7 +120,7 @@ class Wire:
         self, db: int, packed: bytes, count: int, timeout: float | None = None
     ) -> tuple[list[Any], Line]:
         """Sends once and reads so many replies, on a held line if there is one that lives."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         stack = self._racks.stack(db)
         try:
             line = stack.pop()
@@ -246,6 +239,10 @@ class Wire:
 
 def _is_unknown_script(reply: Any) -> bool:
     return type(reply) is ErrorReply and reply.code == "NOSCRIPT"
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def _left(deadline: float | None) -> float | None:
