@@ -7,10 +7,9 @@ a name) is refused when it is stored. As stored, in format version 1:
     int float str bool bytes   as MessagePack has them
     uuid                       16 bytes
     decimal date timedelta     text, as Python and ISO 8601 write them
-    datetime                   naive: ISO text; in timezone.utc: a timestamp; else [naive, zone]
+    datetime                   naive: ISO text; in timezone.utc: a timestamp; else [either of
+                               these, zone], see moments.py
     time                       naive: ISO text; else [naive, zone]
-    zone                       text: fold (0 or 1), then nothing (naive), "z" and the zone's
-                               key, or "o" and the offset in microseconds and maybe a name
     enum                       the member's name
     json                       as it is; integers beyond 64 bits are extension 1
     array                      [depth, the nested arrays]
@@ -38,7 +37,14 @@ from cachedorm.store.kinds import (
     geometry_kind,
     kind_for_python,
 )
-from cachedorm.store.moments import read_moment, write_datetime, write_time
+from cachedorm.store.moments import (
+    StoredDatetime,
+    StoredTime,
+    read_datetime,
+    read_time,
+    write_datetime,
+    write_time,
+)
 
 __all__ = [
     "UNDECODABLE",
@@ -323,8 +329,8 @@ _SCALARS: Final[Mapping[Kind, _Cell]] = {
     Kind.DECIMAL: _Cell(Decimal, {Decimal: None}),
     Kind.DATE: _Cell(date, {date: None}),
     Kind.TIMEDELTA: _Cell(timedelta, {timedelta: None}),
-    Kind.DATETIME: _Cell(datetime | tuple[datetime, str], {datetime: write_datetime}, read_moment),
-    Kind.TIME: _Cell(time | tuple[time, str], {time: write_time}, read_moment),
+    Kind.DATETIME: _Cell(StoredDatetime, {datetime: write_datetime}, read_datetime),
+    Kind.TIME: _Cell(StoredTime, {time: write_time}, read_time),
     Kind.JSON: _Cell(Any, _JSON),
 }
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES_MAX: Final = 200
 TEMPLATE_BYTES_MAX: Final = 150
+_SURELY_SHORT: Final = KEY_BYTES_MAX // 4
 
 # Numbers shorter than this are written without an exponent.
 _IN_FULL_DIGITS: Final = 40
@@ -42,6 +43,7 @@ _HASHED: Final = "~h:"
 # Structure (% : ? & = ~ and Cluster's braces), controls (C0, DEL, C1, the two line separators)
 # and lone surrogates, which UTF-8 cannot carry.
 _UNSAFE: Final = re.compile("[%:?&={}~\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_find_unsafe: Final = _UNSAFE.search
 _SEPARATORS: Final = frozenset(":?&=~")
 _UNSAFE_LITERAL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -107,7 +109,7 @@ def _escape_other(value: object) -> str:
     """Escape what is not exactly of a known type: None, enum members, subclasses."""
     if value is None:
         raise ArgumentError("a key cannot be made of None: NULL equals nothing, look it up in SQL")
-    if isinstance(value, Enum):
+    if isinstance(value, Enum) and isinstance(value.name, str):
         return _text(value.name)
     for known, write in _KNOWN:
         if isinstance(value, known):
@@ -119,8 +121,8 @@ def _escape_other(value: object) -> str:
 
 def _text(value: str) -> str:
     # A subclass may answer str() with anything; its characters are what the database gets.
-    plain = str.__str__(value)
-    return _UNSAFE.sub(_percent, plain) if _UNSAFE.search(plain) else plain
+    plain = value if type(value) is str else str.__str__(value)
+    return _UNSAFE.sub(_percent, plain) if _find_unsafe(plain) else plain
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -218,7 +220,7 @@ _KNOWN: Final[tuple[tuple[Any, _Write], ...]] = (
     (bool, _bool),
     (float, _float),
     (Decimal, _decimal),
-    (UUID, str),
+    (UUID, UUID.__str__),
     (datetime, _datetime),
     (date, _date),
     (time, _time),
@@ -232,7 +234,7 @@ def _bounded(readable: str, rest: str) -> str:
     """Join both, or put a hash for the rest where the key would be too long to read anyway."""
     text = readable + rest
     # UTF-8 needs at most four bytes a character, so most keys are known to be short.
-    if len(text) * 4 <= KEY_BYTES_MAX or len(text.encode()) <= KEY_BYTES_MAX:
+    if len(text) <= _SURELY_SHORT or len(text.encode()) <= KEY_BYTES_MAX:
         return text
     digest = hashlib.sha256(rest.encode()).hexdigest()[:32]
     return f"{readable}{_HASHED}{digest}"
@@ -241,11 +243,13 @@ def _bounded(readable: str, rest: str) -> str:
 class Template:
     """A key template such as ``user:profile:{user_id}``, checked once, rendered often."""
 
-    __slots__ = ("_literals", "fields", "text")
+    __slots__ = ("_begin", "_fields", "fields", "text")
 
     def __init__(self, text: str) -> None:
+        literals, self.fields = _parse(text)
         self.text = text
-        self._literals, self.fields = _parse(text)
+        self._begin = literals[0]
+        self._fields = tuple(zip(self.fields, literals[1:], strict=True))
 
     def render(self, values: Mapping[str, object]) -> str:
         """The key of these values (others in the mapping are ignored).
@@ -253,15 +257,13 @@ class Template:
         Different values give different keys. Raises ArgumentError for a field that is missing,
         None, or of a type that has no key text.
         """
-        literals = self._literals
-        parts: list[str] = []
-        for field, literal in zip(self.fields, literals[1:], strict=True):
+        rest = ""
+        for field, literal in self._fields:
             try:
-                parts.append(escape(values[field]))
+                rest += escape(values[field]) + literal
             except (KeyError, ArgumentError) as error:
                 raise self._unusable(field, values, error) from None
-            parts.append(literal)
-        return _bounded(literals[0], "".join(parts))
+        return _bounded(self._begin, rest)
 
     def _unusable(
         self, field: str, values: Mapping[str, object], error: Exception

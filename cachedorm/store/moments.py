@@ -1,21 +1,74 @@
 """Datetimes and times with their zones, taken apart for storage and put together again.
 
-msgspec keeps naive ones and timezone.utc; every other zone (and a fold) goes beside the naive
-value as text: the fold (0 or 1), then nothing (naive), ``z`` and the key of a ZoneInfo, or
-``o`` and the offset of a ``datetime.timezone`` in microseconds, with its name if it has one.
+msgspec keeps naive ones and datetimes in timezone.utc. Every other zone goes beside the value
+as text: the fold (0 or 1), then nothing (naive), ``z`` and the key of a ZoneInfo, or ``o`` and
+the offset of a ``datetime.timezone`` in microseconds, with its name if it has one.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from functools import lru_cache
-from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-_Moment = TypeVar("_Moment", datetime, time)
+StoredDatetime = datetime | tuple[datetime, str]
+"""Beside a zone stands the instant in UTC, or the naive value where no instant leads back."""
+
+StoredTime = time | tuple[time, str]
 
 
-def zone_text(zone: tzinfo | None, fold: int) -> str:
+def write_datetime(value: datetime) -> StoredDatetime:
+    """What is stored of a datetime; ValueError for a zone that cannot be found again."""
+    zone, fold = value.tzinfo, value.fold
+    if (zone is None or zone is UTC) and not fold:
+        return value
+    text = _zone_text(zone, fold)
+    instant = None if zone is None else _instant_of(value)
+    return instant or value.replace(tzinfo=None, fold=0), text
+
+
+def _instant_of(value: datetime) -> datetime | None:
+    """Give the instant if the same reading of the clock can be had back from it.
+
+    It cannot in the hour that a zone skips, with a fold that means nothing, or at the ends of
+    the calendar. Reading an instant takes half the time, and follows the zone if it changes.
+    """
+    try:
+        instant = value.astimezone(UTC)
+        back = instant.astimezone(value.tzinfo)
+    except OverflowError:
+        return None
+    # Two datetimes of one zone object are compared by their clocks alone.
+    return instant if back == value and back.fold == value.fold else None
+
+
+def read_datetime(stored: StoredDatetime) -> datetime:
+    """The datetime that was written."""
+    if type(stored) is not tuple:
+        return stored  # type: ignore[return-value]
+    moment, text = stored
+    zone, fold = _zone_of(text)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=zone, fold=fold)
+    return moment.astimezone(zone)
+
+
+def write_time(value: time) -> StoredTime:
+    """What is stored of a time; ValueError for a zone that cannot be found again."""
+    if value.tzinfo is None and not value.fold:
+        return value
+    return value.replace(tzinfo=None, fold=0), _zone_text(value.tzinfo, value.fold)
+
+
+def read_time(stored: StoredTime) -> time:
+    """The time that was written."""
+    if not isinstance(stored, tuple):
+        return stored
+    zone, fold = _zone_of(stored[1])
+    return stored[0].replace(tzinfo=zone, fold=fold)
+
+
+def _zone_text(zone: tzinfo | None, fold: int) -> str:
     if zone is None:
         return str(fold)
     if type(zone) is ZoneInfo and zone.key:
@@ -26,8 +79,9 @@ def zone_text(zone: tzinfo | None, fold: int) -> str:
     raise ValueError(f"its zone {zone!r} has no name to find it by")
 
 
+# Bounded, because the texts come from Redis.
 @lru_cache(maxsize=1024)
-def zone_of(text: str) -> tuple[tzinfo | None, int]:
+def _zone_of(text: str) -> tuple[tzinfo | None, int]:
     fold, how, rest = int(text[:1]), text[1:2], text[2:]
     if how == "z":
         return ZoneInfo(rest), fold
@@ -37,23 +91,3 @@ def zone_of(text: str) -> tuple[tzinfo | None, int]:
     if how:
         raise ValueError(f"no zone: {text!r}")
     return None, fold
-
-
-def write_datetime(value: datetime) -> datetime | tuple[datetime, str]:
-    zone = value.tzinfo
-    if (zone is None or zone is UTC) and not value.fold:
-        return value
-    return value.replace(tzinfo=None, fold=0), zone_text(zone, value.fold)
-
-
-def write_time(value: time) -> time | tuple[time, str]:
-    if value.tzinfo is None and not value.fold:
-        return value
-    return value.replace(tzinfo=None, fold=0), zone_text(value.tzinfo, value.fold)
-
-
-def read_moment(stored: _Moment | tuple[_Moment, str]) -> _Moment:
-    if not isinstance(stored, tuple):
-        return stored
-    zone, fold = zone_of(stored[1])
-    return stored[0].replace(tzinfo=zone, fold=fold)
