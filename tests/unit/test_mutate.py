@@ -28,19 +28,19 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def mutant(test: str, find: str = "max(n, 0)") -> Mutant:
+def mutant(test: str, find: str = "max(n, 0)", replace: str = "n") -> Mutant:
     """The rule taken out, guarded by this test."""
-    return Mutant(
-        "no negative price", "cachedorm/shop.py", find, "n", (f"tests/test_shop.py{test}",)
-    )
+    node = f"tests/test_shop.py{test}"
+    return Mutant("no negative price", "cachedorm/shop.py", find, replace, (node,))
 
 
 def test_every_outcome_is_told_apart(tree: Path) -> None:
-    """Killed, survived, an edit that no longer applies, a test that never passes or does not exist."""
+    """Killed, survived, edits that cannot be made, tests that never pass or do not exist."""
     mutants = [
         mutant("::test_floor"),
         mutant("::test_plain"),
         mutant("::test_floor", find="min(n, 0)"),
+        mutant("::test_floor", replace="(n"),
         mutant("::test_wrong"),
         mutant("::test_gone"),
     ]
@@ -51,6 +51,7 @@ def test_every_outcome_is_told_apart(tree: Path) -> None:
         Outcome.KILLED,
         Outcome.SURVIVED,
         Outcome.UNFIT,
+        Outcome.NONSENSE,
         Outcome.BROKEN,
         Outcome.BROKEN,
     ]
