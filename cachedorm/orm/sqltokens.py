@@ -1,0 +1,311 @@
+"""SQL text as tokens, one statement at a time, exactly as the database's own lexer would cut it.
+
+Whoever asks what a text writes must never mistake a string for code or code for a comment, so
+text that two databases (or two settings of one) would cut differently is not cut at all.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+Kind = Literal["word", "name", "string", "number", "bind", "mark"]
+
+
+class Token(NamedTuple):
+    """One token: its kind, what it says (a word in lower case), and what a parser may be shown."""
+
+    kind: Kind
+    value: str
+    shown: str
+
+
+Statement = Sequence[Token]
+
+
+class Unreadable(ValueError):
+    """The text cannot be cut with certainty."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lexer:
+    """How one dialect cuts text: the pattern's group names are the kinds of token."""
+
+    pattern: re.Pattern[str]
+    nested_comments: bool
+    quote: str  # what a quoted name is shown in
+    backslash_may_escape: bool  # anywhere in a string, or only in front of a quote
+    body: str  # the word that opens a routine's body
+
+
+# Letters beyond ASCII belong to words; what else there is (no-break spaces) is refused later.
+_WORD: Final = r"(?P<word>[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*)"
+_NUMBER: Final = r"(?P<number>[0-9]+)"
+_PLAIN: Final = r"'(?:[^']+|'')*+'"
+_QUOTED: Final = r'(?P<name>"(?:[^"]+|"")++")'
+_COLON: Final = r"(?P<mark2>::|:=)"
+# psycopg's %s and %(name)s, text()'s :name. A bind's name with a quote in it is refused: without
+# parameters the same characters would be a modulo and a string.
+_FORMAT: Final = (
+    r"(?P<bind>%[sbt](?![A-Za-z0-9_])|%\([^()'\"$/-]*\)[sbt]|:[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<doubtful>%\([^)]*\)[sbt])"
+)
+_PERCENT: Final = r"(?P<percent>%%)"
+_COMMENT: Final = r"(?P<block>/\*)"
+_MARK: Final = r"(?P<mark>[!#&()*+,./:;<=>?@^|~\[\]%-])"
+
+_POSTGRESQL: Final = _Lexer(
+    re.compile(
+        "|".join(
+            (
+                r"(?P<space>[ \t\n\r\f\v]+|--[^\n\r]*)",
+                _COMMENT,
+                r"(?P<escaped>[eE]'(?:[^'\\]+|\\.|'')*+')",
+                r"(?P<refused>[uU]&\")",
+                rf"(?P<string>(?:[bBxXnN]|[uU]&)?{_PLAIN})",
+                _QUOTED,
+                r"(?P<bindn>\$[0-9]+)",
+                r"(?P<dollar>\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$)",
+                _WORD,
+                _NUMBER,
+                _COLON,
+                _FORMAT,
+                _PERCENT,
+                r"(?P<escape>\\:)",
+                _MARK,
+            )
+        ),
+        re.DOTALL,
+    ),
+    nested_comments=True,
+    quote='"',
+    backslash_may_escape=False,
+    body="atomic",
+)
+_SQLITE: Final = _Lexer(
+    re.compile(
+        "|".join(
+            (
+                r"(?P<space>[ \t\n\r\f]+|--[^\n]*)",
+                _COMMENT,
+                rf"(?P<string>[xX]?{_PLAIN})",
+                _QUOTED,
+                r"(?P<name2>`(?:[^`]+|``)++`|\[[^\]]+\])",
+                r"(?P<bindn>\?[0-9]*|[@$][A-Za-z_][A-Za-z0-9_]*)",
+                _WORD,
+                _NUMBER,
+                _FORMAT,
+                _PERCENT,
+                r"(?P<escape>\\:)",
+                _MARK,
+            )
+        ),
+        re.DOTALL,
+    ),
+    nested_comments=False,
+    quote='"',
+    backslash_may_escape=False,
+    body="begin",
+)
+_MYSQL: Final = _Lexer(
+    re.compile(
+        "|".join(
+            (
+                r"(?P<space>[ \t\n\r\f\v]+|#[^\n]*|--(?=[ \t\n\r])[^\n]*)",
+                r"(?P<refused>/\*[!+M])",  # a comment that is run
+                _COMMENT,
+                # ANSI_QUOTES decides whether "..." is a string: shown as one, so never a table.
+                rf"(?P<string>(?:[bBxXnN]?{_PLAIN})|\"(?:[^\"]+|\"\")*+\")",
+                r"(?P<name2>`(?:[^`]+|``)++`)",
+                r"(?P<bindn>\?)",
+                _WORD,
+                _NUMBER,
+                r"(?P<mark2>:=)",
+                _FORMAT,
+                _PERCENT,
+                r"(?P<escape>\\:)",
+                _MARK,
+            )
+        ),
+        re.DOTALL,
+    ),
+    nested_comments=False,
+    quote="`",
+    backslash_may_escape=True,
+    body="begin",
+)
+LEXERS: Final = {
+    "postgresql": _POSTGRESQL,
+    "sqlite": _SQLITE,
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
+
+_BLOCK_EDGE: Final = re.compile(r"/\*|\*/")
+_QUOTE_BEHIND_BACKSLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\'")
+
+
+def statements(sql: str, dialect: str) -> list[list[Token]]:
+    """Give the statements of a text as tokens, without comments and empty statements.
+
+    Raises `Unreadable` if the text, or the dialect, leaves any doubt.
+    """
+    if (lexer := LEXERS.get(dialect)) is None:
+        raise Unreadable(dialect)
+    return [part for part in _split(_tokens(sql, lexer), lexer) if part]
+
+
+def shown(tokens: Statement) -> str:
+    """Give the text a parser may be shown: strings are emptied, binds are all alike."""
+    return "".join(token.shown for token in tokens)
+
+
+def _tokens(sql: str, lexer: _Lexer) -> Iterator[Token]:
+    position, match_at = 0, lexer.pattern.match
+    while position < len(sql):
+        if (match := match_at(sql, position)) is None:
+            raise Unreadable(sql[position : position + 20])
+        position = match.end()
+        kind, text = match.lastgroup, match.group()
+        match kind:
+            case "block":
+                position = _comment_end(sql, position, lexer)
+                yield _SPACE
+            case "dollar":
+                position = _dollar_end(sql, position, text)
+                yield _STRING
+            case _:
+                yield _token(kind or "", text, lexer)
+
+
+_SPACE: Final = Token("mark", "", " ")
+_STRING: Final = Token("string", "", " '' ")  # empty, so that it never names a table
+_BIND: Final = Token("bind", "", " :p ")
+_PERCENT_SIGN: Final = Token("mark", "%", "%")
+_COLON_SIGN: Final = Token("mark", ":", ":")
+
+
+_FIXED: Final = {
+    "space": _SPACE,
+    "escaped": _STRING,
+    "bindn": _BIND,
+    "percent": _PERCENT_SIGN,
+    "escape": _COLON_SIGN,
+}
+
+
+def _token(kind: str, text: str, lexer: _Lexer) -> Token:
+    if kind in _FIXED:
+        return _FIXED[kind]
+    match kind:
+        case "word":
+            return Token("word", _word(text), text)
+        case "name" | "name2":
+            return _name(text, lexer.quote)
+        case "mark" | "mark2":
+            return Token("mark", text, text)
+        case "number":
+            return Token("number", text, text)
+        case "string":
+            return _string(text, lexer)
+        case "bind":  # :n may be the end of a slice, a[1:n], and stays whole
+            return Token("bind", text, text) if text.startswith(":") else _BIND
+    raise Unreadable(text)
+
+
+def _word(text: str) -> str:
+    if not text.isascii() and not all(c.isalnum() or c in "_$" for c in text):
+        raise Unreadable(text)  # a no-break space is a letter to PostgreSQL, a blank to others
+    return lower(text)
+
+
+def _name(text: str, quote: str) -> Token:
+    closing = text[-1]
+    value = text[1:-1] if closing == "]" else text[1:-1].replace(closing * 2, closing)
+    return Token("name", value, quote + value.replace(quote, quote * 2) + quote)
+
+
+def _string(text: str, lexer: _Lexer) -> Token:
+    # standard_conforming_strings=off (and MySQL, always) reads '\'' otherwise.
+    if "\\" in text and (lexer.backslash_may_escape or _QUOTE_BEHIND_BACKSLASH.search(text)):
+        raise Unreadable(text)
+    return _STRING
+
+
+def _comment_end(sql: str, position: int, lexer: _Lexer) -> int:
+    if not lexer.nested_comments:
+        end = sql.find("*/", position)
+        return len(sql) if end < 0 else end + 2
+    depth = 1
+    while depth:
+        if (edge := _BLOCK_EDGE.search(sql, position)) is None:
+            raise Unreadable("/*")
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
+
+
+def _dollar_end(sql: str, position: int, tag: str) -> int:
+    end = sql.find(tag, position)
+    if end < 0:
+        raise Unreadable(tag)
+    return end + len(tag)
+
+
+def lower(text: str) -> str:
+    """Fold ASCII letters only, as PostgreSQL does in a UTF-8 database."""
+    return text.lower() if text.isascii() else _ASCII_UPPER.sub(lambda m: m.group().lower(), text)
+
+
+_ASCII_UPPER: Final = re.compile("[A-Z]+")
+
+
+def _split(tokens: Iterator[Token], lexer: _Lexer) -> Iterator[list[Token]]:
+    """Cut at semicolons, but not inside parentheses or a routine's body (as psql does)."""
+    part: list[Token] = []
+    depth = bodies = 0
+    for token in tokens:
+        if token.value == ";" and token.kind == "mark" and depth <= 0 and not bodies:
+            yield part
+            part = []
+            continue
+        if not part and is_blank(token):
+            continue
+        if token.kind == "mark":
+            depth += (token.value == "(") - (token.value == ")")
+        elif token.kind == "word":
+            bodies += _step(bodies, part, token, lexer)
+        part.append(token)
+    if depth > 0 or bodies:
+        raise Unreadable("a body or a parenthesis is not closed")
+    yield part
+
+
+def _step(bodies: int, part: Statement, token: Token, lexer: _Lexer) -> int:
+    """Count the bodies and CASEs that a word opens or closes in CREATE FUNCTION and the like."""
+    match token.value:
+        case lexer.body if _is_routine(part):
+            return 1
+        case "case" if bodies:
+            return 1
+        case "end" if bodies:
+            return -1
+    return 0
+
+
+def _is_routine(part: Statement) -> bool:
+    words = [token.value for token in part[:12] if token.kind == "word"]
+    return words[:1] == ["create"] and not _ROUTINES.isdisjoint(words)
+
+
+_ROUTINES: Final = frozenset({"function", "procedure", "trigger"})
+
+
+def is_blank(token: Token) -> bool:
+    """Say whether the token stands for a blank or a comment."""
+    return not token.value and token.kind == "mark"
+
+
+def without_blanks(part: Statement) -> list[Token]:
+    """Give the tokens without the blanks between them."""
+    return [token for token in part if not is_blank(token)]
