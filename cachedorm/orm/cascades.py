@@ -16,7 +16,7 @@ AnyColumn = Column[Any]
 TableKey = tuple[str | None, str]
 
 
-class Operation(Enum):
+class Effect(Enum):
     """What is done to the rows of a table."""
 
     DELETE = "delete"
@@ -36,7 +36,7 @@ class Cascade:
     """
 
     table: Table
-    operation: Operation
+    effect: Effect
     columns: frozenset[str] | None
     depth: int
     keys: tuple[tuple[AnyColumn, AnyColumn], ...] = ()
@@ -67,7 +67,7 @@ class _Step:
     """A table and what happens to it: what the next level follows from."""
 
     table: TableKey
-    operation: Operation
+    effect: Effect
     columns: frozenset[str] | None
 
 
@@ -88,7 +88,7 @@ class Cascades:
         return f"<Cascades tables={len(self._tables)} foreign_keys={count}>"
 
     def of(
-        self, table: Table, operation: Operation, columns: frozenset[str] | None = None
+        self, table: Table, effect: Effect, columns: frozenset[str] | None = None
     ) -> tuple[Cascade, ...]:
         """Give what the database does to other rows when this is done to rows of `table`.
 
@@ -96,9 +96,9 @@ class Cascades:
         that refers to itself is among its own children. An empty answer costs one look-up.
         """
         key = _key(table)
-        if key not in self._references or operation is Operation.TRUNCATE:
+        if key not in self._references or effect is Effect.TRUNCATE:
             return ()
-        step = _Step(key, operation, columns if operation is Operation.UPDATE else None)
+        step = _Step(key, effect, columns if effect is Effect.UPDATE else None)
         answer = self._answers.get(step)
         if answer is None:
             answer = self._answers[step] = tuple(self._follow(step))
@@ -127,17 +127,17 @@ class Cascades:
 
     def _children(self, step: _Step, depth: int) -> Iterator[Cascade]:
         for reference in self._references.get(step.table, ()):
-            operation, columns = _acted(reference, step)
-            if operation is None:
+            effect, columns = _acted(reference, step)
+            if effect is None:
                 continue
-            exact = depth == 1 and operation is not Operation.TRUNCATE_CASCADE
+            exact = depth == 1 and effect is not Effect.TRUNCATE_CASCADE
             yield Cascade(
-                reference.child, operation, columns, depth, _keys(reference) if exact else ()
+                reference.child, effect, columns, depth, _keys(reference) if exact else ()
             )
 
 
 def _step(cascade: Cascade) -> _Step:
-    return _Step(_key(cascade.table), cascade.operation, cascade.columns)
+    return _Step(_key(cascade.table), cascade.effect, cascade.columns)
 
 
 def _keys(reference: _Reference) -> tuple[tuple[AnyColumn, AnyColumn], ...]:
@@ -150,35 +150,35 @@ def _keys(reference: _Reference) -> tuple[tuple[AnyColumn, AnyColumn], ...]:
 _NOTHING: Final = ("NO ACTION", "RESTRICT")
 
 
-def _acted(reference: _Reference, step: _Step) -> tuple[Operation | None, frozenset[str] | None]:
-    match step.operation:
-        case Operation.TRUNCATE_CASCADE:
-            return Operation.TRUNCATE_CASCADE, None
-        case Operation.DELETE:
+def _acted(reference: _Reference, step: _Step) -> tuple[Effect | None, frozenset[str] | None]:
+    match step.effect:
+        case Effect.TRUNCATE_CASCADE:
+            return Effect.TRUNCATE_CASCADE, None
+        case Effect.DELETE:
             return _on_delete(reference)
-        case Operation.UPDATE:
+        case Effect.UPDATE:
             return _on_update(reference, step.columns)
     return None, None
 
 
-def _on_delete(reference: _Reference) -> tuple[Operation | None, frozenset[str] | None]:
+def _on_delete(reference: _Reference) -> tuple[Effect | None, frozenset[str] | None]:
     action = reference.on_delete
     if action.startswith(_NOTHING):
         return None, None
     if action.startswith("SET "):  # of PostgreSQL's SET NULL (a, b) as if it set all
-        return Operation.UPDATE, frozenset(child.name for _, child in reference.pairs)
-    return Operation.DELETE, None
+        return Effect.UPDATE, frozenset(child.name for _, child in reference.pairs)
+    return Effect.DELETE, None
 
 
 def _on_update(
     reference: _Reference, columns: frozenset[str] | None
-) -> tuple[Operation | None, frozenset[str] | None]:
+) -> tuple[Effect | None, frozenset[str] | None]:
     action = reference.on_update
     changed = [pair for pair in reference.pairs if columns is None or pair[0] in columns]
     if action.startswith(_NOTHING) or not changed:
         return None, None
     pairs = reference.pairs if action.startswith("SET ") else changed
-    return Operation.UPDATE, frozenset(child.name for _, child in pairs)
+    return Effect.UPDATE, frozenset(child.name for _, child in pairs)
 
 
 # --- the foreign keys of the tables
