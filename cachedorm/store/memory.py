@@ -62,7 +62,7 @@ class MemorySlots:
         with self._lock:
             return [self._get(db, key) for key in keys], SERVER
 
-    def identity_again(self, db: int) -> bytes:  # noqa: ARG002  there is but one server
+    def identity_again(self, db: int) -> bytes:
         return SERVER
 
     def acquire(
@@ -73,7 +73,7 @@ class MemorySlots:
         lease_ms: int,
         stamp_ttl_ms: int,
         *,
-        server: bytes,  # noqa: ARG002  there is but one
+        server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
         with self._lock:
@@ -85,7 +85,7 @@ class MemorySlots:
             if len(slot) == 1 + TOKEN_BYTES:
                 if slot[:1] == b"I":
                     return Refused()
-                if slot[:1] == b"L":
+                if slot[:1] == b"L" and slot[1:] != token:
                     return Held(self._left_ms(db, key))
             if self._servable(db, key, slot) and slot != replace:
                 return Valid(slot, SERVER)
@@ -116,7 +116,7 @@ class MemorySlots:
         offers: Sequence[Offer],
         token: bytes,
         intent_ms: int,
-        timeout: float | None = None,  # noqa: ARG002  nothing here takes long
+        timeout: float | None = None,
     ) -> dict[Offer, Fixed]:
         with self._lock:
             for place in _places(touched.stamps):
@@ -143,7 +143,7 @@ class MemorySlots:
         touched: Touched,
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
-        timeout: float | None = None,  # noqa: ARG002  nothing here takes long
+        timeout: float | None = None,
     ) -> None:
         with self._lock:
             for place in _places(touched.stamps):

@@ -31,7 +31,8 @@ local slot = get(KEYS[1])
 local letter = #slot == 1 + TOKEN and slot:sub(1, 1)
 -- The counted intents may have been evicted; the one in the slot still says that a writer is there.
 if letter == 'I' then return {'refused'} end
-if letter == 'L' then
+-- My own lease: the reply to this very call was lost, and it is asked again.
+if letter == 'L' and slot:sub(2) ~= token then
   local left = redis.call('PTTL', KEYS[1])
   if left < 0 then
     redis.call('PEXPIRE', KEYS[1], lease_ms)

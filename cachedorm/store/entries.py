@@ -1,0 +1,235 @@
+"""The entries of one region: read, filled, set, deleted, cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dogpile.cache.api import NO_VALUE
+
+from cachedorm.errors import CacheUnavailable, NotCacheable
+from cachedorm.observe import Observer
+from cachedorm.store.codec import UNDECODABLE
+from cachedorm.store.entry import ABSENT, Form, Miss, judge, prefix, value_slot
+from cachedorm.store.fill import Fill, Loaded, RegionSettings, now_ms
+from cachedorm.store.flight import Asked, Flight, Flights, Landed
+from cachedorm.store.keys import EntryKey
+from cachedorm.store.slots import Slots
+
+NO_SERVER: Final = (b"", b"")
+UNDECODABLE_REASON: Final = "undecodable"
+
+# What this caller's last read that missed has seen: its fill need not read again.
+_MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
+
+    value: Any
+    asked: Asked
+    reason: str = ""
+
+
+class Entries:
+    """All a region can do to its entries. While Redis is away reads miss and writes are lost."""
+
+    def __init__(self, settings: RegionSettings, slots: Slots, observer: Observer) -> None:
+        self.settings = settings
+        self.slots = slots
+        self.observer = observer
+        self.flights = Flights()
+        self.filling = Fill(settings, slots, observer, self.flights)
+        self._db, self._name = settings.db, settings.name
+        self._read = slots.read
+        self._hit = observer.hit
+        # The bytes every value of a form begins with, on the server seen last.
+        self._prefixes: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def get(self, key: EntryKey) -> Any:
+        """The value, ABSENT, or NO_VALUE. One command; the way every read comes."""
+        tick = self.flights.now
+        try:
+            values, server = self._read(self._db, (key, *key.stamps))
+        except CacheUnavailable as error:
+            return self._unavailable(key, tick, error)
+        form = key.form
+        known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
+        if known != server:
+            start = self._prefix(form, server)
+        verdict = judge(values[0], start, values[1:])
+        if isinstance(verdict, bytes):
+            try:
+                value = form.decode(verdict)
+            except UNDECODABLE:
+                return self._missed(key, Asked(tick, values[0], server), UNDECODABLE_REASON)
+            self._hit(self._name, key)
+            return value
+        if verdict is ABSENT:
+            self._hit(self._name, key)
+            return ABSENT
+        asked = Asked(tick, values[0], server)
+        if verdict is Miss.FOREIGN:
+            return self._foreign(key, asked)
+        return self._missed(key, asked, verdict.value)
+
+    def look(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
+        """What one read of all these keys finds: their values, and what it takes to fill them.
+
+        ``again``: read once more what seems to come from another server.
+        """
+        tick = self.flights.now
+        stamps = list(dict.fromkeys(stamp for key in keys for stamp in key.stamps))
+        try:
+            values, server = self._read(self._db, (*keys, *stamps))
+        except CacheUnavailable as error:
+            self.observer.error("read", error)
+            gone = Look(NO_VALUE, Asked(tick, available=False))
+            return [gone for _ in keys]
+        current = dict(zip(stamps, values[len(keys) :], strict=True))
+        looks = [
+            self._judged(key, Asked(tick, slot, server), [current[stamp] for stamp in key.stamps])
+            for key, slot in zip(keys, values, strict=False)
+        ]
+        if (
+            again
+            and any(seen.reason == Miss.FOREIGN.value for seen in looks)
+            and self._moved(server)
+        ):
+            return self.look(keys, again=False)
+        for key, seen in zip(keys, looks, strict=True):
+            self._count(key, seen)
+        return looks
+
+    def fill(
+        self,
+        key: EntryKey,
+        load: Callable[[], Loaded],
+        *,
+        bounded: bool = False,
+        asked: Asked | None = None,
+    ) -> Any:
+        """The value of an entry that ``get`` missed: loaded once for all who miss it here.
+
+        Waits for this process's other loader whatever it takes; ``bounded`` (its caller holds a
+        database connection that the loader may need) at most ``wait_ms``.
+        """
+        if asked is None:
+            missed = _MISSED.get()
+            if missed is not None and missed[0] is key:
+                _MISSED.set(None)
+                asked = missed[1]
+            else:
+                seen = self.look((key,))[0]
+                if seen.value is not NO_VALUE:
+                    return seen.value
+                asked = seen.asked
+        return self._share(key, load, asked, bounded)
+
+    def _share(self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool) -> Any:
+        def lead(flight: Flight | None) -> Landed:
+            return self.filling.run(key, load, asked, flight)
+
+        patience = self.settings.wait_ms / 1000 if bounded else None
+        value, waited = self.flights.share(key, key.form, asked, lead, patience)
+        if waited:
+            self.observer.wait(self._name, key, waited)
+        return value
+
+    def put(self, key: EntryKey, value: Any) -> bool:
+        """Store what the caller holds for true; False if a writer is at it, or Redis is away."""
+        try:
+            payload = b"" if value is ABSENT else key.form.encode(value)
+            server = self._server()
+            head = value_slot(
+                key.form, server, (), b"", absent=value is ABSENT, created_ms=now_ms()
+            )
+            ttl_ms = self.filling.ttl_ms(key, absent=value is ABSENT)
+            # The script writes the stamps it finds or makes between the two.
+            head = head[:-1] + bytes([len(key.stamps)])
+            longest = max(ttl_ms, self.settings.ttl_ms)
+            return self.slots.put(self._db, key, head, payload, ttl_ms, longest)
+        except (CacheUnavailable, NotCacheable) as error:
+            self.observer.error("set", error)
+            return False
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Take entries away, and whatever lease stands in their place: a late fill is refused."""
+        try:
+            self.slots.delete(self._db, list(keys))
+        except CacheUnavailable as error:
+            self.observer.error("delete", error)
+
+    def clear(self, stamps: Iterable[str]) -> None:
+        """Take away every entry that carries one of the stamps."""
+        try:
+            self.slots.clear(self._db, list(stamps))
+        except CacheUnavailable as error:
+            self.observer.error("clear", error)
+
+    def _prefix(self, form: Form, server: bytes) -> bytes:
+        known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
+        if known != server:
+            start = prefix(form, server)
+            self._prefixes[form.fingerprint] = (server, start)
+        return start
+
+    def _server(self) -> bytes:
+        for server, _ in list(self._prefixes.values())[-1:]:
+            return server
+        return self.slots.identity_again(self._db)
+
+    def _judged(self, key: EntryKey, asked: Asked, stamps: Sequence[bytes | None]) -> Look:
+        verdict = judge(asked.slot, self._prefix(key.form, asked.server), stamps)
+        if isinstance(verdict, Miss):
+            return Look(NO_VALUE, asked, verdict.value)
+        if verdict is ABSENT:
+            return Look(ABSENT, asked)
+        try:
+            return Look(key.form.decode(verdict), asked)
+        except UNDECODABLE:
+            return Look(NO_VALUE, asked, UNDECODABLE_REASON)
+
+    def _foreign(self, key: EntryKey, asked: Asked) -> Any:
+        """Of another server, or of this one under a name that our line has not heard of yet.
+
+        A master that lost its last replica calls itself something else while connections live:
+        old and new connections must not refuse each other's entries for ever.
+        """
+        if not self._moved(asked.server):
+            return self._missed(key, asked, Miss.FOREIGN.value)
+        # Read again, not judged again: what was read came from whoever the old line reaches.
+        seen = self.look((key,), again=False)[0]
+        if seen.value is NO_VALUE:
+            _MISSED.set((key, seen.asked))
+        return seen.value
+
+    def _moved(self, server: bytes) -> bool:
+        try:
+            return self.slots.identity_again(self._db) != server
+        except CacheUnavailable as error:
+            self.observer.error("identity", error)
+            return False
+
+    def _missed(self, key: EntryKey, asked: Asked, reason: str) -> Any:
+        self.observer.miss(self._name, key, reason)
+        _MISSED.set((key, asked))
+        return NO_VALUE
+
+    def _count(self, key: EntryKey, seen: Look) -> None:
+        if seen.value is NO_VALUE:
+            self.observer.miss(self._name, key, seen.reason)
+        else:
+            self._hit(self._name, key)
+
+    def _unavailable(self, key: EntryKey, tick: int, error: CacheUnavailable) -> Any:
+        self.observer.error("read", error)
+        self.observer.bypass(self._name, "unavailable")
+        _MISSED.set((key, Asked(tick, available=False)))
+        return NO_VALUE
+
+    def __repr__(self) -> str:
+        return f"Entries({self._name!r}, db={self._db}, {self.flights!r})"
