@@ -83,7 +83,7 @@ def _plain_insert(part: Statement) -> tuple[Statement, bool]:
     plain = list(part)
     replaces = False
     for here, after, last in zip(places, places[1:], [*places[2:], 0], strict=False):
-        word, following = part[here].value, part[after].value
+        word, following = plain[here].value, plain[after].value
         if word in ("insert", "update") and following == "or":
             replaces |= part[last].value == "replace"
             plain[after] = plain[last] = Token("mark", "", " ")
