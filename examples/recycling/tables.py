@@ -1,0 +1,108 @@
+"""Says in tables what the demo saw."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from examples.recycling.race import BY_HAND
+from examples.recycling.stage import Answer, Shown, Standing
+from examples.recycling.verdict import Verdict
+
+COLOURS = {"Redis": "green", "database": "yellow"}
+
+
+def domain_table(shown: Sequence[Shown]) -> Table:
+    """One row for each domain: where its answers came from, before and after a write."""
+    table = Table(title="Where each answer came from", show_lines=True, title_justify="left")
+    for heading in (
+        "domain\nits read",
+        "region, database and key in Redis\nwhat stands there",
+        "first read",
+        "second read",
+        "a write, its commit\nthen at the key",
+        "next read",
+    ):
+        table.add_column(heading, overflow="fold")
+    for each in shown:
+        table.add_row(
+            f"{each.scene.domain}\n{escape(each.scene.asks)}",
+            f"{each.scene.region.name} {each.scene.region.db} {escape(each.scene.key)}"
+            f"\n{standing(each.kept)}",
+            answer(each.first),
+            answer(each.second),
+            write(each),
+            answer(each.after),
+        )
+    return table
+
+
+def answer(given: Answer) -> str:
+    """How long it took, where it came from, what it said."""
+    place = given.seen.source
+    colour = COLOURS.get(place.split(",")[0], "red")
+    took = milliseconds(given.seen.seconds)
+    return f"{took} [{colour}]{escape(place)}[/]\n{escape(given.text)}"
+
+
+def write(shown: Shown) -> str:
+    """What was written, how long the commit took, and what it left at the key."""
+    left = standing(shown.left) if shown.left.size_bytes else "nothing"
+    took = milliseconds(shown.commit.seconds)
+    return f"{took} {escape(shown.scene.writes)}\n{left}"
+
+
+def standing(found: Standing) -> str:
+    """What Redis has: its size, and how long it stays."""
+    if not found.size_bytes:
+        return "[red]nothing[/]"
+    return f"{found.size_bytes} bytes, {lifetime(found.left_s)} to live"
+
+
+def lifetime(seconds: float) -> str:
+    """A duration in its largest unit that has at least two of it."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def milliseconds(seconds: float) -> str:
+    """A short time, to be compared with others in its column."""
+    return f"{seconds * 1000:.2f} ms"
+
+
+def race_table(verdicts: Sequence[Verdict]) -> Table:
+    """How each side of the race did."""
+    table = Table(title="The race: same load, same seed", title_justify="left")
+    for heading in ("", "writes", "reads", "answered by Redis", "median read", "stale reads"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    table.add_column("furthest behind", justify="right")
+    table.add_column("wrong when all was quiet", justify="right")
+    for each in verdicts:
+        colour = "red" if each.stale or each.left_stale else "green"
+        table.add_row(
+            each.side,
+            f"{each.writes:,}",
+            f"{each.reads:,}",
+            f"{each.hits / each.reads:.0%}",
+            milliseconds(each.median_read_s),
+            f"[{colour}]{each.stale:,}[/]",
+            milliseconds(each.oldest_s) if each.stale else "-",
+            f"[{colour}]{each.left_stale}[/]",
+        )
+    return table
+
+
+def conclusion(verdicts: Sequence[Verdict]) -> str:
+    """What the race showed, and whether it showed anything."""
+    by_hand = sum(each.stale for each in verdicts if each.side == BY_HAND)
+    ours = sum(each.stale for each in verdicts if each.side != BY_HAND)
+    if ours:
+        return f"[red]cachedorm served {ours} stale reads: that is a bug, please report it.[/]"
+    if not by_hand:
+        return (
+            "The race proved nothing: the side written by hand was never stale either."
+            " Run it again, or on a busier machine."
+        )
+    return f"Under the same load cache-aside by hand told {by_hand:,} lies, cachedorm none."
