@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import weakref
 from collections import defaultdict, deque
 from typing import TypeAlias
 
 from cachedorm.store.colour import in_greenlet
+from cachedorm.store.forks import follow_forks
 from cachedorm.store.lines import Line
 
 Stack: TypeAlias = deque[Line]
@@ -25,7 +24,7 @@ class Racks:
         self._threads: Rack = defaultdict(deque)
         self._loops: dict[asyncio.AbstractEventLoop, Rack] = {}
         self._buried: list[Line] = []
-        _follow_forks(self)
+        follow_forks(self)
 
     def stack(self, db: int) -> Stack:
         """The idle lines that the caller may take from (and put back to) the right end."""
@@ -53,8 +52,8 @@ class Racks:
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(_empty, rack)
 
-    def forget(self) -> None:
-        """In a forked child: the sockets are the parent's, so leave them without a word."""
+    def begin_in_child(self) -> None:
+        """The sockets are the parent's: leaves them without a word."""
         threads, loops = self._threads, self._loops
         self._threads, self._loops = defaultdict(deque), {}
         for line in _lines_of(threads):
@@ -93,20 +92,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-_followed: weakref.WeakSet[Racks] = weakref.WeakSet()
-_following = False
-
-
-def _follow_forks(racks: Racks) -> None:
-    global _following  # noqa: PLW0603 - hooks cannot be taken back, so there is one for all
-    _followed.add(racks)
-    if not _following and hasattr(os, "register_at_fork"):
-        _following = True
-        os.register_at_fork(after_in_child=_forget_all)
-
-
-def _forget_all() -> None:
-    for racks in list(_followed):
-        racks.forget()

@@ -49,6 +49,14 @@ class Standalone:
         self._loop_class = _TWINS[self._thread_class]
         self._options = options | _OURS
         self.where = _where(self._thread_class, options)
+        try:
+            self._thread_class(**self._options)
+        except (TypeError, ValueError, RedisError):
+            # Not redis-py's words: they may hold the password.
+            raise ConfigurationError(
+                f"the Redis URL of {self.where} has options redis-py does not know or cannot"
+                f" read: {', '.join(sorted(options))}"
+            ) from None
 
     def open(self, db: int, limit: float | None) -> Line:
         """A line on this database; everything together may take ``limit`` seconds.

@@ -127,7 +127,8 @@ class Wire:
         except IndexError:
             return self._exchange_anew(db, stack, packed, count, deadline)
         try:
-            return self._use(line, stack, packed, count, timeout or self._limit)
+            limit = self._limit if timeout is None else timeout
+            return self._use(line, stack, packed, count, limit)
         except ConnectionError:
             # The server closed it while it lay idle, and most likely its neighbours too.
             drop_all(stack)

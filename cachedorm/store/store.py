@@ -1,0 +1,312 @@
+"""What a Cache owns of Redis: its regions, and the two moments of every commit.
+
+``intend`` just before COMMIT and ``settle`` just after it are one pipeline each. Neither ever
+fails the commit: what Redis cannot be told now goes to the journal, and until it is told this
+process trusts nothing in the databases concerned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from cachedorm.errors import CacheUnavailable, ConfigurationError, NotCacheable
+from cachedorm.observe import Observer
+from cachedorm.store.breaker import Breaker
+from cachedorm.store.entry import new_token, value_slot
+from cachedorm.store.fill import RegionSettings, now_ms
+from cachedorm.store.guarded import Guarded
+from cachedorm.store.journal import Journal, Untold
+from cachedorm.store.kept import KeptIntent, KeptIntents
+from cachedorm.store.keys import stamp_key
+from cachedorm.store.memory import MemorySlots
+from cachedorm.store.mender import Mender
+from cachedorm.store.redis_slots import RedisSlots
+from cachedorm.store.region import CachedRegion
+from cachedorm.store.slots import Fixed, Offer, Slots, Touched
+from cachedorm.store.wire import Wire
+
+logger = logging.getLogger("cachedorm")
+
+# For what no commit waits for: telling Redis later, of however many keys (seconds).
+MEND_TIMEOUT = 5.0
+INTENT_MS = 30_000
+
+
+@dataclass(slots=True, eq=False)
+class Intent:
+    """What one commit touched. ``placed``: it is hidden; ``left``: seconds its settle may take."""
+
+    touched: Touched
+    left: float
+    intent_ms: int = INTENT_MS
+    token: bytes = field(default_factory=new_token)
+    placed: bool = False
+    fixed: Mapping[Offer, Fixed] = field(default_factory=dict)
+
+
+class Store:
+    """The regions of one Redis server, or of this process's memory if there is no ``wire``."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        wire: Wire | None = None,
+        *,
+        commit_timeout: float = 0.5,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wire = wire
+        self._commit_timeout = commit_timeout
+        self._observer = observer or Observer()
+        self._breaker = Breaker(clock=clock)
+        self._journal = Journal()
+        self._kept = KeptIntents(clock)
+        self._mender = Mender(self.mend)
+        guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
+        self.slots: Slots = guarded if wire is not None else slots
+        self._regions: dict[str, CachedRegion] = {}
+        self._settings: dict[str, RegionSettings] = {}
+
+    @classmethod
+    def connect(
+        cls,
+        url: str | None,
+        *,
+        connect_timeout: float = 0.25,
+        operation_timeout: float = 0.25,
+        commit_timeout: float = 0.5,
+        observer: Observer | None = None,
+    ) -> Self:
+        """The store of this Redis, or of this process's memory without a URL. Connects later.
+
+        All cache work of one commit takes at most ``commit_timeout`` seconds.
+        """
+        if url is None:
+            return cls(MemorySlots(), observer=observer)
+        wire = Wire(url, connect_timeout, operation_timeout)
+        return cls(RedisSlots(wire), wire, commit_timeout=commit_timeout, observer=observer)
+
+    def region(self, settings: RegionSettings) -> CachedRegion:
+        """The live form of a declared region: always the same object for the same settings."""
+        known = self._settings.setdefault(settings.name, settings)
+        if known != settings:
+            raise ConfigurationError(
+                f"region {settings.name!r} is declared twice with different settings:"
+                f" {known} and {settings}; give one of them another name"
+            )
+        if settings.name not in self._regions:
+            self._regions[settings.name] = CachedRegion(settings, self.slots, self._observer)
+        return self._regions[settings.name]
+
+    def know(self, db: int, stamps: Iterable[str]) -> None:
+        """Names stamp keys such that every entry of the database carries at least one known.
+
+        By those it is cleared, if more goes untold than can be remembered key by key.
+        """
+        self._journal.know(db, (*stamps, stamp_key("~plain")))
+
+    def check(self) -> None:
+        """Raises ConfigurationError for a region whose database number the server has not."""
+        if self._wire is None:
+            return
+        databases = self._wire.databases()
+        for settings in self._settings.values():
+            if settings.db >= databases:
+                raise ConfigurationError(
+                    f"region {settings.name!r} is in database {settings.db}, but the server has"
+                    f" {databases} (0 to {databases - 1}): give the region another number, or"
+                    " raise `databases` in the server's configuration"
+                )
+
+    def trusted(self, db: int) -> bool:
+        """False while commits of this process are untold there."""
+        return not self._journal.pending(db)
+
+    def intend(self, touched: Touched, offers: Sequence[Offer] = ()) -> Intent:
+        """Hides everything touched, just before COMMIT. Raises nothing but cancellation.
+
+        Where it failed, ``settle`` still ends every old entry; only a crash in between does not.
+        """
+        intent = Intent(touched, self._commit_timeout, self._intent_ms())
+        for offer in offers:
+            touched.add_entries(offer.db, (offer.key,))
+        hidden, offered = self._hidden(touched, offers)
+        if hidden and not self._breaker.is_open:
+            try:
+                self._place(intent, hidden, offered)
+            except BaseException:
+                # Cancelled: there will be no COMMIT, and perhaps the intents stand already.
+                self.settle(intent)
+                raise
+        return intent
+
+    def _place(self, intent: Intent, hidden: Touched, offers: Sequence[Offer]) -> None:
+        began = time.monotonic()
+        try:
+            # Half of the time, so that a Redis that hangs leaves the other half to settle.
+            intent.fixed = self.slots.intend(
+                hidden, offers, intent.token, intent.intent_ms, self._commit_timeout / 2
+            )
+            intent.placed = True
+        except Exception as error:  # noqa: BLE001 - no failure of the cache fails the commit
+            self._spare("intend", error)
+        finally:
+            intent.left -= time.monotonic() - began
+
+    def settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]] | None = None) -> None:
+        """Ends every old entry, just after COMMIT or ROLLBACK. Never raises; not cancellable.
+
+        ``values``: the new value and its TTL (ms) of offers, stored where nobody else meddled.
+        """
+        if intent.touched:
+            self.slots.shielded(lambda: self._settle(intent, values or {}))
+
+    def _settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
+        touched, token = intent.touched, intent.token
+        try:
+            self._tell_now(intent, values)
+        except BaseException as error:
+            self._journal.add(touched, token)
+            self._mender.wake()
+            self._spare("settle", error)
+            if not isinstance(error, Exception):
+                raise
+        self._observe(touched)
+
+    def _tell_now(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
+        if self._breaker.is_open:
+            # Not even as the trial: a commit is no place to wait for one.
+            raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
+        encoded = self._encoded(intent, values)
+        self.slots.settle(intent.touched, intent.token, encoded, intent.left)
+
+    def keep(self, intent: Intent, decided: Callable[[], bool] | None) -> None:
+        """For a COMMIT of unknown outcome: hides what it touched until ``decided()`` is True.
+
+        The mender asks once a second, in its own thread, for ten minutes. Without ``decided``
+        the intents just expire.
+        """
+        if not intent.placed:
+            # Nothing hides the keys. Not this intent's token: telling must not withdraw it.
+            self._journal.add(intent.touched, new_token())
+        if decided is not None:
+            self._kept.add(intent.touched, intent.token, intent.intent_ms, decided)
+        self._mender.wake()
+
+    def invalidate(self, touched: Touched) -> None:
+        """Ends the entries now, by hand or for a write that is committed already."""
+        self.settle(Intent(touched, self._commit_timeout))
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None:
+        """Ends every entry that carries one of the stamps, in one moment."""
+        try:
+            self.slots.clear(db, stamps)
+        except CacheUnavailable as error:
+            self._journal.add(Touched(stamps={db: set(stamps)}), new_token())
+            self._mender.wake()
+            self._spare("clear", error)
+
+    def mend(self) -> bool:
+        """One pass of the mender, here and now; True while there is more to do."""
+        kept = self._kept.look_after(self._renew, self._settle_kept, self._spare)
+        return self._tell() or kept
+
+    def _renew(self, kept: KeptIntent) -> None:
+        hidden, _ = self._hidden(kept.touched, ())
+        if hidden:
+            self.slots.renew(hidden, kept.token, kept.intent_ms, MEND_TIMEOUT)
+
+    def _settle_kept(self, kept: KeptIntent) -> None:
+        self.settle(Intent(kept.touched, MEND_TIMEOUT, token=kept.token))
+
+    def _tell(self) -> bool:
+        """Tells Redis of the untold until it fails; True if some remain."""
+        for item in self._journal.items():
+            try:
+                self._tell_of(item)
+            except CacheUnavailable:
+                return True
+            except Exception as error:  # noqa: BLE001 - one database must not hold up the others
+                self._spare("mend", error)
+        return bool(self._journal.untold)
+
+    def _tell_of(self, item: Untold) -> None:
+        if self._breaker.is_open:
+            # A small write that changes nothing is the trial, under the usual time limit.
+            self.slots.delete(item.db, (stamp_key("~trial"),))
+        self.slots.settle(item.touched, item.token, {}, MEND_TIMEOUT)
+        self._journal.told(item)
+
+    def _encoded(
+        self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]
+    ) -> dict[Offer, tuple[bytes, int]]:
+        """The slots of the values that may be put; the other offers are deleted."""
+        encoded: dict[Offer, tuple[bytes, int]] = {}
+        for offer, (value, ttl_ms) in values.items():
+            fixed = intent.fixed.get(offer)
+            if fixed is not None and fixed.clean and ttl_ms > 0:
+                try:
+                    encoded[offer] = (_slot(offer, fixed, value), ttl_ms)
+                except NotCacheable as error:
+                    self._spare("encode", error)
+        return encoded
+
+    def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
+        """Without the databases none of whose regions wants intents."""
+        loud = {each.db for each in self._settings.values() if each.intents}
+        quiet = {each.db for each in self._settings.values()} - loud
+        if not quiet:
+            return touched, offers
+        entries = {db: keys for db, keys in touched.entries.items() if db not in quiet}
+        stamps = {db: keys for db, keys in touched.stamps.items() if db not in quiet}
+        return Touched(entries, stamps), [offer for offer in offers if offer.db not in quiet]
+
+    def _intent_ms(self) -> int:
+        return max((each.intent_ms for each in self._settings.values()), default=INTENT_MS)
+
+    def _observe(self, touched: Touched) -> None:
+        try:
+            for db in touched.dbs():
+                entries, stamps = touched.entries.get(db, ()), touched.stamps.get(db, ())
+                self._observer.invalidate(db, len(entries), len(stamps))
+        except Exception:
+            # Inside a commit: an observer's fault must not look like the database's.
+            logger.exception("an observer failed")
+
+    def _spare(self, what: str, error: BaseException) -> None:
+        """Tells the observer of what the caller is spared."""
+        try:
+            self._observer.error(what, error)
+        except Exception:
+            logger.exception("an observer failed")
+
+    def close(self) -> None:
+        """Tries once more to tell what is untold, then drops every connection."""
+        self._mender.close(self._commit_timeout)
+        self.slots.close()
+
+    async def aclose(self) -> None:
+        """``close`` for an event loop: does not block it, and its connections are gone after."""
+        if self._mender.is_running:
+            await asyncio.to_thread(self._mender.close, self._commit_timeout)
+        self.close()
+        if self._wire is not None:
+            await self._wire.aclose()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Store {self._wire or self.slots!r} {self._breaker!r} {self._journal!r}"
+            f" kept={len(self._kept)} {self._mender!r}>"
+        )
+
+
+def _slot(offer: Offer, fixed: Fixed, value: Any) -> bytes:
+    form = offer.key.form
+    payload = form.encode(value)
+    return value_slot(form, fixed.server, fixed.stamps, payload, created_ms=now_ms())
