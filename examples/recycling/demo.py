@@ -59,14 +59,15 @@ def prepare(url: str, console: Console) -> None:
     engine.dispose()
     loaded = perf_counter()
     console.print(
-        f"migrated in {migrated - began:.1f} s, {rows:,} rows loaded in {loaded - migrated:.1f} s"
+        f"database {engine.url.database}: migrated in {migrated - began:.1f} s,"
+        f" {rows:,} rows loaded in {loaded - migrated:.1f} s"
     )
 
 
 def show_domains(url: str, redis_url: str, console: Console) -> None:
     """Play each domain's scene, in plain sessions and in async ones, on one cache."""
     stage = Stage(redis_url, Witness())
-    with Cache(redis_url, observer=stage.witness) as cache:
+    with Cache(redis_url, observers=[stage.witness]) as cache:
         shown = play(url, stage, cache)
         shown.append(asyncio.run(play_async(url, stage, cache)))
         console.print(domain_table(shown))

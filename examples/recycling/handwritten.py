@@ -31,9 +31,10 @@ class HandwrittenProfiles:
             return int(json.loads(str(cached))["nickname"])
         with self.sessions() as session:
             user = session.get_one(User, user_id)
-            profile = {"user_id": user_id, "nickname": user.nickname, "district": user.district}
+            nickname, district = user.nickname, user.district
+        profile = {"user_id": user_id, "nickname": nickname, "district": district}
         self.redis.setex(key, HOUR_S, json.dumps(profile, ensure_ascii=False))
-        return int(profile["nickname"])
+        return int(nickname)
 
     def advance(self, user_id: str) -> int:
         """Write the next version, then delete what is cached of the profile; return the version."""

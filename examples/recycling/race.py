@@ -60,7 +60,7 @@ class CachedormProfiles:
     def __init__(self, sessions: sessionmaker[Session], redis_url: str) -> None:
         self.sessions = sessions
         self._seen = Hits()
-        self._cache = Cache(redis_url, observer=self._seen)
+        self._cache = Cache(redis_url, observers=[self._seen])
         self._cache.attach(sessions)
 
     @property
@@ -80,6 +80,7 @@ class CachedormProfiles:
         return version
 
     def close(self) -> None:
+        self._cache.detach(self.sessions)
         self._cache.close()
 
 
