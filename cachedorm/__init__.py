@@ -1,1 +1,29 @@
 """The second-level cache for SQLAlchemy: cached reads that follow every commit."""
+
+from cachedorm import errors
+from cachedorm.cache import Cache
+from cachedorm.declare import (
+    Cached,
+    CachePolicy,
+    Region,
+    Regions,
+    days,
+    hours,
+    minutes,
+    seconds,
+)
+from cachedorm.observe import Observer
+
+__all__ = [
+    "Cache",
+    "CachePolicy",
+    "Cached",
+    "Observer",
+    "Region",
+    "Regions",
+    "days",
+    "errors",
+    "hours",
+    "minutes",
+    "seconds",
+]

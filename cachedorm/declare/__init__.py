@@ -1,0 +1,17 @@
+"""What a model says about its cache: regions, policies and the ``Cached`` mixin."""
+
+from cachedorm.declare.model import Cached, ReadByKey
+from cachedorm.declare.policy import CachePolicy
+from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
+
+__all__ = [
+    "CachePolicy",
+    "Cached",
+    "ReadByKey",
+    "Region",
+    "Regions",
+    "days",
+    "hours",
+    "minutes",
+    "seconds",
+]

@@ -1,0 +1,259 @@
+"""What a model's cached entry looks like; every declaration fault is found here.
+
+A shape is worked out once per mapper, when mappers configure, and knows nothing of a Cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import ColumnElement, DateTime, Table, UniqueConstraint
+from sqlalchemy.orm import ColumnProperty, Mapper
+from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.types import TypeDecorator
+
+from cachedorm.declare.kinds import decorator_of, kind_of, why_no_key
+from cachedorm.declare.policy import CachePolicy
+from cachedorm.declare.region import Regions
+from cachedorm.errors import DeclarationError
+from cachedorm.store.codec import Kind
+from cachedorm.store.keys import Template
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribute:
+    """One attribute that an entry stores: its name, where it comes from, how it is kept."""
+
+    name: str
+    column: ColumnElement[Any]
+    kind: Any
+    decorator: TypeDecorator[Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowShape:
+    """What is stored of a row of one concrete mapper."""
+
+    mapper: Mapper[Any]
+    attributes: tuple[Attribute, ...]
+    excluded: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntityShape:
+    """How the rows of one cached class, and of its subclasses, are keyed and stored."""
+
+    owner: Mapper[Any]
+    policy: CachePolicy
+    template: Template | None
+    by_primary_key: bool
+
+
+_shapes: WeakKeyDictionary[Mapper[Any], EntityShape] = WeakKeyDictionary()
+_rows: WeakKeyDictionary[Mapper[Any], RowShape] = WeakKeyDictionary()
+
+
+def declare_shape(mapper: Mapper[Any]) -> None:
+    """Check what the mapper's class declares and remember its shape; raises DeclarationError."""
+    policy = getattr(mapper.class_, "__cache__", None)
+    if policy is None:
+        return
+    who = f"{mapper.class_.__name__}.__cache__"
+    if not isinstance(policy, CachePolicy):
+        raise DeclarationError(f"{who} is {policy!r}; give a CachePolicy")
+    _check_region(mapper, policy, who)
+    owner = _owner(mapper, policy, who)
+    if policy.template is not None:
+        if mapper.concrete:
+            raise DeclarationError(
+                f"{who}: concrete inheritance gives rows of several tables one key;"
+                " use joined or single-table inheritance, or drop the key"
+            )
+        _check_key(mapper, policy, policy.template, who)
+        _check_ttl(mapper, policy, who)
+        _rows[mapper] = _row_shape(mapper, policy, who)
+        if policy.on_write == "write_through" and len(owner.tables) > 1:
+            raise DeclarationError(
+                f"{who}: write_through needs a mapper of one table;"
+                ' use on_write="invalidate" (the default)'
+            )
+    if owner is mapper:
+        _shapes[mapper] = EntityShape(
+            owner, policy, policy.template, _is_primary_key(mapper, policy.template)
+        )
+
+
+def entity_shape(mapper: Mapper[Any]) -> EntityShape | None:
+    """The shape that the mapper's rows are cached in, or None if its class declares no cache."""
+    for each in mapper.iterate_to_root():
+        shape = _shapes.get(each)
+        if shape is not None:
+            return shape
+    return None
+
+
+def shapes() -> list[EntityShape]:
+    """Every shape declared by a mapper that is configured, in the order they came."""
+    return list(_shapes.values())
+
+
+def shape_count() -> int:
+    """How many shapes there are; grows when classes are mapped later."""
+    return len(_shapes)
+
+
+def row_shape(mapper: Mapper[Any]) -> RowShape:
+    """What an entry stores of a row of this concrete mapper."""
+    return _rows[mapper]
+
+
+def attribute_names(mapper: Mapper[Any]) -> list[str]:
+    """The names of the mapper's column attributes, in the order they were declared."""
+    return [prop.key for prop in mapper.iterate_properties if isinstance(prop, ColumnProperty)]
+
+
+def _check_region(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
+    regions = getattr(mapper.class_, "__cache_regions__", None)
+    if isinstance(regions, Regions):
+        regions.require(policy.region, who)
+
+
+def _owner(mapper: Mapper[Any], policy: CachePolicy, who: str) -> Mapper[Any]:
+    owner = mapper
+    for each in mapper.iterate_to_root():
+        theirs = getattr(each.class_, "__cache__", None)
+        if theirs is policy:
+            owner = each
+        elif theirs is not None:
+            raise DeclarationError(
+                f"{who} differs from {each.class_.__name__}.__cache__, whose rows it shares;"
+                " declare one policy on the base class"
+            )
+    return owner
+
+
+def _check_key(mapper: Mapper[Any], policy: CachePolicy, template: Template, who: str) -> None:
+    names = attribute_names(mapper)
+    for field in template.fields:
+        if field not in names:
+            raise DeclarationError(
+                f"{who}: key {template.text!r} names no attribute of"
+                f" {mapper.class_.__name__}: {field!r}; it has: {', '.join(names)}"
+            )
+        reason = why_no_key(_column(mapper, field).type)
+        if reason is not None:
+            raise DeclarationError(
+                f"{who}: key {template.text!r} uses {field!r}, but {reason};"
+                " key by another unique column"
+            )
+    if not _is_unique(mapper, template):
+        raise DeclarationError(
+            f"{who}: key {template.text!r}: {', '.join(template.fields)} is neither the primary key"
+            f" of {mapper.local_table} nor unique; name unique columns or add a unique constraint"
+        )
+
+
+def _check_ttl(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
+    if not isinstance(policy.ttl, str):
+        return
+    if policy.ttl not in attribute_names(mapper):
+        raise DeclarationError(
+            f"{who}: ttl={policy.ttl!r} names no attribute of {mapper.class_.__name__};"
+            f" it has: {', '.join(attribute_names(mapper))}"
+        )
+    if not isinstance(_column(mapper, policy.ttl).type, DateTime):
+        raise DeclarationError(
+            f"{who}: ttl={policy.ttl!r} is no datetime attribute; name one, or give seconds"
+        )
+
+
+def _is_primary_key(mapper: Mapper[Any], template: Template | None) -> bool:
+    if template is None:
+        return False
+    fields = {_column(mapper, field) for field in template.fields}
+    return fields == set(mapper.primary_key)
+
+
+def _is_unique(mapper: Mapper[Any], template: Template) -> bool:
+    if _is_primary_key(mapper, template):
+        return True
+    fields = {_column(mapper, field) for field in template.fields}
+    return any(fields == columns for table in mapper.tables for columns in _unique_sets(table))
+
+
+def _unique_sets(table: object) -> list[set[Any]]:
+    if not isinstance(table, Table):
+        return []
+    found: list[set[Any]] = [
+        set(constraint.columns)
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    ]
+    found += [{column} for column in table.columns if column.unique]
+    for index in table.indexes:
+        partial = any(key.endswith("_where") and value is not None for key, value in index.kwargs.items())
+        if index.unique and not partial and len(index.expressions) == len(index.columns):
+            found.append(set(index.columns))
+    return found
+
+
+def _row_shape(mapper: Mapper[Any], policy: CachePolicy, who: str) -> RowShape:
+    names = attribute_names(mapper)
+    needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
+    needed.update(policy.template.fields if policy.template is not None else ())
+    if isinstance(policy.ttl, str):
+        needed.add(policy.ttl)
+    for special in (mapper.version_id_col, mapper.polymorphic_on):
+        if special is not None and special in mapper._columntoproperty:
+            needed.add(mapper.get_property_by_column(special).key)
+    for name in policy.exclude:
+        if name not in names:
+            raise DeclarationError(
+                f"{who}: exclude={name!r} names no attribute of {mapper.class_.__name__};"
+                f" it has: {', '.join(names)}"
+            )
+        if name in needed:
+            raise DeclarationError(
+                f"{who}: exclude={name!r} cannot be left out: the key, the primary key, the time to"
+                " live, the version and the discriminator are always stored"
+            )
+    stored: list[Attribute] = []
+    for prop in mapper.iterate_properties:
+        if isinstance(prop, ColumnProperty) and prop.key not in policy.exclude:
+            if prop.deferred and prop.key not in needed:
+                continue
+            stored.append(_attribute(mapper, prop, who))
+    return RowShape(mapper, tuple(stored), frozenset(policy.exclude))
+
+
+def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attribute:
+    column = prop.columns[0]
+    foreign = _foreign_table(mapper, column)
+    if foreign is not None:
+        raise DeclarationError(
+            f"{who}: {prop.key!r} is computed from {foreign}, whose writes this entry would not"
+            f" follow; exclude={(prop.key,)!r}, or read it by a query of its own"
+        )
+    kind = kind_of(column.type)
+    if kind is None:
+        raise DeclarationError(
+            f"{who}: attribute {prop.key!r} has type {column.type!r}, which cannot be stored"
+            f" exactly; add it to exclude={(*mapper.class_.__cache__.exclude, prop.key)!r}, or give it a type"
+            f" of these: {', '.join(sorted(member.name.lower() for member in Kind))},"
+            " enum, array, geometry"
+        )
+    return Attribute(prop.key, column, kind, decorator_of(column.type))
+
+
+def _foreign_table(mapper: Mapper[Any], column: ColumnElement[Any]) -> object | None:
+    for element in iterate(column):
+        table = getattr(element, "table", None)
+        if isinstance(table, Table) and table not in mapper.tables:
+            return table.fullname
+    return None
+
+
+def _column(mapper: Mapper[Any], name: str) -> Any:
+    return mapper.get_property(name, _configure_mappers=False).columns[0]  # type: ignore[attr-defined]

@@ -1,0 +1,103 @@
+"""The ledger of one database connection: what its open transaction wrote, and so made doubtful.
+
+It hangs on the connection, not on the session, since sessions and Core share connections. A
+savepoint that is rolled back may leave its marks (too much is safe); COMMIT and ROLLBACK end it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.engine import Connection, Dialect
+
+from cachedorm.orm.affected import ROWS_MAX
+from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
+from cachedorm.orm.profile import Profile
+from cachedorm.store.slots import Touched
+from cachedorm.store.store import Intent
+
+_WHERE = "cachedorm.ledger"
+
+
+class Ledger:
+    """What the open transaction of one connection wrote."""
+
+    __slots__ = (
+        "_rows",
+        "intent",
+        "lingering",
+        "opaque",
+        "pending",
+        "prepared",
+        "profile",
+        "through",
+        "touched",
+        "values",
+        "written",
+    )
+
+    def __init__(self) -> None:
+        self.profile: Profile | None = None
+        # A SET outlives its transaction, and the connection goes back to the pool with it.
+        self.lingering = False
+        self.reset()
+
+    def reset(self) -> None:
+        """The transaction has ended."""
+        self.touched = Touched()
+        self.written = False
+        # The state of the session on the server may have changed (SET ROLE, SQL not understood).
+        self.opaque = self.lingering
+        # Between PREPARE TRANSACTION and its end.
+        self.prepared = False
+        self.intent: Intent | None = None
+        # Statements between their before_execute and after_execute.
+        self.pending: dict[int, Any] = {}
+        # Rows that a write-through may put in place at commit: key text -> values of its columns.
+        self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
+        # New values, read just before COMMIT.
+        self.values: dict[Any, Any] = {}
+        self._rows: dict[TableInterest, int] = {}
+
+    def touch(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
+        """This row of a followed table changed: mark its entries, or the table if it is one of
+        too many."""
+        count = self._rows.get(interest, 0) + 1
+        self._rows[interest] = count
+        if count > ROWS_MAX:
+            interest.touch_all(self.touched)
+            return
+        for key_interest, key, values in interest.touch(self.touched, row, dialect):
+            self.through.setdefault(key_interest, {})[key] = values
+
+    def touch_all(self, interest: TableInterest) -> None:
+        """It is not known which rows of this table changed."""
+        interest.touch_all(self.touched)
+
+    def touch_everything(self, interests: Interests) -> None:
+        """It is not known which tables changed."""
+        interests.touch_everything(self.touched)
+
+    def __repr__(self) -> str:
+        return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"
+
+
+def ledger_of(connection: Connection) -> Ledger:
+    """The ledger of this connection, made if it has none."""
+    info = connection.info
+    ledger: Ledger | None = info.get(_WHERE)
+    if ledger is None:
+        ledger = info[_WHERE] = Ledger()
+    return ledger
+
+
+def ledger_if_any(holder: Any) -> Ledger | None:
+    """The ledger of a Connection or pooled DBAPI connection, or None if it has none.
+
+    While an engine makes its first connection there is a holder whose ``info`` raises.
+    """
+    try:
+        ledger: Ledger | None = holder.info.get(_WHERE)
+    except Exception:
+        return None
+    return ledger

@@ -1,0 +1,74 @@
+"""What kind of database a connection reaches: a replica, a snapshot database, which isolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection, Dialect
+
+_ASK_POSTGRESQL = (
+    "SELECT pg_is_in_recovery(), pg_backend_pid(), current_setting('default_transaction_isolation')"
+)
+_SNAPSHOT_LEVELS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Facts about one database connection, asked when it is first seen.
+
+    ``isolation`` is its default level; ``pid`` is set where the server process can be looked up by
+    it later, which a pooler between would make impossible.
+    """
+
+    replica: bool
+    isolation: str
+    pid: int | None
+    snapshot: bool
+
+    def reads_old(self, isolation: str | None) -> bool:
+        """Whether a transaction at this level (None: the default) reads an older snapshot.
+
+        On PostgreSQL READ COMMITTED sees, in every statement, all that was committed before it.
+        """
+        return (isolation or self.isolation).upper() in _SNAPSHOT_LEVELS and not self.snapshot
+
+
+def profile_of(connection: Connection) -> Profile:
+    """Ask the database that this connection reaches, outside of SQLAlchemy's events."""
+    dialect = connection.dialect
+    if dialect.name != "postgresql":
+        return _other_profile(dialect)
+    pooled: Any = connection.connection
+    cursor = pooled.cursor()
+    try:
+        cursor.execute(_ASK_POSTGRESQL)
+        replica, pid, isolation = cursor.fetchone()
+    finally:
+        cursor.close()
+    return Profile(bool(replica), isolation.upper(), _direct_pid(pooled, pid), False)
+
+
+def _other_profile(dialect: Dialect) -> Profile:
+    isolation = (getattr(dialect, "default_isolation_level", None) or "SERIALIZABLE").upper()
+    # A transaction of SQLite keeps the snapshot of its first read, whatever it is called.
+    return Profile(replica=False, isolation=isolation, pid=None, snapshot=dialect.name == "sqlite")
+
+
+def _direct_pid(pooled: Any, pid: int) -> int | None:
+    # What the driver was told at connect; behind a pooler that is not the server process.
+    info = getattr(pooled.driver_connection, "info", None)
+    return pid if getattr(info, "backend_pid", None) == pid else None
+
+
+def isolation_of(connection: Connection) -> str | None:
+    """The isolation level that was asked for on this connection, None if the default stands."""
+    level: str | None = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = connection.dialect._on_connect_isolation_level  # type: ignore[attr-defined]
+    return level.replace("_", " ").upper() if level is not None else None
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """Whether each statement of this connection is a transaction of its own."""
+    return isolation_of(connection) == "AUTOCOMMIT"

@@ -1,0 +1,171 @@
+"""Reading a row by its key through the cache: a hit, or a leased fill, or past the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Mapper, Session
+
+from cachedorm.errors import ArgumentError
+from cachedorm.observe import Observer
+from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
+from cachedorm.orm.hydrate import fill, hydrate
+from cachedorm.orm.plan import EntityPlan, Row, RowPlan
+from cachedorm.orm.affected import OWN
+from cachedorm.store.entry import ABSENT, Absent
+from cachedorm.store.region import NO_VALUE, Loaded
+
+
+class Bypassed:
+    """The type of BYPASSED: this read is the database's, in SQLAlchemy's own way."""
+
+    def __repr__(self) -> str:
+        return "BYPASSED"
+
+
+BYPASSED = Bypassed()
+
+
+class Reader:
+    """Reads rows by key for the sessions of one Cache."""
+
+    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of")
+
+    def __init__(
+        self,
+        plan_of: Callable[[Mapper[Any]], EntityPlan | None],
+        follower_of: FollowerOf,
+        enabled: Callable[[], bool],
+        observer: Observer,
+    ) -> None:
+        self._plan_of = plan_of
+        self._follower_of = follower_of
+        self._enabled = enabled
+        self._observer = observer
+
+    def get(self, session: Session, mapper: Mapper[Any], identity: tuple[Any, ...]) -> Any:
+        """The object with this primary key, None if there is no such row, or BYPASSED.
+
+        The object is not in the session yet; the caller has looked.
+        """
+        plan = self._plan_of(mapper)
+        if plan is None:
+            return BYPASSED
+        if not plan.by_primary_key:
+            return self._past(plan, "key is not the primary key")
+        row = self._row(session, plan, plan.in_key_order(identity))
+        if row is BYPASSED or row is None:
+            return row
+        return self._object(session, plan, mapper, row)
+
+    def by(self, session: Session, mapper: Mapper[Any], values: Sequence[Any]) -> Any:
+        """The object whose key columns have these values, None, or BYPASSED."""
+        plan = self._plan_of(mapper)
+        if plan is None:
+            return BYPASSED
+        row = self._row(session, plan, values)
+        if row is BYPASSED or row is None:
+            return row
+        return self._object(session, plan, mapper, row)
+
+    def refresh(self, session: Session, mapper: Mapper[Any], state: Any, names: Any) -> bool:
+        """Fill expired attributes of an object from the cache; False if the database must."""
+        plan = self._plan_of(mapper)
+        if plan is None or not plan.by_primary_key or state.key is None or state.key[2] is not None:
+            return False
+        if not any(name in plan.root.names for name in names):
+            return False
+        row = self._row(session, plan, plan.in_key_order(state.key[1]))
+        if row is BYPASSED or row is None:
+            return False  # if the row is gone, SQLAlchemy's own loader says so
+        row_plan, values = row
+        if row_plan.mapper is not mapper:
+            return False
+        filled = fill(row_plan, state, values, names)
+        for name in names:
+            if name not in filled:
+                # The caller forgets what is still expired; these are loaded when touched.
+                state.callables[name] = LoadLeftOut(name)
+        return True
+
+    def _past(self, plan: EntityPlan, reason: str) -> Bypassed:
+        self._observer.bypass(plan.region_name, reason)
+        return BYPASSED
+
+    def _row(
+        self, session: Session, plan: EntityPlan, values: Sequence[Any]
+    ) -> Row | Bypassed | None:
+        if not self._enabled():
+            return self._past(plan, "disabled")
+        if plan.eager:
+            return self._past(plan, "eager relationships")
+        if not plan.accepts(values):
+            return self._past(plan, "key of another type")
+        reason = why_bypass(session, plan.mapper, self._follower_of)
+        if reason is not None:
+            return self._past(plan, reason)
+        try:
+            key = plan.key(values)
+        except ArgumentError:
+            return self._past(plan, "key has no text")
+        found: Row | Absent | Any = plan.region.get(key)
+        if found is NO_VALUE:
+            bounded = session.in_transaction()
+            found = plan.region.fill(
+                key, lambda: self._load(session, plan, values), bounded=bounded
+            )
+        return None if found is ABSENT else found
+
+    def _load(self, session: Session, plan: EntityPlan, values: Sequence[Any]) -> Loaded:
+        """Read the row from the database, just as it stands there."""
+        connection = session.connection(bind_arguments={"mapper": plan.mapper})
+        parameters = {f"key_{number}": value for number, value in enumerate(values)}
+        row = self._select(connection, plan, plan.root, parameters)
+        publish = why_not_publish(connection, self._follower_of) is None
+        if row is None:
+            return Loaded(ABSENT, plan.negative_ttl_ms, publish)
+        return Loaded(row, plan.ttl_of(row), publish)
+
+    def _select(
+        self,
+        connection: Connection,
+        plan: EntityPlan,
+        row_plan: RowPlan,
+        parameters: dict[str, Any],
+    ) -> Row | None:
+        statement = row_plan.statement.where(plan.criteria)
+        found = connection.execute(statement, parameters, execution_options=OWN).first()
+        if found is None:
+            return None
+        values = tuple(found)
+        if not plan.polymorphic:
+            return row_plan, values
+        concrete = plan.concrete(row_plan, values)
+        if concrete is row_plan:
+            return row_plan, values
+        # The lease was taken before both reads: a write between them takes it away.
+        return self._select(connection, plan, concrete, parameters)
+
+    def _object(self, session: Session, plan: EntityPlan, mapper: Mapper[Any], row: Any) -> Any:
+        row_plan, values = row
+        key = (plan.identity_class, plan.identity(row), None)
+        found = hydrate(session, row_plan, key, values)
+        return found if isinstance(found, mapper.class_) else None
+
+
+class LoadLeftOut:
+    """Loads one attribute that the cache does not hold, when it is touched."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, state: Any, passive: Any) -> Any:
+        from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, SQL_OK
+        from sqlalchemy.orm.loading import load_scalar_attributes
+
+        if not passive & SQL_OK:
+            return PASSIVE_NO_RESULT
+        load_scalar_attributes(state.manager.mapper, state, {self.name}, passive)
+        return ATTR_WAS_SET

@@ -1,0 +1,121 @@
+"""The session class that ``attach`` gives to a factory: SQLAlchemy's own, with cached reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sqlalchemy import event, inspect
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.base import SQL_OK
+
+from cachedorm.declare.model import Cached, ReadByKey
+from cachedorm.orm.reads import BYPASSED, Reader
+
+if TYPE_CHECKING:
+    _Base = Session
+else:
+    _Base = object
+
+
+class CachedReads(_Base):
+    """Mixin in front of a Session class: reads by key are answered from the cache."""
+
+    _cachedorm_reader: ClassVar[Reader]
+
+    def get(self, entity: Any, ident: Any, **options: Any) -> Any:
+        """As ``Session.get``; a hit needs neither a connection nor a transaction."""
+        if options and any(options.values()):
+            return super().get(entity, ident, **options)
+        if not (isinstance(entity, type) and issubclass(entity, Cached)):
+            return super().get(entity, ident, **options)
+        identity = ident if isinstance(ident, tuple) else (ident,)
+        mapper: Mapper[Any] = entity.__mapper__  # type: ignore[attr-defined]
+        state = self.identity_map._dict.get((mapper._identity_class, identity, None))  # type: ignore[attr-defined]
+        if state is not None:
+            instance = state.obj()
+            if instance is not None and not state.expired and isinstance(instance, entity):
+                return instance
+            return super().get(entity, ident, **options)
+        found = self._cachedorm_reader.get(self, mapper, identity)
+        return super().get(entity, ident, **options) if found is BYPASSED else found
+
+    def _identity_lookup(
+        self,
+        mapper: Mapper[Any],
+        primary_key_identity: Any,
+        identity_token: Any = None,
+        passive: Any = SQL_OK,
+        lazy_loaded_from: Any = None,
+        **options: Any,
+    ) -> Any:
+        found = super()._identity_lookup(
+            mapper,
+            primary_key_identity,
+            identity_token=identity_token,
+            passive=passive,
+            lazy_loaded_from=lazy_loaded_from,
+            **options,
+        )
+        if found is not None or lazy_loaded_from is None or not passive & SQL_OK:
+            return found
+        if identity_token is not None or not issubclass(mapper.class_, Cached):
+            return None
+        served = self._cachedorm_reader.get(self, mapper, tuple(primary_key_identity))
+        # None goes on to SQL: a foreign key to a row that is not there is rare, and is checked.
+        return None if served is BYPASSED else served
+
+    def _cachedorm_refresh(self, mapper: Mapper[Any], state: Any, names: Any) -> bool:
+        return self._cachedorm_reader.refresh(self, mapper, state, names)
+
+
+def cached_session_class(base: type[Session], reader: Reader) -> type[Session]:
+    """A subclass of the session class whose reads go through this reader."""
+    namespace = {"_cachedorm_reader": reader, "__doc__": base.__doc__}
+    made: type[Session] = type(base.__name__, (CachedReads, base), namespace)
+    event.listen(made, "do_orm_execute", _answer)
+    return made
+
+
+def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
+    """Answer the very statement that ``Model.by`` made; anything else is plain SQL."""
+    for option in state.user_defined_options:
+        if isinstance(option, ReadByKey) and option.is_for(state.statement):
+            return _answer_by_key(state, option)
+    return None
+
+
+def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[Any] | None:
+    session: Any = state.session
+    if state.parameters or _asks_more(state.execution_options):
+        return None
+    # The event comes before autoflush, and what is flushed must be seen, or bypass.
+    if session.autoflush and state.execution_options.get("autoflush", True):
+        session._autoflush()
+    mapper = inspect(state.statement.column_descriptions[0]["entity"])  # type: ignore[attr-defined]
+    found = session._cachedorm_reader.by(session, mapper, option.values)
+    if found is BYPASSED:
+        return None
+    class_ = mapper.class_
+    metadata = SimpleResultMetaData((class_.__name__,), [(class_,)], _unique_filters=[id])
+    rows = [] if found is None else [(found,)]
+    return IteratorResult(metadata, iter(rows))
+
+
+def _asks_more(options: Any) -> bool:
+    return bool(
+        options.get("populate_existing")
+        or options.get("yield_per")
+        or options.get("stream_results")
+        or options.get("schema_translate_map")
+        or options.get("identity_token") is not None
+    )
+
+
+def served_by_cache(session: Any) -> bool:
+    """Whether this session's reads go through a Cache."""
+    return isinstance(session, CachedReads)
+
+
+__all__ = ["CachedReads", "cached_session_class", "served_by_cache"]
