@@ -5,8 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,11 @@ from urllib.parse import urlsplit
 from examples.servers.databases import check_postgis
 from examples.servers.errors import WayClosed
 from examples.servers.private_postgres import SETTINGS
+from examples.servers.private_redis import redis_answers
 from examples.servers.warden import warden
 
 PULL_TIMEOUT = 60.0
+_START_TIMEOUT = 60.0
 
 # Run by processes of their own, with an image or a container as their argument.
 _ENGINE = "import sys, docker; engine = docker.from_env(); "
@@ -36,43 +39,45 @@ def redis_image() -> str:
 
 def postgres(stack: ExitStack) -> str:
     """The URL of PostgreSQL in a container that ends with the stack."""
-    with _testcontainers():
-        from testcontainers.postgres import PostgresContainer
-
-        container = PostgresContainer(
-            _image(postgres_image()), username="postgres", driver="psycopg", dbname="postgres"
-        )
-        # "postgres" first: the image's entrypoint makes a cluster for no other program.
-        settings = [f"-c {name}={value}" for name, value in SETTINGS.items()]
-        container.with_command(" ".join(["postgres", *settings]))
-        _start(container, stack)
-        url = str(container.get_connection_url())
+    # "postgres" first: the image's entrypoint makes a cluster for no other program.
+    words = ["postgres", *(f"-c {name}={value}" for name, value in SETTINGS.items())]
+    account = {"POSTGRES_USER": "postgres", "POSTGRES_PASSWORD": "cachedorm"}
+    address = _start(stack, postgres_image(), 5432, " ".join(words), account)
+    url = f"postgresql+psycopg://postgres:cachedorm@{address[0]}:{address[1]}/postgres"
+    _await(lambda: _refusal(url) is None)
     check_postgis(url)
     return url
 
 
 def redis(stack: ExitStack) -> str:
     """The URL of Redis in a container that ends with the stack."""
-    with _testcontainers():
-        from testcontainers.redis import RedisContainer
-
-        container = RedisContainer(_image(redis_image()))
-        container.with_command("redis-server --save '' --appendonly no")
-        _start(container, stack)
-        host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
+    command = "redis-server --save '' --appendonly no --protected-mode no"
+    host, port = _start(stack, redis_image(), 6379, command, {})
+    if not _await(lambda: redis_answers(host, port)):
+        raise WayClosed(f"Redis in a container of {redis_image()} does not answer")
     return f"redis://{host}:{port}"
 
 
-def _start(container: Any, stack: ExitStack) -> None:
-    try:
-        container.start()
-    except Exception as error:
-        with contextlib.suppress(Exception):
-            container.stop()
-        raise WayClosed(f"container of {container.image} did not come up: {error}") from error
-    identity = container.get_wrapped_container().id
-    warden().watch(identity, command=[sys.executable, "-c", _REMOVE, identity])
-    stack.callback(_stop, container, identity)
+def _start(
+    stack: ExitStack, image: str, port: int, command: str, settings: dict[str, str]
+) -> tuple[str, int]:
+    """Where the port of a new container is reached; the container ends with the stack."""
+    with _testcontainers():
+        from testcontainers.core.container import DockerContainer
+
+        container = DockerContainer(_image(image)).with_exposed_ports(port).with_command(command)
+        for name, value in settings.items():
+            container.with_env(name, value)
+        try:
+            container.start()
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                container.stop()
+            raise WayClosed(f"a container of {image} did not start: {error}") from error
+        identity = str(container.get_wrapped_container().id)
+        warden().watch(identity, command=[sys.executable, "-c", _REMOVE, identity])
+        stack.callback(_stop, container, identity)
+        return container.get_container_host_ip(), int(container.get_exposed_port(port))
 
 
 def _stop(container: Any, identity: str) -> None:
@@ -81,12 +86,28 @@ def _stop(container: Any, identity: str) -> None:
     warden().release(identity)
 
 
+def _await(answers: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not answers():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _refusal(url: str) -> WayClosed | None:
+    try:
+        check_postgis(url)
+    except WayClosed as refusal:
+        return refusal
+    return None
+
+
 def _image(name: str) -> str:
     """The image's name, once the engine has it."""
     import docker
 
-    engine = _engine()
-    with contextlib.suppress(docker.errors.ImageNotFound):
+    with _engine() as engine, contextlib.suppress(docker.errors.ImageNotFound):
         engine.images.get(name)
         return name
     # In a process of its own, for a pull cannot be told to stop.
@@ -113,16 +134,17 @@ def _image(name: str) -> str:
     return name
 
 
-def _engine() -> Any:
+@contextlib.contextmanager
+def _engine() -> Iterator[Any]:
     from testcontainers.core.docker_client import DockerClient, get_docker_host
 
     _knock(get_docker_host() or "unix:///var/run/docker.sock")
-    try:
-        engine = DockerClient(timeout=5).client
-        engine.ping()
-    except Exception as error:  # noqa: BLE001 (whatever it is, the next way is tried)
-        raise WayClosed(f"no Docker engine answers ({str(error)[:120]})") from None
-    return engine
+    with contextlib.closing(DockerClient(timeout=5).client) as engine:
+        try:
+            engine.ping()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the next way is tried)
+            raise WayClosed(f"no Docker engine answers ({str(error)[:120]})") from None
+        yield engine
 
 
 def _knock(host: str) -> None:
