@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 from cachedorm.errors import CacheUnavailable, NotCacheable
@@ -57,6 +58,14 @@ class Loaded:
     publish: bool = True
 
 
+class Unleased(Enum):
+    """Why there is no lease to be had: load, and publish nothing."""
+
+    INTENT = "intent"
+    HELD = "lease"
+    UNAVAILABLE = "unavailable"
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """Somebody published while we asked for the lease."""
@@ -91,25 +100,32 @@ class Fill:
             case _:
                 return self._load_unpublished(key, load, flight)
 
-    def obtain(self, key: EntryKey, asked: Asked, flight: Flight) -> Granted | Served | None:
-        """The lease, or the value that made it needless; None: load, but publish nothing.
+    def obtain(
+        self, key: EntryKey, asked: Asked, flight: Flight, *, wait: bool = True
+    ) -> Granted | Served | Unleased:
+        """The lease, or the value that made it needless, or why there is neither.
 
         Waits for another process's lease, at most ``wait_ms`` in all.
         """
         if not asked.available:
             # The read a moment ago has waited for Redis already.
-            return None
+            return Unleased.UNAVAILABLE
+        deadline = time.monotonic() + (self._settings.wait_ms / 1000 if wait else 0.0)
         try:
-            return self._obtain(key, asked, flight)
+            got = self._obtain(key, asked, flight, deadline)
         except CacheUnavailable as error:
             self._observer.error("acquire", error)
-            return None
+            return Unleased.UNAVAILABLE
+        if isinstance(got, Unleased):
+            self._observer.bypass(self._settings.name, got.value)
+        return got
 
-    def _obtain(self, key: EntryKey, asked: Asked, flight: Flight) -> Granted | Served | None:
+    def _obtain(
+        self, key: EntryKey, asked: Asked, flight: Flight, deadline: float
+    ) -> Granted | Served | Unleased:
         # A value that our read saw and could not use would be "valid" to ACQUIRE for ever.
         unusable = asked.slot if asked.slot and asked.slot[:1] == b"V" else None
         server = asked.server
-        deadline = time.monotonic() + self._settings.wait_ms / 1000
         while True:
             flight.moment = self._flights.tick()
             got = self.acquire(key, server, unusable)
@@ -127,11 +143,9 @@ class Fill:
                     if served is not None:
                         return served
                 case Refused():
-                    self._observer.bypass(self._settings.name, "intent")
-                    return None
+                    return Unleased.INTENT
             if time.monotonic() >= deadline:
-                self._observer.bypass(self._settings.name, "lease")
-                return None
+                return Unleased.HELD
 
     def acquire(self, key: EntryKey, server: bytes, unusable: bytes | None) -> Acquired:
         """One ACQUIRE with a fresh token."""
