@@ -21,7 +21,7 @@ from dogpile.cache.region import value_version
 
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import LogObserver, Observer
-from cachedorm.store.codec import Undecodable, decode_plain, encode_plain
+from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
 from cachedorm.store.entries import Entries
 from cachedorm.store.entry import ABSENT, Form
 from cachedorm.store.fill import RegionSettings
@@ -53,7 +53,7 @@ def _decode(payload: bytes) -> Stored:
     if payload[:1] == _SERIALIZED:
         return payload[1:]
     if payload[:1] != _VALUE or len(payload) < 1 + _CREATED.size:
-        raise Undecodable("not a plain entry")
+        raise UndecodableError("not a plain entry")
     # dogpile compares the exact second: the header's milliseconds would do for people only.
     (created,) = _CREATED.unpack_from(payload, 1)
     return CachedValue(
@@ -167,21 +167,14 @@ def _ms(seconds: Any) -> int:
 
 
 def _stored(key: EntryKey, value: Any) -> Stored | NoValueType:
-    if value is NO_VALUE:
+    if value is NO_VALUE or (value is ABSENT and key.form is PLAIN):
         return NO_VALUE
-    if key.form is PLAIN:
-        return NO_VALUE if value is ABSENT else value
+    if isinstance(value, CachedValue | bytes) and key.form is PLAIN:
+        return value
     # Its age is the protocol's business, so dogpile must not find it too old.
     return CachedValue(value, {"ct": time.time(), "v": value_version})
 
 
-def register() -> None:
-    """Make both backends known to dogpile by name, as the installed package's entry points do."""
-    for name, backend in (
-        ("cachedorm.redis", "RedisBackend"),
-        ("cachedorm.memory", "MemoryBackend"),
-    ):
-        register_backend(name, __name__, backend)
-
-
-register()
+# As the installed package's entry points do; a checkout has none.
+register_backend("cachedorm.redis", __name__, "RedisBackend")  # type: ignore[no-untyped-call]
+register_backend("cachedorm.memory", __name__, "MemoryBackend")  # type: ignore[no-untyped-call]

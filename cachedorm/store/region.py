@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dogpile.cache import register_backend
 from dogpile.cache.api import NO_VALUE, CachedValue
-from dogpile.cache.region import CacheRegion, register_backend, value_version
+from dogpile.cache.region import CacheRegion, value_version
 
 from cachedorm.observe import Observer
 from cachedorm.store.backend import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
@@ -17,7 +18,7 @@ from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.slots import Slots
 
-__all__ = ["CachedRegion", "Loaded", "RegionBackend", "RegionSettings"]
+__all__ = ["NO_VALUE", "CachedRegion", "Loaded", "RegionBackend", "RegionSettings"]
 
 
 class RegionBackend(SlotsBackend):
@@ -27,7 +28,7 @@ class RegionBackend(SlotsBackend):
         super().__init__(arguments["entries"])
 
 
-register_backend("cachedorm.region", __name__, "RegionBackend")
+register_backend("cachedorm.region", __name__, "RegionBackend")  # type: ignore[no-untyped-call]
 
 
 class CachedRegion(CacheRegion):

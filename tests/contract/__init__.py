@@ -1,0 +1,1 @@
+"""One suite that every place for entries passes, from threads and from greenlets."""

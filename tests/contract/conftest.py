@@ -1,0 +1,33 @@
+"""Every test of the contract runs twice: as a thread, and in a greenlet of an event loop."""
+
+import functools
+
+import pytest
+
+from tests.contract.colours import GREENLETS, THREADS, run_in_greenlet
+from tests.contract.places import db_client as db_client
+from tests.contract.places import place as place
+from tests.contract.places import slots as slots
+
+
+@pytest.fixture(autouse=True, params=[THREADS, GREENLETS])
+def colour(request: pytest.FixtureRequest) -> str:
+    """How this run of the test calls the library."""
+    return str(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Spawn a greenlet around a test whose colour says so."""
+    if pyfuncitem.funcargs.get("colour") != GREENLETS:
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    test = functools.partial(pyfuncitem.obj, **{n: pyfuncitem.funcargs[n] for n in names})
+    closing = [pyfuncitem.funcargs[n] for n in ("slots", "closing") if n in pyfuncitem.funcargs]
+
+    def close() -> None:
+        for each in closing:
+            each.close()
+
+    run_in_greenlet(test, close)
+    return True
