@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
+from cachedorm.orm.compat import session_binds, session_options
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.ledger import Ledger, ledger_if_any
 from cachedorm.orm.profile import isolation_of
@@ -24,6 +25,8 @@ def why_bypass(session: Session, mapper: Mapper[Any], follower_of: FollowerOf) -
     private: Any = session
     if private._new or private._deleted or session.identity_map._modified:  # type: ignore[attr-defined]
         return "unflushed changes"
+    if session_options(session):
+        return "session execution options"
     if len(session.dispatch.do_orm_execute) > 1:
         return "own do_orm_execute listener"
     transaction = private._transaction
@@ -39,7 +42,7 @@ def why_bypass(session: Session, mapper: Mapper[Any], follower_of: FollowerOf) -
             reason = _why_connection(connection, follower_of)
             if reason is not None:
                 return reason
-        if open_connections and not private._Session__binds:
+        if open_connections and not session_binds(session):
             return None
     bind = _bind(session, mapper)
     if isinstance(bind, Connection):
