@@ -73,7 +73,7 @@ class Town:
     def owners(self, random: Random, most: int) -> Iterator[str]:
         """Repeat each user as often as it has rows in a history: most have few, the first all."""
         for number, user_id in enumerate(self.user_ids()):
-            count = most if number == 0 else round(most * random.random() ** 3)
+            count = most if number == 0 else round(most * random.random() ** 6)
             yield from (user_id for _ in range(count))
 
     def users(self) -> Iterator[Row]:
