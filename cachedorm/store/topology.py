@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 from redis import asyncio as redis_asyncio
 from redis import connection as redis_threads
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import (
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError
@@ -236,7 +242,7 @@ def _abort(transport: Any) -> None:
             transport._call_connection_lost(None)
 
 
-_CODES = {NoScriptError: "NOSCRIPT", OutOfMemoryError: "OOM"}
+_CODES = {NoScriptError: "NOSCRIPT", OutOfMemoryError: "OOM", ReadOnlyError: "READONLY"}
 
 
 def _error_reply(error: ResponseError) -> ErrorReply:
