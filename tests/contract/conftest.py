@@ -1,13 +1,14 @@
 """Every test of the contract runs twice: as a thread, and in a greenlet of an event loop."""
 
 import functools
+from typing import Any
 
 import pytest
 
 from tests.contract.colours import GREENLETS, THREADS, run_in_greenlet
-from tests.contract.places import db_client as db_client
-from tests.contract.places import place as place
-from tests.contract.places import slots as slots
+from tests.contract.places import db_client, place, slots
+
+__all__ = ["db_client", "place", "slots"]
 
 
 @pytest.fixture(autouse=True, params=[THREADS, GREENLETS])
@@ -23,7 +24,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = pyfuncitem._fixtureinfo.argnames
     test = functools.partial(pyfuncitem.obj, **{n: pyfuncitem.funcargs[n] for n in names})
-    closing = [pyfuncitem.funcargs[n] for n in ("slots", "closing") if n in pyfuncitem.funcargs]
+    closing: list[Any] = [
+        pyfuncitem.funcargs[n] for n in ("slots", "closing") if n in pyfuncitem.funcargs
+    ]
 
     def close() -> None:
         for each in closing:
