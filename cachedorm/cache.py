@@ -24,7 +24,9 @@ from cachedorm.store.region import CachedRegion, RegionSettings
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 
-Factory = sessionmaker[Any] | async_sessionmaker[Any] | scoped_session[Any] | async_scoped_session[Any]
+Factory = (
+    sessionmaker[Any] | async_sessionmaker[Any] | scoped_session[Any] | async_scoped_session[Any]
+)
 Target = Factory | Engine | AsyncEngine
 
 

@@ -85,12 +85,12 @@ class ExpiredLoader:
 
     def __init__(self, mapper: Mapper[Any], original: Callable[..., None]) -> None:
         self._mapper = mapper
-        self._original = original
+        self.original = original
 
     def __call__(self, state: Any, names: Any, passive: Any) -> None:
         refresh = getattr(state.session, "_cachedorm_refresh", None)
         if refresh is None or not refresh(self._mapper, state, names):
-            self._original(state, names, passive)
+            self.original(state, names, passive)
 
 
 @event.listens_for(Cached, "mapper_configured", propagate=True)

@@ -71,8 +71,9 @@ def declare_shape(mapper: Mapper[Any]) -> None:
                 f"{who}: concrete inheritance gives rows of several tables one key;"
                 " use joined or single-table inheritance, or drop the key"
             )
-        _check_key(mapper, policy, policy.template, who)
-        _check_ttl(mapper, policy, who)
+        if owner is mapper:  # what names its columns, for its subclasses too
+            _check_key(mapper, policy, policy.template, who)
+            _check_ttl(mapper, policy, who)
         _rows[mapper] = _row_shape(mapper, policy, who)
         if policy.on_write == "write_through" and len(owner.tables) > 1:
             raise DeclarationError(
@@ -193,7 +194,9 @@ def _unique_sets(table: object) -> list[set[Any]]:
     ]
     found += [{column} for column in table.columns if column.unique]
     for index in table.indexes:
-        partial = any(key.endswith("_where") and value is not None for key, value in index.kwargs.items())
+        partial = any(
+            key.endswith("_where") and value is not None for key, value in index.kwargs.items()
+        )
         if index.unique and not partial and len(index.expressions) == len(index.columns):
             found.append(set(index.columns))
     return found

@@ -68,12 +68,8 @@ def _connections(transaction: Any) -> Iterator[Connection]:
 
 
 def _bind(session: Session, mapper: Mapper[Any]) -> Engine | Connection:
-    private: Any = session
-    if (
-        session.bind is not None
-        and not private._Session__binds
-        and (type(session).get_bind is Session.get_bind)
-    ):
+    plain = type(session).get_bind is Session.get_bind and not session_binds(session)
+    if plain and session.bind is not None:
         return session.bind
     return session.get_bind(mapper)
 

@@ -69,7 +69,9 @@ class Followed:
             )
         if publish:
             self._check_database(root)
-        commits = Commits(self._store, Doubts(root), self._observer, self._through, self._everything)
+        commits = Commits(
+            self._store, Doubts(root), self._observer, self._through, self._everything
+        )
         follower = EngineFollower(
             root,
             self.recorder,
@@ -121,13 +123,20 @@ class Followed:
         """Make the entries of an object's row doubtful, by its identity and what it has loaded."""
         self._renew()
         mapper = state.mapper
-        loaded = {column: state.dict[prop.key] for prop in mapper.column_attrs for column in prop.columns if prop.key in state.dict}
+        loaded = {
+            column: state.dict[prop.key]
+            for prop in mapper.column_attrs
+            for column in prop.columns
+            if prop.key in state.dict
+        }
         loaded.update(zip(mapper.primary_key, state.key[1] if state.key else (), strict=False))
         dialect = next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
         for table in mapper.tables:
             interest = self.interests[table] if isinstance(table, Table) else None
             if interest is not None:
-                row = {column.name: value for column, value in loaded.items() if column.table is table}
+                row = {
+                    column.name: value for column, value in loaded.items() if column.table is table
+                }
                 interest.touch(touched, row, dialect)
 
     @property

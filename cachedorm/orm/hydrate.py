@@ -20,7 +20,6 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.base import instance_state
-from sqlalchemy.orm.identity import WeakInstanceDict
 
 from cachedorm.orm.plan import RowPlan
 
@@ -127,11 +126,6 @@ def _try_quick_way() -> bool:
             state = instance_state(made)
             kept = made in session and state.persistent and not session.dirty
             made.name = "b"
-            return bool(
-                kept
-                and isinstance(session.identity_map, WeakInstanceDict)
-                and made in session.dirty
-                and session.identity_map.get(key) is made
-            )
+            return bool(kept and made in session.dirty and session.identity_map.get(key) is made)
     except (AttributeError, TypeError, KeyError):
         return False

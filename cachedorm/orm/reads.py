@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, SQL_OK
 
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Observer
@@ -84,10 +85,12 @@ class Reader:
         if row_plan.mapper is not mapper:
             return False
         filled = fill(row_plan, state, values, names)
-        for name in names:
-            if name not in filled:
-                # The caller forgets what is still expired; these are loaded when touched.
-                state.callables[name] = LoadLeftOut(name)
+        left_out = (row_plan.unstored & frozenset(names)) - filled
+        if left_out:
+            # The caller forgets what is still expired; these are loaded when touched.
+            if "callables" not in state.__dict__:
+                state.callables = {}
+            state.callables.update({name: LoadLeftOut(name) for name in left_out})
         return True
 
     def _past(self, plan: EntityPlan, reason: str) -> Bypassed:
@@ -162,10 +165,7 @@ class LoadLeftOut:
         self.name = name
 
     def __call__(self, state: Any, passive: Any) -> Any:
-        from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, SQL_OK
-        from sqlalchemy.orm.loading import load_scalar_attributes
-
         if not passive & SQL_OK:
             return PASSIVE_NO_RESULT
-        load_scalar_attributes(state.manager.mapper, state, {self.name}, passive)
+        state.manager.expired_attribute_loader.original(state, {self.name}, passive)
         return ATTR_WAS_SET

@@ -81,7 +81,8 @@ def set_values(statement: Update, params: Parameters) -> dict[str, Any]:
     for name, value in params.items():
         if name in by_key:
             found[by_key[name].name] = value
-    for pairs in (statement._values, statement._ordered_values):  # type: ignore[attr-defined]
+    # 2.0 keeps ordered values apart.
+    for pairs in (statement._values, getattr(statement, "_ordered_values", None)):
         for target, value in _pairs(pairs):
             column = by_key.get(getattr(target, "key", target))
             if column is not None:

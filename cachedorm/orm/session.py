@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import event, inspect
 from sqlalchemy.engine import IteratorResult
-from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import SQL_OK
 
 from cachedorm.declare.model import Cached, ReadByKey
+from cachedorm.orm.compat import entity_result
 from cachedorm.orm.reads import BYPASSED, Reader
 
 if TYPE_CHECKING:
@@ -97,10 +97,7 @@ def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[
     found = session._cachedorm_reader.by(session, mapper, option.values)
     if found is BYPASSED:
         return None
-    class_ = mapper.class_
-    metadata = SimpleResultMetaData((class_.__name__,), [(class_,)], _unique_filters=[id])
-    rows = [] if found is None else [(found,)]
-    return IteratorResult(metadata, iter(rows))
+    return entity_result(mapper.class_, () if found is None else (found,))
 
 
 def _asks_more(options: Any) -> bool:
@@ -111,11 +108,3 @@ def _asks_more(options: Any) -> bool:
         or options.get("schema_translate_map")
         or options.get("identity_token") is not None
     )
-
-
-def served_by_cache(session: Any) -> bool:
-    """Whether this session's reads go through a Cache."""
-    return isinstance(session, CachedReads)
-
-
-__all__ = ["CachedReads", "cached_session_class", "served_by_cache"]

@@ -1,0 +1,48 @@
+"""What differs between SQLAlchemy 2.0 and 2.1, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import Session
+
+_IS_20 = sqlalchemy.__version__.startswith("2.0.")
+_NOTHING: Mapping[str, Any] = {}
+
+
+if _IS_20:
+
+    def session_binds(session: Session) -> Mapping[Any, Any]:
+        """The binds of single classes and tables that a session was given."""
+        binds: Mapping[Any, Any] = session._Session__binds  # type: ignore[attr-defined]
+        return binds
+
+    def session_options(session: Session) -> Mapping[str, Any]:
+        """The execution options that all of a session's statements get: none before 2.1."""
+        return _NOTHING
+
+    _UNIQUE: dict[str, Any] = {"_unique_filters": [id]}
+
+else:
+
+    def session_binds(session: Session) -> Mapping[Any, Any]:
+        """The binds of single classes and tables that a session was given."""
+        binds: Mapping[Any, Any] = session.binds  # type: ignore[attr-defined]
+        return binds
+
+    def session_options(session: Session) -> Mapping[str, Any]:
+        """The execution options that all of a session's statements get."""
+        options: Mapping[str, Any] = session.execution_options  # type: ignore[attr-defined]
+        return options
+
+    _UNIQUE = {"_create_unique_filters": lambda result: [id]}
+
+
+def entity_result(class_: type, objects: Iterable[object]) -> IteratorResult[Any]:
+    """A result whose rows hold one object each, as ``select(class_)`` gives it."""
+    metadata = SimpleResultMetaData((class_.__name__,), [(class_,)], **_UNIQUE)
+    return IteratorResult(metadata, iter([(found,) for found in objects]))
