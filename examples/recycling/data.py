@@ -148,7 +148,7 @@ class Town:
         random = self.random("scan_results")
         materials = list(korea.MATERIALS)
         for user_id in self.owners(random, self.sizes.scans):
-            task_id = f"task-{random.randbytes(8).hex()}"
+            task_id = f"task-{random.randbytes(6).hex()}"
             status = random.choice(("completed", "completed", "completed", "failed", "pending"))
             created = self.past(random)
             found = {"category": random.choice(materials), "confidence": round(random.random(), 3)}

@@ -194,7 +194,8 @@ def _left_stale(course: Course, side: str, sessions: sessionmaker[Session]) -> i
     with sessions() as session:
         statement = select(User.user_id, User.nickname).where(User.user_id.in_(course.user_ids))
         truth = {user_id: int(nickname) for user_id, nickname in session.execute(statement)}
-    profiles = SIDES[side](sessionmaker(sessions.kw["bind"]), course.redis_url)
+    engine = create_engine(course.database_url, poolclass=NullPool)
+    profiles = SIDES[side](sessionmaker(engine), course.redis_url)
     try:
         return sum(profiles.version(user_id) != version for user_id, version in truth.items())
     finally:

@@ -16,6 +16,7 @@ from models import (
     LOCATION,
     MY,
     SCAN,
+    Base,
     Character,
     Conversation,
     Guide,
@@ -32,6 +33,7 @@ class Scene:
     """One read and one write of a domain. start: what the session has before the read begins."""
 
     domain: str
+    model: type[Base]
     region: Region
     key: str
     asks: str
@@ -41,20 +43,37 @@ class Scene:
     start: Callable[[Session], Any] = lambda session: session
 
 
-def scenes(session: Session) -> list[Scene]:
-    """Return a scene for each domain, on rows of the town that no other scene touches."""
-    others = select(Conversation).where(Conversation.user_id.not_in(["u0001", "u0002"]))
-    talk = session.scalars(others.order_by(Conversation.conversation_id).limit(1)).one()
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The rows that play; those of one cast are in no other."""
+
+    users: tuple[str, str, str]
+    center: str
+    category: str
+    task: int
+    jti: str
+
+
+REHEARSAL = Cast(("u0011", "u0012", "u0013"), "c00011", "glass", 1, "demo-rehearsal")
+SHOW = Cast(("u0001", "u0002", "u0003"), "c00001", "plastic", 0, "demo-token")
+
+
+def scenes(session: Session, cast: Cast) -> list[Scene]:
+    """Return a scene for each domain."""
+    first, second, third = cast.users
+    talk = Conversation(user_id=third, message="유리병은 어떻게 버리나요?", response="헹궈서요.")
+    session.add(talk)
+    session.flush()
     waiting = select(ScanResult.task_id).where(ScanResult.status == ScanStatus.PENDING)
-    task_id = session.scalars(waiting.order_by(ScanResult.task_id).limit(1)).one()
+    task_id = session.scalars(waiting.order_by(ScanResult.task_id).offset(cast.task)).first()
     return [
-        revocation("demo-token"),
-        profile("u0001"),
-        character("u0002"),
-        center("c00001"),
-        guide("plastic"),
-        conversation(talk.conversation_id, talk.user_id),
-        scan(task_id),
+        revocation(cast.jti),
+        profile(first),
+        character(second),
+        center(cast.center),
+        guide(cast.category),
+        conversation(talk.conversation_id, third),
+        scan(str(task_id)),
     ]
 
 
@@ -69,7 +88,9 @@ def revocation(jti: str) -> Scene:
         expires = datetime.now(UTC) + timedelta(days=7)
         session.add(Revocation(jti=jti, user_id="u0001", reason="기기 분실", expires_at=expires))
 
-    return Scene("auth", AUTH, f"blacklist:{jti}", "get(Revocation)", read, "revoke it", write)
+    return Scene(
+        "auth", Revocation, AUTH, f"blacklist:{jti}", "get(Revocation)", read, "revoke it", write
+    )
 
 
 def profile(user_id: str) -> Scene:
@@ -80,6 +101,7 @@ def profile(user_id: str) -> Scene:
 
     return Scene(
         "my",
+        User,
         MY,
         f"user:profile:{user_id}",
         "get(User)",
@@ -89,7 +111,7 @@ def profile(user_id: str) -> Scene:
     )
 
 
-async def nickname(session: AsyncSession, user_id: str) -> str:
+async def nickname(user_id: str, session: AsyncSession) -> str:
     """The same read in an async session: the same words and `await`."""
     return (await session.get_one(User, user_id)).nickname
 
@@ -102,6 +124,7 @@ def character(user_id: str) -> Scene:
 
     return Scene(
         "character",
+        User,
         MY,
         f"user:profile:{user_id}",
         "character.user",
@@ -125,6 +148,7 @@ def center(center_id: str) -> Scene:
 
     return Scene(
         "location",
+        RecycleCenter,
         LOCATION,
         f"location:center:{center_id}",
         "get(RecycleCenter)",
@@ -142,9 +166,10 @@ def guide(category: str) -> Scene:
 
     return Scene(
         "info",
+        Guide,
         INFO,
         f"info:guide:{category}",
-        f"Guide.by(category={category!r})",
+        "Guide.by(category=)",
         lambda session: session.scalars(Guide.by(category=category)).one().title,
         "edit the title",
         write,
@@ -160,6 +185,7 @@ def conversation(conversation_id: str, user_id: str) -> Scene:
 
     return Scene(
         "chat",
+        User,
         MY,
         f"user:profile:{user_id}",
         "conversation.user",
@@ -183,5 +209,12 @@ def scan(task_id: str) -> Scene:
         found.finished_at = datetime.now(UTC)
 
     return Scene(
-        "scan", SCAN, f"scan:result:{task_id}", "get(ScanResult)", read, "the task ends", write
+        "scan",
+        ScanResult,
+        SCAN,
+        f"scan:result:{task_id}",
+        "get(ScanResult)",
+        read,
+        "the task ends",
+        write,
     )

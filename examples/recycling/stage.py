@@ -21,10 +21,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands at a key in Redis, as Redis itself says; nothing if size_bytes is 0."""
+    """What stands at a key in Redis, as Redis itself says; nothing if size_bytes is 0.
+
+    stamped: whether the stamp that it carries is there; without it no reader takes the entry.
+    """
 
     size_bytes: int
     left_s: float
+    stamped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,10 @@ class Stage:
 
     def standing(self, scene: Scene) -> Standing:
         """Ask Redis what it has at the scene's key."""
+        stamp = f"~s:{scene.model.__table__}"
         with redis.Redis.from_url(self.redis_url, db=scene.region.db) as client:
-            left_ms = client.pttl(scene.key)
-            return Standing(int(client.strlen(scene.key)), max(0, int(left_ms)) / 1000)
+            left_s = max(0, int(client.pttl(scene.key))) / 1000
+            return Standing(int(client.strlen(scene.key)), left_s, bool(client.exists(stamp)))
 
     def clear(self, scenes: Iterable[Scene]) -> None:
         """Take the scenes' keys out of Redis, and nothing else."""

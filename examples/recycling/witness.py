@@ -27,9 +27,9 @@ class Seen:
     def source(self) -> str:
         """Where the answer came from, in words."""
         if self.statements:
-            why = ", ".join(self.bypassed)
-            kept = "kept in Redis" if self.published else "not kept"
-            return f"database, {why or kept}"
+            if self.published:
+                return "database, then kept"
+            return f"database, not kept: {', '.join(self.bypassed) or 'refused'}"
         return "Redis" if self.hits else "the session itself"
 
 

@@ -1,0 +1,87 @@
+"""The demo runs by itself, shows every domain, and leaves nothing behind."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import redis
+from sqlalchemy import create_engine, text
+
+from examples.servers import Found
+
+KEYS = (
+    "auth 0 blacklist:demo-token",
+    "my 2 user:profile:u0001",
+    "my 2 user:profile:u0002",
+    "location 4 location:center:c00001",
+    "info 5 info:guide:plastic",
+    "scan 7 scan:result:task-",
+)
+
+
+@pytest.fixture(scope="module")
+def demo(servers: Found) -> "subprocess.CompletedProcess[str]":
+    """The demo, run once on this worker's servers."""
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
+    where = {
+        "CACHEDORM_SERVERS": "environment",
+        "CACHEDORM_DATABASE_URL": servers.database_url,
+        "CACHEDORM_REDIS_URL": servers.redis_url,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "examples.recycling.demo"],
+        env=os.environ | where,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_it_ends_well(demo: "subprocess.CompletedProcess[str]") -> None:
+    """No read through the cache was stale, and nothing was written to standard error but a line."""
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert re.fullmatch(r"servers: .*\n", demo.stderr), demo.stderr
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_domain_is_shown_with_its_key(
+    demo: "subprocess.CompletedProcess[str]", key: str
+) -> None:
+    """Region, Redis database and key stand in the table."""
+    assert key in demo.stdout
+
+
+def test_second_reads_come_from_redis(demo: "subprocess.CompletedProcess[str]") -> None:
+    """Every row of the table: the database first, then Redis."""
+    rows = [line.split("│") for line in demo.stdout.splitlines() if line.startswith("│")]
+    timed = [row for row in rows if len(row) == 8 and " ms " in row[3]]
+    assert len(timed) == 8
+    assert all("database" in row[3] for row in timed)
+    assert all("Redis" in row[4] for row in timed)
+
+
+def test_the_race_has_two_sides(demo: "subprocess.CompletedProcess[str]") -> None:
+    """Both had the same writes and reads."""
+    sides = re.findall(r"│ (cache-aside by hand|cachedorm) +│ +([\d,]+) │ +([\d,]+) │", demo.stdout)
+    assert [side for side, *_ in sides] == ["cache-aside by hand", "cachedorm"]
+    assert sides[0][1:] == sides[1][1:]
+
+
+def test_nothing_is_left_behind(demo: "subprocess.CompletedProcess[str]", servers: Found) -> None:
+    """Its database is gone, and so are its entries; stamps end by themselves."""
+    assert demo.returncode == 0
+    made = re.search(r"database (cachedorm_\w+):", demo.stdout)
+    assert made is not None
+    engine = create_engine(servers.database_url)
+    with engine.connect() as connection:
+        databases = connection.scalars(text("SELECT datname FROM pg_database")).all()
+    engine.dispose()
+    assert made[1] not in databases
+    for db in range(8):
+        with redis.Redis.from_url(servers.redis_url, db=db) as client:
+            keys = [str(key) for key in client.scan_iter(match="*")]
+            assert [key for key in keys if not key.startswith("b'~")] == []
