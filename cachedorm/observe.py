@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -83,10 +84,19 @@ class Stats(Observer):
 
 
 class LogObserver(Observer):
-    """Writes failures to the ``cachedorm`` logger as warnings."""
+    """Writes failures to the ``cachedorm`` logger as warnings, each kind at most once a second."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
 
     def error(self, what: str, error: BaseException) -> None:
-        logger.warning("%s: %s", what, error)
+        # While Redis is away every read fails: the first line says it, ten thousand more hide it.
+        now = time.monotonic()
+        if now - self._last.get(what, -1.0) >= 1.0:
+            self._last[what] = now
+            logger.warning("%s: %s", what, error)
 
 
 class Observers(Observer):
