@@ -98,12 +98,12 @@ class Course:
     database_url: str
     redis_url: str
     seed: int = 2026
-    seconds: float = 5.0
+    seconds: float = 4.0
     rows: int = 3
     writers: int = 2
     readers: int = 4
     writes_per_second: int = 100
-    reads_per_second: int = 400
+    reads_per_second: int = 300
 
     @property
     def user_ids(self) -> tuple[str, ...]:
