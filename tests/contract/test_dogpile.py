@@ -57,7 +57,7 @@ class Region:
         # Longer than in production: this machine runs other things too.
         return {"url": self.url, "db": DB, "connect_timeout": 5, "operation_timeout": 5}
 
-    def _keep(self, region: Any) -> CacheRegion:
+    def _keep(self, region: Any) -> Any:
         self.made.append(region.backend)
         return region
 
