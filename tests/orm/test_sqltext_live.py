@@ -39,12 +39,12 @@ create procedure wipe() language sql as 'delete from s.a';
 """
 ROWS = """
 set local search_path = s, public;
-truncate a, b, c, p;
+delete from c; delete from b; delete from a; delete from p;
 insert into a values (1, 1), (2, 2);
 insert into b values (1, 1);
 insert into c values (1, 1);
 insert into p values (1, 1);
-truncate changes;
+delete from changes;
 """
 TRIGGERS = """
 create trigger told after insert or update or delete or truncate on s.{0}
