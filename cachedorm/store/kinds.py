@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from uuid import UUID
 
 from cachedorm.errors import DeclarationError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Kind:
     """One kind of column; ``str(kind)`` is stable text for a fingerprint.
 
@@ -26,18 +26,21 @@ class Kind:
     dimensions: int | None = None
     as_tuple: bool = False
 
-    INT: ClassVar[Kind]
-    FLOAT: ClassVar[Kind]
-    STR: ClassVar[Kind]
-    BOOL: ClassVar[Kind]
-    BYTES: ClassVar[Kind]
-    UUID: ClassVar[Kind]
-    DECIMAL: ClassVar[Kind]
-    DATETIME: ClassVar[Kind]
-    DATE: ClassVar[Kind]
-    TIME: ClassVar[Kind]
-    TIMEDELTA: ClassVar[Kind]
-    JSON: ClassVar[Kind]
+    # Set below; printers of dataclasses that look at annotations would go round in circles.
+    if TYPE_CHECKING:
+        INT: ClassVar[Kind]
+        FLOAT: ClassVar[Kind]
+        STR: ClassVar[Kind]
+        BOOL: ClassVar[Kind]
+        BYTES: ClassVar[Kind]
+        UUID: ClassVar[Kind]
+        DECIMAL: ClassVar[Kind]
+        DATETIME: ClassVar[Kind]
+        DATE: ClassVar[Kind]
+        TIME: ClassVar[Kind]
+        TIMEDELTA: ClassVar[Kind]
+        JSON: ClassVar[Kind]
+        SIMPLE: ClassVar[tuple[Kind, ...]]
 
     def __str__(self) -> str:
         if self.enum is not None:
@@ -46,6 +49,9 @@ class Kind:
             container = "tuple" if self.as_tuple else "list"
             return f"{self.name}({self.item},{self.dimensions},{container})"
         return self.name
+
+    def __repr__(self) -> str:
+        return f"<Kind {self}>"
 
 
 Kind.INT = Kind("int")
@@ -60,6 +66,20 @@ Kind.DATE = Kind("date")
 Kind.TIME = Kind("time")
 Kind.TIMEDELTA = Kind("timedelta")
 Kind.JSON = Kind("json")
+Kind.SIMPLE = (
+    Kind.INT,
+    Kind.FLOAT,
+    Kind.STR,
+    Kind.BOOL,
+    Kind.BYTES,
+    Kind.UUID,
+    Kind.DECIMAL,
+    Kind.DATETIME,
+    Kind.DATE,
+    Kind.TIME,
+    Kind.TIMEDELTA,
+    Kind.JSON,
+)
 
 
 def enum_kind(enum: type[Enum]) -> Kind:

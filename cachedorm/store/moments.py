@@ -38,8 +38,10 @@ def _instant_of(value: datetime) -> datetime | None:
         back = instant.astimezone(value.tzinfo)
     except OverflowError:
         return None
-    # Two datetimes of one zone object are compared by their clocks alone.
-    return instant if back == value and back.fold == value.fold else None
+    # Two datetimes of one zone object are compared by their clocks alone. An instant with a fold
+    # is what timezone.utc makes of its own; storing it would lose the fold.
+    same = back == value and back.fold == value.fold and not instant.fold
+    return instant if same else None
 
 
 def read_datetime(stored: StoredDatetime) -> datetime:
