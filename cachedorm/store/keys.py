@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -263,6 +263,21 @@ class Template:
                 rest += escape(values[field]) + literal
             except (KeyError, ArgumentError) as error:
                 raise self._unusable(field, values, error) from None
+        return _bounded(self._begin, rest)
+
+    def render_each(self, values: Sequence[object]) -> str:
+        """``render`` for values in the order of ``fields``: the same key, sooner.
+
+        Raises ArgumentError as ``render`` does, and for another number of values than fields.
+        """
+        if len(values) != len(self._fields):
+            raise self._unusable(", ".join(self.fields), {}, KeyError())
+        rest = ""
+        for (field, literal), value in zip(self._fields, values, strict=True):
+            try:
+                rest += escape(value) + literal
+            except ArgumentError as error:
+                raise self._unusable(field, {}, error) from None
         return _bounded(self._begin, rest)
 
     def _unusable(
