@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import types as sqltypes
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import sqltypes
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from cachedorm.store.codec import Kind, array_kind, enum_kind, geometry_kind
@@ -17,27 +19,67 @@ _SIMPLE: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
     (sqltypes.DateTime, Kind.DATETIME),
     (sqltypes.Date, Kind.DATE),
     (sqltypes.Time, Kind.TIME),
-    (sqltypes.Interval, Kind.TIMEDELTA),
+    (sqltypes._AbstractInterval, Kind.TIMEDELTA),
     (sqltypes.LargeBinary, Kind.BYTES),
     (sqltypes.JSON, Kind.JSON),
 )
-_NEVER = (sqltypes.PickleType, sqltypes.NullType)
 # Equality wider than Python's would let one row have two keys.
 _WIDE = ("CITEXT", "CHAR", "NCHAR", "BPCHAR")
 _EXACT_COLLATIONS = frozenset({"C", "POSIX", "ucs_basic", "C.UTF-8", "C.utf8", "pg_c_utf8"})
+_KEYED = frozenset(
+    {Kind.BOOL, Kind.INT, Kind.STR, Kind.DATETIME, Kind.DATE, Kind.BYTES, Kind.UUID, Kind.DECIMAL}
+)
+# Declarations are checked before any database is known; most are meant for this one.
+_REFERENCE: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def kind_of(type_: TypeEngine[Any]) -> Kind | None:
+def raw_type(type_: TypeEngine[Any], dialect: Dialect = _REFERENCE) -> TypeEngine[Any]:
+    """The type that talks to this database: past a variant, and past a TypeDecorator's Python."""
+    found = type_._variant_mapping.get(dialect.name, type_)
+    decorator = decorator_of(found)
+    return found if decorator is None else decorator.load_dialect_impl(dialect)
+
+
+def kind_of(type_: TypeEngine[Any], dialect: Dialect = _REFERENCE) -> Kind | None:
     """The kind that stores values of this type exactly, or None if none does.
 
-    A TypeDecorator is stored as the value it binds, so its kind is its implementation's.
+    What is stored of a TypeDecorator is what the database gives to it.
     """
-    if isinstance(type_, _NEVER):
+    decorator = decorator_of(type_._variant_mapping.get(dialect.name, type_))
+    if decorator is not None and _reads_in_its_own_way(decorator):
         return None
-    if isinstance(type_, sqltypes.Interval):  # a TypeDecorator in SQLAlchemy, native in PostgreSQL
-        return Kind.TIMEDELTA
-    if isinstance(type_, TypeDecorator):
-        return kind_of(type_.impl_instance)
+    raw = raw_type(type_, dialect)
+    return None if decorator_of(raw) is not None else _kind_of_raw(raw, dialect)
+
+
+def decorator_of(type_: TypeEngine[Any]) -> TypeDecorator[Any] | None:
+    """The decorator that turns stored values into the attribute's, if there is one."""
+    # Interval is a TypeDecorator in SQLAlchemy, native in PostgreSQL, and always a timedelta.
+    if isinstance(type_, TypeDecorator) and not isinstance(type_, sqltypes.Interval):
+        return type_
+    return None
+
+
+def why_no_key(type_: TypeEngine[Any]) -> str | None:
+    """Why a column of this type cannot be part of a key or a tag, or None if it can."""
+    inner = raw_type(type_)
+    name = inner.__visit_name__.upper()
+    if name in _WIDE:
+        return f"its type {name} finds rows that Python's == would not"
+    collation = getattr(inner, "collation", None)
+    if collation is not None and collation not in _EXACT_COLLATIONS:
+        return f"its collation {collation!r} may find rows that Python's == would not"
+    kind = kind_of(type_)
+    if kind is None or (kind not in _KEYED and kind.enum is None):
+        return f"its type {inner!r} has no single exact text"
+    if kind is Kind.DATETIME and getattr(inner, "precision", None) is not None:
+        return f"its type {inner!r} rounds what it is given"
+    return None
+
+
+def _kind_of_raw(type_: TypeEngine[Any], dialect: Dialect) -> Kind | None:
+    if isinstance(type_, sqltypes.PickleType | sqltypes.NullType):
+        return None
     if isinstance(type_, sqltypes.Enum):
         return Kind.STR if type_.enum_class is None else enum_kind(type_.enum_class)
     if isinstance(type_, sqltypes.Uuid):
@@ -45,9 +87,7 @@ def kind_of(type_: TypeEngine[Any]) -> Kind | None:
     if isinstance(type_, sqltypes.Numeric | sqltypes.Float):  # no subclass of Numeric in 2.1
         return Kind.DECIMAL if type_.asdecimal else Kind.FLOAT
     if isinstance(type_, sqltypes.ARRAY):
-        item = kind_of(type_.item_type)
-        plain_item = not isinstance(type_.item_type, TypeDecorator)
-        return array_kind(item, type_.dimensions) if item is not None and plain_item else None
+        return _kind_of_array(type_, dialect)
     if _is_geometry(type_):
         return geometry_kind()
     for class_, kind in _SIMPLE:
@@ -56,30 +96,22 @@ def kind_of(type_: TypeEngine[Any]) -> Kind | None:
     return None
 
 
-def decorator_of(type_: TypeEngine[Any]) -> TypeDecorator[Any] | None:
-    """The decorator that turns stored values into the attribute's, if there is one."""
-    if isinstance(type_, TypeDecorator) and not isinstance(type_, sqltypes.Interval):
-        return type_
-    return None
+def _kind_of_array(type_: sqltypes.ARRAY[Any], dialect: Dialect) -> Kind | None:
+    if decorator_of(type_.item_type) is not None:
+        return None
+    item = kind_of(type_.item_type, dialect)
+    if item is None or item.item is not None:
+        return None
+    return array_kind(item, type_.dimensions, as_tuple=type_.as_tuple)
 
 
-def why_no_key(type_: TypeEngine[Any]) -> str | None:
-    """Why a column of this type cannot be part of a key or a tag, or None if it can."""
-    bound = decorator_of(type_)
-    inner = bound.impl_instance if bound is not None else type_
-    name = inner.__visit_name__.upper()
-    if name in _WIDE:
-        return f"its type {name} finds rows that Python's == would not"
-    collation = getattr(inner, "collation", None)
-    if collation is not None and collation not in _EXACT_COLLATIONS:
-        return f"its collation {collation!r} may find rows that Python's == would not"
-    kind = kind_of(inner)
-    if kind is None or kind in _UNKEYED or not isinstance(kind, Kind):
-        return f"its type {inner!r} has no single exact text"
-    return None
-
-
-_UNKEYED = frozenset({Kind.FLOAT, Kind.JSON, Kind.TIMEDELTA, Kind.TIME})
+def _reads_in_its_own_way(decorator: TypeDecorator[Any]) -> bool:
+    """Whether rows pass through more of it than ``process_result_value``."""
+    class_ = type(decorator)
+    return (
+        class_.result_processor is not TypeDecorator.result_processor
+        or class_.column_expression is not TypeDecorator.column_expression
+    )
 
 
 def _is_geometry(type_: TypeEngine[Any]) -> bool:

@@ -71,7 +71,7 @@ class Cached:
         option = ReadByKey(tuple(key[name] for name in fields))
         attributes = (getattr(cls, name) for name in fields)
         criteria = (column == key[name] for name, column in zip(fields, attributes, strict=True))
-        statement = select(cls).where(*criteria).options(option)
+        statement: Select[Any] = select(cls).where(*criteria).options(option)
         option.made(statement)
         return statement
 
@@ -94,7 +94,7 @@ class ExpiredLoader:
 
 
 @event.listens_for(Cached, "mapper_configured", propagate=True)
-def _check_declaration(mapper: Mapper[Any], class_: type) -> None:
+def _check_declaration(mapper: Mapper[Any], _class: type) -> None:
     declare_shape(mapper)
     manager: Any = mapper.class_manager
     if not isinstance(manager.expired_attribute_loader, ExpiredLoader):

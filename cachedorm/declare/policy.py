@@ -44,7 +44,8 @@ class CachePolicy:
                 f"CachePolicy: on_write={self.on_write!r};"
                 ' give "invalidate" (the default) or "write_through"'
             )
-        if isinstance(self.exclude, str):
+        exclude: object = self.exclude
+        if isinstance(exclude, str):
             raise DeclarationError(
                 f"CachePolicy: exclude={self.exclude!r} is a string; give a tuple of names"
             )

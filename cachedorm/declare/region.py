@@ -55,9 +55,11 @@ class Region:
 
     def __post_init__(self) -> None:
         who = f"Region({self.name!r})"
-        if not isinstance(self.name, str) or not self.name:
+        name: object = self.name
+        if not isinstance(name, str) or not name:
             raise DeclarationError(f"{who}: the name must be a non-empty string")
-        if not isinstance(self.db, int) or isinstance(self.db, bool) or self.db < 0:
+        db: object = self.db
+        if not isinstance(db, int) or isinstance(db, bool) or db < 0:
             raise DeclarationError(
                 f"{who}: db={self.db!r} is no Redis database; give its number, 0 or more"
             )

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, DateTime, Table, UniqueConstraint
+from sqlalchemy import Column, ColumnElement, DateTime, Join, Table, UniqueConstraint
 from sqlalchemy.orm import ColumnProperty, Mapper
-from sqlalchemy.sql.visitors import iterate
-from sqlalchemy.types import TypeDecorator
 
-from cachedorm.declare.kinds import decorator_of, kind_of, why_no_key
+from cachedorm.declare.computed import why_not_followed
+from cachedorm.declare.kinds import kind_of, why_no_key
 from cachedorm.declare.policy import CachePolicy
 from cachedorm.declare.region import Regions
 from cachedorm.errors import DeclarationError
@@ -24,12 +23,10 @@ from cachedorm.store.keys import Template
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribute:
-    """One attribute that an entry stores: its name, where it comes from, how it is kept."""
+    """One attribute that an entry stores: its name, and where it comes from."""
 
     name: str
     column: ColumnElement[Any]
-    kind: Any
-    decorator: TypeDecorator[Any] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +63,14 @@ def declare_shape(mapper: Mapper[Any]) -> None:
     _check_region(mapper, policy, who)
     owner = _owner(mapper, policy, who)
     if policy.template is not None:
+        _check_rows(mapper, who)
         if mapper.concrete:
             raise DeclarationError(
                 f"{who}: concrete inheritance gives rows of several tables one key;"
                 " use joined or single-table inheritance, or drop the key"
             )
         if owner is mapper:  # what names its columns, for its subclasses too
-            _check_key(mapper, policy, policy.template, who)
+            _check_key(mapper, policy.template, who)
             _check_ttl(mapper, policy, who)
         _rows[mapper] = _row_shape(mapper, policy, who)
         if policy.on_write == "write_through" and len(owner.tables) > 1:
@@ -135,7 +133,21 @@ def _owner(mapper: Mapper[Any], policy: CachePolicy, who: str) -> Mapper[Any]:
     return owner
 
 
-def _check_key(mapper: Mapper[Any], policy: CachePolicy, template: Template, who: str) -> None:
+def _check_rows(mapper: Mapper[Any], who: str) -> None:
+    if not isinstance(mapper.persist_selectable, Table | Join):
+        raise DeclarationError(
+            f"{who}: {mapper.class_.__name__} is mapped to a query, whose rows nobody writes;"
+            " map a table, or drop the key"
+        )
+    discriminator = mapper.polymorphic_on
+    if discriminator is not None and not isinstance(discriminator, Column):
+        raise DeclarationError(
+            f"{who}: polymorphic_on={discriminator} is computed; store the discriminator in a"
+            " column, or drop the key"
+        )
+
+
+def _check_key(mapper: Mapper[Any], template: Template, who: str) -> None:
     names = attribute_names(mapper)
     for field in template.fields:
         if field not in names:
@@ -225,38 +237,42 @@ def _row_shape(mapper: Mapper[Any], policy: CachePolicy, who: str) -> RowShape:
     stored: list[Attribute] = []
     for prop in mapper.iterate_properties:
         if isinstance(prop, ColumnProperty) and prop.key not in policy.exclude:
-            if prop.deferred and prop.key not in needed:
+            if prop.key not in needed and (prop.deferred or _is_only_asked_for(prop)):
                 continue
             stored.append(_attribute(mapper, prop, who))
     return RowShape(mapper, tuple(stored), frozenset(policy.exclude))
 
 
+def _is_only_asked_for(prop: ColumnProperty[Any]) -> bool:
+    """Whether this is a ``query_expression()``, which a plain load leaves empty."""
+    return ("query_expression", True) in (prop.strategy_key or ())
+
+
 def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attribute:
     column = prop.columns[0]
-    foreign = _foreign_table(mapper, column)
-    if foreign is not None:
+    reason = why_not_followed(mapper, column)
+    if reason is not None:
         raise DeclarationError(
-            f"{who}: {prop.key!r} is computed from {foreign}, whose writes this entry would not"
-            f" follow; exclude={(prop.key,)!r}, or read it by a query of its own"
+            f"{who}: {prop.key!r} is computed from {reason}; name it in exclude"
+            f" ({_excluding(mapper, prop.key)}), or read it by a query of its own"
         )
-    kind = kind_of(column.type)
-    if kind is None:
-        raise DeclarationError(
-            f"{who}: attribute {prop.key!r} has type {column.type!r}, which cannot be stored"
-            f" exactly; add it to exclude={(*mapper.class_.__cache__.exclude, prop.key)!r}, or give it a type"
-            f" of these: {', '.join(sorted(map(str, Kind.SIMPLE)))},"
-            " enum, array, geometry"
-        )
-    return Attribute(prop.key, column, kind, decorator_of(column.type))
+    if kind_of(column.type) is None:
+        raise DeclarationError(why_not_stored(mapper, prop.key, column, who))
+    return Attribute(prop.key, column)
 
 
-def _foreign_table(mapper: Mapper[Any], column: ColumnElement[Any]) -> object | None:
-    for element in iterate(column):
-        table = getattr(element, "table", None)
-        if isinstance(table, Table) and table not in mapper.tables:
-            return table.fullname
-    return None
+def why_not_stored(mapper: Mapper[Any], name: str, column: ColumnElement[Any], who: str) -> str:
+    """What to say of an attribute whose type no entry can hold."""
+    return (
+        f"{who}: attribute {name!r} has type {column.type!r}, which cannot be stored"
+        f" exactly; name it in exclude ({_excluding(mapper, name)}), or give it a type"
+        f" of these: {', '.join(sorted(map(str, Kind.SIMPLE)))}, enum, array, geometry"
+    )
+
+
+def _excluding(mapper: Mapper[Any], name: str) -> str:
+    return f"exclude={(*mapper.class_.__cache__.exclude, name)!r}"
 
 
 def _column(mapper: Mapper[Any], name: str) -> Any:
-    return mapper.get_property(name, _configure_mappers=False).columns[0]  # type: ignore[attr-defined]
+    return mapper.get_property(name, _configure_mappers=False).columns[0]

@@ -5,54 +5,75 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.session import _SessionCloseState
+from sqlalchemy.util.concurrency import in_greenlet
 
 from cachedorm.orm.compat import session_binds, session_options
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.ledger import Ledger, ledger_if_any
+from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.profile import isolation_of
 
 # Finds the follower of an engine; None if no Cache follows it.
 FollowerOf = Callable[[Engine], EngineFollower | None]
 
+_CLOSED = _SessionCloseState.CLOSED
+_NOT_OPEN = "no connection yet"
 
-def why_bypass(session: Session, mapper: Mapper[Any], follower_of: FollowerOf) -> str | None:
+
+def why_bypass(session: Session, plan: EntityPlan, follower_of: FollowerOf) -> str | None:
     """The reason for which this session's next read must be the database's, or None.
 
     Answers without SQL, and without a connection if the session has none.
     """
+    reason = _why_session(session)
+    if reason is not None:
+        return reason
+    routed = type(session).get_bind is not Session.get_bind or session_binds(session)
+    transaction = session._transaction
+    if transaction is not None:
+        reason = _NOT_OPEN
+        for connection in _connections(transaction):
+            reason = _why_connection(connection, plan, follower_of)
+            if reason is not None:
+                return reason
+        if reason is None and not routed:
+            return None
+    bind = session.bind if not routed and session.bind else session.get_bind(plan.mapper)
+    if isinstance(bind, Connection):
+        return _why_connection(bind, plan, follower_of)
+    return _why_engine(bind, plan, follower_of)
+
+
+def _why_session(session: Session) -> str | None:
     private: Any = session
-    if private._new or private._deleted or session.identity_map._modified:  # type: ignore[attr-defined]
+    if private._new or private._deleted or private.identity_map._modified:
         return "unflushed changes"
     if session_options(session):
         return "session execution options"
     if len(session.dispatch.do_orm_execute) > 1:
         return "own do_orm_execute listener"
-    transaction = private._transaction
-    if transaction is None:
-        if not session.autobegin:
+    if private._transaction is None:
+        if not session.autobegin or private._close_state is _CLOSED:
             return "no transaction begun"
-    elif not transaction.is_active:
+    elif not private._transaction.is_active:
         return "inactive transaction"
-    else:
-        open_connections = False
-        for connection in _connections(transaction):
-            open_connections = True
-            reason = _why_connection(connection, follower_of)
-            if reason is not None:
-                return reason
-        if open_connections and not session_binds(session):
-            return None
-    bind = _bind(session, mapper)
-    if isinstance(bind, Connection):
-        return _why_connection(bind, follower_of)
-    return _why_engine(bind, follower_of)
+    return None
 
 
-def why_not_publish(connection: Connection, follower_of: FollowerOf) -> str | None:
+def why_not_publish(
+    connection: Connection, plan: EntityPlan, follower_of: FollowerOf
+) -> str | None:
     """The reason for which rows read on this connection must not be published, or None."""
-    return _why_connection(connection, follower_of, fresh=True)
+    return _why_connection(connection, plan, follower_of, fresh=True)
+
+
+def holds_connection(session: Session) -> bool:
+    """Whether the session holds a database connection, which others may be waiting for."""
+    transaction: Any = session._transaction
+    return transaction is not None and any(True for _ in _connections(transaction))
 
 
 def _connections(transaction: Any) -> Iterator[Connection]:
@@ -67,36 +88,31 @@ def _connections(transaction: Any) -> Iterator[Connection]:
             yield connection
 
 
-def _bind(session: Session, mapper: Mapper[Any]) -> Engine | Connection:
-    plain = type(session).get_bind is Session.get_bind and not session_binds(session)
-    if plain and session.bind is not None:
-        return session.bind
-    return session.get_bind(mapper)
-
-
-def _why_engine(engine: Engine, follower_of: FollowerOf) -> str | None:
+def _why_engine(engine: Engine, plan: EntityPlan, follower_of: FollowerOf) -> str | None:
     follower = follower_of(engine)
     if follower is None:
         return "engine not followed"
+    if _is_in_the_open(engine.dialect):
+        return "outside of a greenlet"
     if follower.profile is None:
         follower.know()
     profile = follower.profile
     assert profile is not None
     if follower.replica or not follower.publish:
         return "replica"
+    level = follower.isolation
     options = engine.get_execution_options()
     if options:
         if options.get("schema_translate_map"):
             return "schema_translate_map"
-        if profile.reads_old(options.get("isolation_level") or follower.isolation):
-            return "isolation level"
-    elif profile.reads_old(follower.isolation):
+        level = options.get("isolation_level") or level
+    if profile.reads_old(level):
         return "isolation level"
-    return None
+    return follower.facts.why_refused(plan.tables)
 
 
 def _why_connection(
-    connection: Connection, follower_of: FollowerOf, *, fresh: bool = False
+    connection: Connection, plan: EntityPlan, follower_of: FollowerOf, *, fresh: bool = False
 ) -> str | None:
     ledger: Ledger | None = ledger_if_any(connection)
     if ledger is None or ledger.profile is None:
@@ -108,6 +124,8 @@ def _why_connection(
     follower = follower_of(connection.engine)
     if follower is None:
         return "engine not followed"
+    if _is_in_the_open(connection.dialect):
+        return "outside of a greenlet"
     profile = ledger.profile
     if profile.replica or not follower.publish:
         return "replica"
@@ -118,4 +136,9 @@ def _why_connection(
         return "schema_translate_map"
     if profile.reads_old(isolation_of(connection)):
         return "isolation level"
-    return None
+    return follower.facts.why_refused(plan.tables)
+
+
+def _is_in_the_open(dialect: Dialect) -> bool:
+    """Whether SQL would raise MissingGreenlet here: then a hit must not hide it until a miss."""
+    return dialect.is_async and not in_greenlet()

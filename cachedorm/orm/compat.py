@@ -14,14 +14,18 @@ _IS_20 = sqlalchemy.__version__.startswith("2.0.")
 _NOTHING: Mapping[str, Any] = {}
 
 
+def _private(session: Session) -> Any:
+    return session
+
+
 if _IS_20:
 
     def session_binds(session: Session) -> Mapping[Any, Any]:
         """The binds of single classes and tables that a session was given."""
-        binds: Mapping[Any, Any] = session._Session__binds  # type: ignore[attr-defined]
+        binds: Mapping[Any, Any] = _private(session)._Session__binds
         return binds
 
-    def session_options(session: Session) -> Mapping[str, Any]:
+    def session_options(session: Session) -> Mapping[str, Any]:  # noqa: ARG001 2.1's signature
         """The execution options that all of a session's statements get: none before 2.1."""
         return _NOTHING
 
@@ -31,15 +35,15 @@ else:
 
     def session_binds(session: Session) -> Mapping[Any, Any]:
         """The binds of single classes and tables that a session was given."""
-        binds: Mapping[Any, Any] = session.binds  # type: ignore[attr-defined]
+        binds: Mapping[Any, Any] = _private(session).binds
         return binds
 
     def session_options(session: Session) -> Mapping[str, Any]:
         """The execution options that all of a session's statements get."""
-        options: Mapping[str, Any] = session.execution_options  # type: ignore[attr-defined]
+        options: Mapping[str, Any] = _private(session).execution_options
         return options
 
-    _UNIQUE = {"_create_unique_filters": lambda result: [id]}
+    _UNIQUE = {"_create_unique_filters": lambda _result: [id]}
 
 
 def entity_result(class_: type, objects: Iterable[object]) -> IteratorResult[Any]:

@@ -16,9 +16,10 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import CompoundSelect, Select
 
 from cachedorm.observe import Observer
+from cachedorm.orm.catalog import NO_FACTS, facts_of
 from cachedorm.orm.commits import Commits
 from cachedorm.orm.ledger import ledger_of
-from cachedorm.orm.profile import Profile, is_autocommit, profile_of
+from cachedorm.orm.profile import Profile, is_autocommit, profile_of, unnoticed
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.rows import parameter_sets
 from cachedorm.orm.texts import TextRecorder
@@ -34,6 +35,7 @@ class EngineFollower:
         "_recorder",
         "_texts",
         "engine",
+        "facts",
         "isolation",
         "listeners",
         "observer",
@@ -59,6 +61,8 @@ class EngineFollower:
         self.publish = publish
         self.observer = observer
         self.profile: Profile | None = None
+        # Which of the database's relations are no plain tables, as its newest connection saw it.
+        self.facts = NO_FACTS
         self.replica = False
         # The level that create_engine(isolation_level=) asked for, None if the server's stands.
         self.isolation: str | None = engine.dialect._on_connect_isolation_level  # type: ignore[attr-defined]
@@ -96,9 +100,11 @@ class EngineFollower:
         """Learn what this connection reaches, the first time it is seen."""
         ledger = ledger_of(connection)
         if ledger.profile is None:
-            ledger.profile = profile_of(connection)
+            with unnoticed(connection):
+                ledger.profile = profile_of(connection)
+                self.facts = facts_of(connection)
             self.profile = ledger.profile
-            self.replica = self.replica or ledger.profile.replica
+            self.replica = ledger.profile.replica
 
     def _before_execute(
         self,

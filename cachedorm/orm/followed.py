@@ -163,7 +163,11 @@ class Followed:
         return plan
 
     def _through(self, interest: KeyInterest) -> EntityPlan | None:
-        return self.plan_of(interest.mapper)
+        plan = self.plan_of(interest.mapper)
+        followers = self._engines.values()
+        if plan is None or any(each.facts.is_triggered(plan.tables) for each in followers):
+            return None  # what was written may not be what the row is after its triggers
+        return plan
 
     def _everything(self, ledger: Ledger) -> None:
         self.texts().everything(ledger)

@@ -7,6 +7,7 @@ row goes through ``Session.merge(load=False)``, which is public and four times s
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Integer, String
@@ -21,7 +22,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.base import instance_state
 
-from cachedorm.orm.plan import RowPlan
+from cachedorm.orm.rowplan import RowPlan
 
 IdentityKey = tuple[type, tuple[Any, ...], Any]
 
@@ -32,7 +33,7 @@ def hydrate(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any
     The session's own object always wins: only its expired attributes are filled.
     """
     identity_map = session.identity_map
-    state = identity_map._dict.get(key)  # type: ignore[attr-defined]
+    state = identity_map._dict.get(key)
     if state is not None:
         instance = state.obj()
         if instance is not None:
@@ -52,7 +53,7 @@ def _made(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any, 
     state.key = key
     state.identity_token = key[2]
     state.session_id = session.hash_key
-    session.identity_map._add_unpresent(state, key)  # type: ignore[attr-defined]
+    session.identity_map._add_unpresent(state, key)
     if plan.unstored:
         state.expired_attributes.update(plan.unstored)
     if manager.dispatch.load:
@@ -94,18 +95,10 @@ def _merged(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any
     return session.merge(instance, load=False)
 
 
-_works: bool | None = None
-
-
+@cache
 def quick_way_works() -> bool:
     """Whether this SQLAlchemy lets instances be set up directly; tried once a process."""
-    global _works
-    if _works is None:
-        _works = _try_quick_way()
-    return _works
 
-
-def _try_quick_way() -> bool:
     class Base(DeclarativeBase):
         pass
 

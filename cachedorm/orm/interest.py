@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
-from cachedorm.orm.plan import key_value
+from cachedorm.orm.keyvalue import key_value
 from cachedorm.store.keys import Template, stamp_key, wildcard_tag
 from cachedorm.store.slots import Touched
 

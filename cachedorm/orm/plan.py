@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
 
-from cachedorm.declare.kinds import decorator_of
-from cachedorm.declare.shape import EntityShape, RowShape, row_shape
-from cachedorm.store.codec import UndecodableError, row_codec
+from cachedorm.declare.shape import EntityShape, row_shape
+from cachedorm.errors import ArgumentError
+from cachedorm.orm.keyvalue import asked_value, key_value, plain_key_type
+from cachedorm.orm.rowplan import RowPlan
+from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import EntryKey, stamp_key, wildcard_tag
 from cachedorm.store.region import CachedRegion
@@ -22,87 +24,45 @@ from cachedorm.store.region import CachedRegion
 _LAZY = frozenset(
     {"select", True, "raise", "raise_on_sql", "noload", "dynamic", "write_only", None}
 )
+# Where the default comparison of strings is Python's.
+_EXACT_STRINGS = frozenset({"postgresql", "sqlite", "oracle"})
 
-# What a loaded row is worth: the concrete mapper's plan and its values.
-Row = tuple["RowPlan", tuple[Any, ...]]
+# What a loaded row is worth: the concrete mapper's plan and its values as they are stored.
+Row = tuple[RowPlan, tuple[Any, ...]]
 
 
-class RowPlan:
-    """How a row of one concrete mapper is selected, stored and given back.
-
-    What is stored of a TypeDecorator is the value it binds, so that a hit runs the decorator just
-    as a row from the database does.
-    """
-
-    __slots__ = (
-        "decode",
-        "encode",
-        "key_positions",
-        "mapper",
-        "name",
-        "names",
-        "shape",
-        "statement",
-        "unstored",
-    )
-
-    def __init__(self, shape: RowShape, owner: Mapper[Any], dialect: Dialect) -> None:
-        self.shape = shape
-        self.mapper = shape.mapper
-        self.name = shape.mapper.class_.__name__
-        self.names = tuple(attribute.name for attribute in shape.attributes)
-        keys = [owner.get_property_by_column(column).key for column in owner.primary_key]
-        self.key_positions = tuple(self.names.index(name) for name in keys)
-        self.unstored = frozenset(
-            key for key in shape.mapper.class_manager if key in shape.excluded
-        )
-        encode, decode = row_codec([attribute.kind for attribute in shape.attributes])
-        decorated = [
-            (position, attribute.decorator)
-            for position, attribute in enumerate(shape.attributes)
-            if attribute.decorator is not None
-        ]
-        if decorated:
-            self.encode = lambda values: encode(_bound(values, decorated, dialect))
-            self.decode = lambda payload: _restored(decode(payload), decorated, dialect)
-        else:
-            self.encode = encode
-            self.decode = decode
-        self.statement: Select[Any] = select(
-            *(attribute.column for attribute in shape.attributes)
-        ).select_from(shape.mapper.persist_selectable)
-
-    def value(self, values: Sequence[Any], name: str) -> Any:
-        """The value of the attribute of this name."""
-        return values[self.names.index(name)]
+class UnknownRow(Exception):
+    """The row's discriminator names no class that is mapped here."""
 
 
 class EntityPlan:
     """How the rows of one cached class are keyed, stored and read under one Cache."""
 
     __slots__ = (
+        "_columns",
+        "_dialect",
+        "_discriminator",
         "_order",
+        "_plain",
         "by_primary_key",
-        "class_",
-        "criteria",
-        "dialect",
-        "eager",
         "fields",
         "form",
         "identity_class",
-        "key_types",
+        "key_of",
         "mapper",
         "negative_ttl_ms",
-        "policy",
         "polymorphic",
         "region",
         "region_name",
         "root",
         "rows",
         "stamps",
+        "statements",
+        "tables",
         "template",
         "ttl_field",
         "ttl_ms",
+        "why_never",
     )
 
     def __init__(
@@ -111,74 +71,114 @@ class EntityPlan:
         assert shape.template is not None
         owner = shape.owner
         self.mapper = owner
-        self.class_ = owner.class_
         self.identity_class = owner._identity_class
-        self.policy = shape.policy
         self.template = shape.template
         self.fields = shape.template.fields
         self.by_primary_key = shape.by_primary_key
         self.region = region
         self.region_name = shape.policy.region.name
-        self.dialect = dialect
-        mappers = [mapper for mapper in owner.self_and_descendants if not mapper.concrete]
-        self.rows = {mapper: RowPlan(row_shape(mapper), owner, dialect) for mapper in mappers}
-        self.root = self.rows[owner]
-        self.polymorphic = owner.polymorphic_on is not None
-        tables = {table for mapper in mappers for table in mapper.tables}
-        names = sorted(getattr(table, "fullname", str(table)) for table in tables)
-        self.stamps = tuple(stamp_key(wildcard_tag(name)) for name in names)
         self.ttl_ms = shape.policy.ttl_ms
         self.negative_ttl_ms = shape.policy.negative_ttl_ms
         self.ttl_field = shape.policy.ttl if isinstance(shape.policy.ttl, str) else None
-        columns = [owner.get_property(name).columns[0] for name in self.fields]
-        self.key_types = tuple(_python_type(column) for column in columns)
-        criteria = (
-            column == bindparam(f"key_{number}", type_=column.type)
-            for number, column in enumerate(columns)
+        self._dialect = dialect
+        self._columns = tuple(owner.get_property(name).columns[0] for name in self.fields)
+        self._plan_rows(owner, dialect)
+        self._plan_keys(owner, dialect)
+        names = sorted(getattr(table, "fullname", str(table)) for table in self.tables)
+        self.stamps = tuple(stamp_key(wildcard_tag(name)) for name in names)
+        self.form = Form(self._fingerprint(database, names), self._encode, self._decode)
+        # The reason for which no read can be served, whatever the session, or None.
+        self.why_never = self._why_never(dialect)
+
+    def _plan_rows(self, owner: Mapper[Any], dialect: Dialect) -> None:
+        mappers = [mapper for mapper in owner.self_and_descendants if not mapper.concrete]
+        self.tables = tuple({table for mapper in mappers for table in mapper.tables})
+        criteria: ColumnElement[bool] = and_(
+            *(
+                column == bindparam(f"key_{number}", type_=column.type)
+                for number, column in enumerate(self._columns)
+            )
         )
-        self.criteria: ColumnElement[bool] = and_(*criteria)
+        self.rows = {mapper: RowPlan(row_shape(mapper), owner, dialect) for mapper in mappers}
+        self.root = self.rows[owner]
+        self.statements: dict[RowPlan, Select[Any]] = {
+            plan: plan.statement.where(criteria) for plan in self.rows.values()
+        }
+        self.polymorphic = owner.polymorphic_on is not None
+        self._discriminator = (
+            owner.get_property_by_column(owner.polymorphic_on).key
+            if owner.polymorphic_on is not None
+            else ""
+        )
+
+    def _plan_keys(self, owner: Mapper[Any], dialect: Dialect) -> None:
         order = [owner.get_property_by_column(column).key for column in owner.primary_key]
         self._order = (
             None
             if not self.by_primary_key or tuple(order) == self.fields
             else tuple(order.index(field) for field in self.fields)
         )
-        self.eager = any(
-            relation.lazy not in _LAZY for mapper in mappers for relation in mapper.relationships
+        plain = [plain_key_type(column, dialect) for column in self._columns]
+        self._plain: type | None = plain[0] if len(plain) == 1 else None
+        # The key of what a reader asks for; ArgumentError if only the database can compare it.
+        self.key_of: Callable[[Sequence[Any]], EntryKey] = (
+            self._plain_key_of if self._plain is not None else self._asked_key_of
         )
-        self.form = Form(self._fingerprint(database, names), self._encode, self._decode)
 
     def key(self, values: Sequence[Any]) -> EntryKey:
-        """The entry's key for these values of the key's fields, in the template's order."""
-        text = self.template.render(dict(zip(self.fields, values, strict=True)))
-        return EntryKey(text, self.stamps, self.form, self.ttl_ms)
+        """The entry's key for a row that has these values in the key's fields, in their order."""
+        exact = [
+            key_value(column, value, self._dialect)
+            for column, value in zip(self._columns, values, strict=True)
+        ]
+        return self._entry_key(dict(zip(self.fields, exact, strict=True)))
+
+    def key_of_row(self, row: Row) -> EntryKey:
+        """The entry's key for this row."""
+        plan, values = row
+        return self.key([plan.value(values, field) for field in self.fields])
+
+    def _plain_key_of(self, values: Sequence[Any]) -> EntryKey:
+        (value,) = values
+        if type(value) is not self._plain:
+            raise ArgumentError(f"{value!r} is no {self._plain}")
+        return self._entry_key({self.fields[0]: value})
+
+    def _asked_key_of(self, values: Sequence[Any]) -> EntryKey:
+        if len(values) != len(self._columns):
+            raise ArgumentError(f"{self.template.text!r} takes {len(self._columns)} values")
+        asked = [
+            asked_value(column, value, self._dialect)
+            for column, value in zip(self._columns, values, strict=True)
+        ]
+        return self._entry_key(dict(zip(self.fields, asked, strict=True)))
+
+    def _entry_key(self, values: dict[str, Any]) -> EntryKey:
+        return EntryKey(self.template.render(values), self.stamps, self.form, self.ttl_ms)
 
     def in_key_order(self, identity: Sequence[Any]) -> Sequence[Any]:
         """A primary key in the order of the key template's fields."""
         order = self._order
-        return identity if order is None else tuple(identity[position] for position in order)
+        if order is None or len(identity) != len(order):
+            return identity
+        return tuple(identity[position] for position in order)
 
-    def concrete(self, plan: RowPlan, values: Sequence[Any]) -> RowPlan:
-        """The plan of the mapper that the row's discriminator names."""
-        column = self.mapper.polymorphic_on
-        assert column is not None
-        name = self.mapper.get_property_by_column(column).key
-        mapper = self.mapper.polymorphic_map[plan.value(values, name)]
-        return self.rows[mapper]
+    def concrete(self, plan: RowPlan, values: tuple[Any, ...]) -> RowPlan:
+        """The plan of the mapper that the row's discriminator names; UnknownRow if there is none.
 
-    def accepts(self, values: Sequence[Any]) -> bool:
-        """Whether each value is of the very type that the column's rows have.
-
-        A value of another type (``"1"`` for an integer key) is the database's to compare.
+        Classes that were mapped after this plan was made are unknown too.
         """
-        return all(
-            type(value) is expected for value, expected in zip(values, self.key_types, strict=True)
-        )
+        identity = plan.value(values, self._discriminator)
+        mapper = self.mapper.polymorphic_map.get(identity)
+        found = self.rows.get(mapper) if mapper is not None else None
+        if found is None:
+            raise UnknownRow(f"{self.mapper.class_.__name__} of kind {identity!r}")
+        return found
 
     def ttl_of(self, row: Row) -> int | None:
         """How long this row may be kept, in milliseconds; None is the region's own time.
 
-        Zero or less (the row has expired already) means: not at all.
+        Zero or less (the row has expired already, or does not say when) means: not at all.
         """
         if self.ttl_field is None:
             return self.ttl_ms
@@ -186,12 +186,13 @@ class EntityPlan:
         end = plan.value(values, self.ttl_field)
         if not isinstance(end, datetime):
             return 0
-        now = datetime.now(UTC) if end.tzinfo is not None else datetime.now()  # noqa: DTZ005
-        return int((end - now).total_seconds() * 1000)
+        if end.tzinfo is None:
+            # Whose clock is meant nobody says: the sooner end of UTC's and this machine's.
+            end = min(end.replace(tzinfo=UTC), end.astimezone())
+        return int((end - datetime.now(UTC)).total_seconds() * 1000)
 
-    def identity(self, row: Row) -> tuple[Any, ...]:
-        """The primary key of a row."""
-        plan, values = row
+    def identity(self, plan: RowPlan, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The primary key of a row, of its live values."""
         positions = plan.key_positions
         if len(positions) == 1:
             return (values[positions[0]],)
@@ -216,53 +217,21 @@ class EntityPlan:
         for plan in self.rows.values():
             if plan.name == name:
                 return plan
-        raise UndecodableError(f"no mapper of {self.class_.__name__} is named {name!r}")
+        raise UndecodableError(f"no mapper of {self.mapper.class_.__name__} is named {name!r}")
 
     def _fingerprint(self, database: str, tables: Sequence[str]) -> bytes:
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
         digest.update(repr((database, self.template.text, tables, self.polymorphic)).encode())
         for plan in sorted(self.rows.values(), key=lambda each: each.name):
-            columns = [
-                (each.name, repr(each.kind), repr(each.decorator)) for each in plan.shape.attributes
-            ]
-            digest.update(repr((plan.name, columns)).encode())
+            digest.update(repr((plan.name, plan.signature)).encode())
         return digest.digest()
 
-
-def key_value(column: Any, value: Any, dialect: Dialect) -> Any:
-    """The value as it goes to the database, which keys are made of."""
-    decorator = decorator_of(column.type)
-    if decorator is not None:
-        return decorator.process_bind_param(value, dialect)
-    return value
-
-
-def _python_type(column: Any) -> type | None:
-    if decorator_of(column.type) is not None:
+    def _why_never(self, dialect: Dialect) -> str | None:
+        relations = (relation for mapper in self.rows for relation in mapper.relationships)
+        if any(relation.lazy not in _LAZY for relation in relations):
+            return "eager relationships"
+        if dialect.name not in _EXACT_STRINGS and any(
+            plain_key_type(column, dialect) is str for column in self._columns
+        ):
+            return "strings compare wider than Python's"
         return None
-    try:
-        found: type = column.type.python_type
-    except NotImplementedError:
-        return None
-    return found
-
-
-def _bound(
-    values: tuple[Any, ...], decorated: Sequence[tuple[int, Any]], dialect: Dialect
-) -> tuple[Any, ...]:
-    changed = list(values)
-    for position, decorator in decorated:
-        changed[position] = decorator.process_bind_param(changed[position], dialect)
-    return tuple(changed)
-
-
-def _restored(
-    values: tuple[Any, ...], decorated: Sequence[tuple[int, Any]], dialect: Dialect
-) -> tuple[Any, ...]:
-    changed = list(values)
-    try:
-        for position, decorator in decorated:
-            changed[position] = decorator.process_result_value(changed[position], dialect)
-    except Exception as error:
-        raise UndecodableError(f"{decorator!r} refused a stored value: {error!r}") from error
-    return tuple(changed)

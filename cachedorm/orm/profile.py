@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +33,8 @@ class Profile:
 
         On PostgreSQL READ COMMITTED sees, in every statement, all that was committed before it.
         """
-        return (isolation or self.isolation).upper() in _SNAPSHOT_LEVELS and not self.snapshot
+        level = (isolation or self.isolation).replace("_", " ").upper()
+        return level in _SNAPSHOT_LEVELS and not self.snapshot
 
 
 def profile_of(connection: Connection) -> Profile:
@@ -47,6 +50,29 @@ def profile_of(connection: Connection) -> Profile:
     finally:
         cursor.close()
     return Profile(bool(replica), isolation.upper(), _direct_pid(pooled, pid), False)
+
+
+@contextmanager
+def unnoticed(connection: Connection) -> Iterator[None]:
+    """Within the block the database may be asked, and its next transaction has not begun by that.
+
+    SET TRANSACTION is refused after the first query of a transaction, and a snapshot begins there.
+    """
+    pooled: Any = connection.connection
+    idle = _is_idle(pooled)
+    try:
+        yield
+    finally:
+        if idle:
+            pooled.rollback()
+
+
+def _is_idle(pooled: Any) -> bool:
+    driver = pooled.driver_connection
+    status = getattr(getattr(driver, "info", None), "transaction_status", None)
+    if status is None:  # asyncpg: the adapter says whether it has begun
+        return getattr(pooled.dbapi_connection, "_started", True) is False
+    return status == 0 and not getattr(driver, "_tpc", None)
 
 
 def _other_profile(dialect: Dialect) -> Profile:

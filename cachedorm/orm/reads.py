@@ -11,11 +11,14 @@ from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, SQL_OK
 
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Observer
-from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
-from cachedorm.orm.hydrate import fill, hydrate
-from cachedorm.orm.plan import EntityPlan, Row, RowPlan
 from cachedorm.orm.affected import OWN
+from cachedorm.orm.bypass import FollowerOf, holds_connection, why_bypass, why_not_publish
+from cachedorm.orm.hydrate import fill, hydrate
+from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
+from cachedorm.orm.rowplan import RowPlan
+from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import ABSENT, Absent
+from cachedorm.store.keys import EntryKey
 from cachedorm.store.region import NO_VALUE, Loaded
 
 
@@ -57,7 +60,7 @@ class Reader:
         if not plan.by_primary_key:
             return self._past(plan, "key is not the primary key")
         row = self._row(session, plan, plan.in_key_order(identity))
-        if row is BYPASSED or row is None:
+        if row is None or isinstance(row, Bypassed):
             return row
         return self._object(session, plan, mapper, row)
 
@@ -67,7 +70,7 @@ class Reader:
         if plan is None:
             return BYPASSED
         row = self._row(session, plan, values)
-        if row is BYPASSED or row is None:
+        if row is None or isinstance(row, Bypassed):
             return row
         return self._object(session, plan, mapper, row)
 
@@ -79,10 +82,14 @@ class Reader:
         if not any(name in plan.root.names for name in names):
             return False
         row = self._row(session, plan, plan.in_key_order(state.key[1]))
-        if row is BYPASSED or row is None:
+        if row is None or isinstance(row, Bypassed):
             return False  # if the row is gone, SQLAlchemy's own loader says so
         row_plan, values = row
         if row_plan.mapper is not mapper:
+            return False
+        try:
+            values = row_plan.live(values)
+        except UndecodableError:
             return False
         filled = fill(row_plan, state, values, names)
         left_out = (row_plan.unstored & frozenset(names)) - filled
@@ -102,34 +109,39 @@ class Reader:
     ) -> Row | Bypassed | None:
         if not self._enabled():
             return self._past(plan, "disabled")
-        if plan.eager:
-            return self._past(plan, "eager relationships")
-        if not plan.accepts(values):
+        if plan.why_never is not None:
+            return self._past(plan, plan.why_never)
+        try:
+            key = plan.key_of(values)
+        except ArgumentError:
             return self._past(plan, "key of another type")
-        reason = why_bypass(session, plan.mapper, self._follower_of)
+        reason = why_bypass(session, plan, self._follower_of)
         if reason is not None:
             return self._past(plan, reason)
-        try:
-            key = plan.key(values)
-        except ArgumentError:
-            return self._past(plan, "key has no text")
         found: Row | Absent | Any = plan.region.get(key)
         if found is NO_VALUE:
-            bounded = session.in_transaction()
-            found = plan.region.fill(
-                key, lambda: self._load(session, plan, values), bounded=bounded
-            )
+            try:
+                found = plan.region.fill(
+                    key,
+                    lambda: self._load(session, plan, values, key),
+                    bounded=holds_connection(session),
+                )
+            except UnknownRow:
+                return self._past(plan, "unknown discriminator")
         return None if found is ABSENT else found
 
-    def _load(self, session: Session, plan: EntityPlan, values: Sequence[Any]) -> Loaded:
+    def _load(
+        self, session: Session, plan: EntityPlan, values: Sequence[Any], key: EntryKey
+    ) -> Loaded:
         """Read the row from the database, just as it stands there."""
         connection = session.connection(bind_arguments={"mapper": plan.mapper})
         parameters = {f"key_{number}": value for number, value in enumerate(values)}
         row = self._select(connection, plan, plan.root, parameters)
-        publish = why_not_publish(connection, self._follower_of) is None
+        publish = why_not_publish(connection, plan, self._follower_of) is None
         if row is None:
             return Loaded(ABSENT, plan.negative_ttl_ms, publish)
-        return Loaded(row, plan.ttl_of(row), publish)
+        # A column whose equality is wider than was declared must not give one row two keys.
+        return Loaded(row, plan.ttl_of(row), publish and plan.key_of_row(row) == key)
 
     def _select(
         self,
@@ -138,7 +150,7 @@ class Reader:
         row_plan: RowPlan,
         parameters: dict[str, Any],
     ) -> Row | None:
-        statement = row_plan.statement.where(plan.criteria)
+        statement = plan.statements[row_plan]
         found = connection.execute(statement, parameters, execution_options=OWN).first()
         if found is None:
             return None
@@ -153,7 +165,11 @@ class Reader:
 
     def _object(self, session: Session, plan: EntityPlan, mapper: Mapper[Any], row: Any) -> Any:
         row_plan, values = row
-        key = (plan.identity_class, plan.identity(row), None)
+        try:
+            values = row_plan.live(values)
+        except UndecodableError:
+            return BYPASSED  # what the column's type has to say about it, it says there
+        key = (plan.identity_class, plan.identity(row_plan, values), None)
         found = hydrate(session, row_plan, key, values)
         return found if isinstance(found, mapper.class_) else None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import event, inspect
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
-from sqlalchemy.orm.base import SQL_OK
+from sqlalchemy.orm.base import RELATED_OBJECT_OK, SQL_OK
 
 from cachedorm.declare.model import Cached, ReadByKey
 from cachedorm.orm.compat import entity_result
@@ -18,30 +18,32 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+_FETCH = SQL_OK | RELATED_OBJECT_OK
+
 
 class CachedReads(_Base):
     """Mixin in front of a Session class: reads by key are answered from the cache."""
 
     _cachedorm_reader: ClassVar[Reader]
 
-    def get(self, entity: Any, ident: Any, **options: Any) -> Any:
-        """As ``Session.get``; a hit needs neither a connection nor a transaction."""
-        if options and any(options.values()):
-            return super().get(entity, ident, **options)
+    def _cachedorm_get(self, entity: Any, ident: Any) -> Any:
+        """What ``get`` answers without SQL of its own, or BYPASSED."""
         if not (isinstance(entity, type) and issubclass(entity, Cached)):
-            return super().get(entity, ident, **options)
-        identity = ident if isinstance(ident, tuple) else (ident,)
+            return BYPASSED
+        identity = ident if type(ident) is tuple else (ident,)
         mapper: Mapper[Any] = entity.__mapper__  # type: ignore[attr-defined]
-        state = self.identity_map._dict.get((mapper._identity_class, identity, None))  # type: ignore[attr-defined]
+        try:
+            state = self.identity_map._dict.get((mapper._identity_class, identity, None))
+        except TypeError:
+            return BYPASSED  # a dict or a list: SQLAlchemy knows what is meant
         if state is not None:
             instance = state.obj()
             if instance is not None and not state.expired and isinstance(instance, entity):
                 return instance
-            return super().get(entity, ident, **options)
-        found = self._cachedorm_reader.get(self, mapper, identity)
-        return super().get(entity, ident, **options) if found is BYPASSED else found
+            return BYPASSED
+        return self._cachedorm_reader.get(self, mapper, identity)
 
-    def _identity_lookup(
+    def _identity_lookup(  # type: ignore[override]
         self,
         mapper: Mapper[Any],
         primary_key_identity: Any,
@@ -58,9 +60,13 @@ class CachedReads(_Base):
             lazy_loaded_from=lazy_loaded_from,
             **options,
         )
-        if found is not None or lazy_loaded_from is None or not passive & SQL_OK:
+        if found is not None or lazy_loaded_from is None or passive & _FETCH != _FETCH:
             return found
         if identity_token is not None or not issubclass(mapper.class_, Cached):
+            return None
+        # Options of the statement that loaded the parent (criteria, raiseload) hold for its
+        # lazy loads too, and only SQL applies them.
+        if lazy_loaded_from.load_options or _may_raise(lazy_loaded_from.mapper, mapper):
             return None
         served = self._cachedorm_reader.get(self, mapper, tuple(primary_key_identity))
         # None goes on to SQL: a foreign key to a row that is not there is rare, and is checked.
@@ -70,12 +76,46 @@ class CachedReads(_Base):
         return self._cachedorm_reader.refresh(self, mapper, state, names)
 
 
+class DirectGet(CachedReads):
+    """For session classes whose ``get`` is SQLAlchemy's: a hit passes none of its layers."""
+
+    def get(self, entity: Any, ident: Any, **options: Any) -> Any:
+        """As ``Session.get``; a hit needs neither a connection nor a transaction."""
+        if not options or not _asks_more_of_get(options):
+            found = self._cachedorm_get(entity, ident)
+            if found is not BYPASSED:
+                return found
+        return super().get(entity, ident, **options)
+
+
+class LayeredGet(CachedReads):
+    """For session classes with a ``get`` of their own, which keeps its say: served beneath it."""
+
+    def _get_impl(
+        self, entity: Any, primary_key_identity: Any, db_load_fn: Any, **options: Any
+    ) -> Any:
+        if not _asks_more_of_get(options):
+            found = self._cachedorm_get(entity, primary_key_identity)
+            if found is not BYPASSED:
+                return found
+        return super()._get_impl(entity, primary_key_identity, db_load_fn, **options)
+
+
 def cached_session_class(base: type[Session], reader: Reader) -> type[Session]:
     """A subclass of the session class whose reads go through this reader."""
     namespace = {"_cachedorm_reader": reader, "__doc__": base.__doc__}
-    made: type[Session] = type(base.__name__, (CachedReads, base), namespace)
+    mixin = DirectGet if base.get is Session.get else LayeredGet
+    made: type[Session] = type(base.__name__, (mixin, base), namespace)
     event.listen(made, "do_orm_execute", _answer)
     return made
+
+
+def _may_raise(parent: Mapper[Any], target: Mapper[Any]) -> bool:
+    """Whether a relationship between the two forbids SQL, which a hit must not hide till a miss."""
+    return any(
+        relation.lazy == "raise_on_sql" and relation.mapper.common_parent(target)
+        for relation in parent.relationships
+    )
 
 
 def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
@@ -88,7 +128,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
 
 def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[Any] | None:
     session: Any = state.session
-    if state.parameters or _asks_more(state.execution_options):
+    if state.parameters or _asks_more(state.execution_options) or _is_sent_elsewhere(state):
         return None
     # The event comes before autoflush, and what is flushed must be seen, or bypass.
     if session.autoflush and state.execution_options.get("autoflush", True):
@@ -100,6 +140,18 @@ def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[
     return entity_result(mapper.class_, () if found is None else (found,))
 
 
+def _asks_more_of_get(options: dict[str, Any]) -> bool:
+    """Whether options of ``get`` ask for more than the row; {} asks for a lock, 0 for a shard."""
+    return (
+        options.get("with_for_update") not in (None, False)
+        or options.get("identity_token") is not None
+        or any(
+            options.get(name)
+            for name in ("options", "populate_existing", "execution_options", "bind_arguments")
+        )
+    )
+
+
 def _asks_more(options: Any) -> bool:
     return bool(
         options.get("populate_existing")
@@ -108,3 +160,7 @@ def _asks_more(options: Any) -> bool:
         or options.get("schema_translate_map")
         or options.get("identity_token") is not None
     )
+
+
+def _is_sent_elsewhere(state: ORMExecuteState) -> bool:
+    return bool(state.bind_arguments.keys() - {"clause", "mapper"})

@@ -1,0 +1,115 @@
+"""A row plan says how a row of one concrete mapper is selected, stored and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, TypeDecorator, select, type_coerce
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Mapper
+
+from cachedorm.declare.kinds import decorator_of, kind_of, raw_type
+from cachedorm.declare.shape import Attribute, RowShape, why_not_stored
+from cachedorm.errors import DeclarationError
+from cachedorm.store.codec import Kind, UndecodableError, row_codec
+
+_Restore = tuple[int, TypeDecorator[Any]]
+
+
+class RowPlan:
+    """How a row of one concrete mapper is selected, stored and given back.
+
+    Of a TypeDecorator the database's own value is selected and stored; ``live`` turns it into the
+    attribute's, for a row from the database and one from the cache alike. What a decorator would
+    bind is no substitute: one that hashes passwords would hash the hash.
+    """
+
+    __slots__ = (
+        "_dialect",
+        "_restored",
+        "decode",
+        "encode",
+        "key_positions",
+        "live",
+        "mapper",
+        "name",
+        "names",
+        "signature",
+        "statement",
+        "unstored",
+    )
+
+    def __init__(self, shape: RowShape, owner: Mapper[Any], dialect: Dialect) -> None:
+        self._dialect = dialect
+        self.mapper = shape.mapper
+        self.name = shape.mapper.class_.__name__
+        self.names = tuple(attribute.name for attribute in shape.attributes)
+        keys = [owner.get_property_by_column(column).key for column in owner.primary_key]
+        self.key_positions = tuple(self.names.index(name) for name in keys)
+        self.unstored = frozenset(
+            key for key in shape.mapper.class_manager if key in shape.excluded
+        )
+        kinds = [_kind(attribute, dialect, shape.mapper) for attribute in shape.attributes]
+        # What the stored bytes mean: part of every entry's fingerprint.
+        self.signature = repr(
+            [
+                (attribute.name, str(attribute.column), str(kind))
+                for attribute, kind in zip(shape.attributes, kinds, strict=True)
+            ]
+        )
+        self.encode, self.decode = row_codec(kinds)
+        self._restored: tuple[_Restore, ...] = tuple(_restored(shape.attributes, dialect))
+        # The attributes' values from the stored ones.
+        self.live: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
+            self._restore if self._restored else _as_they_are
+        )
+        self.statement: Select[Any] = select(
+            *(_selected(attribute, dialect) for attribute in shape.attributes)
+        ).select_from(shape.mapper.persist_selectable)
+
+    def value(self, values: Sequence[Any], name: str) -> Any:
+        """The value that the attribute of this name has in a row."""
+        return self.live(tuple(values))[self.names.index(name)]
+
+    def _restore(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        changed = list(values)
+        try:
+            for position, decorator in self._restored:
+                changed[position] = decorator.process_result_value(changed[position], self._dialect)
+        except Exception as error:
+            raise UndecodableError(f"{decorator!r} refused a stored value: {error!r}") from error
+        return tuple(changed)
+
+    def __repr__(self) -> str:
+        return f"<RowPlan {self.name}: {', '.join(self.names)}>"
+
+
+def _as_they_are(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return values
+
+
+def _kind(attribute: Attribute, dialect: Dialect, mapper: Mapper[Any]) -> Kind:
+    # Declarations were checked for PostgreSQL; here stands the database that is really used.
+    kind = kind_of(attribute.column.type, dialect)
+    if kind is None:
+        who = f"{mapper.class_.__name__}.__cache__ on {dialect.name}"
+        raise DeclarationError(why_not_stored(mapper, attribute.name, attribute.column, who))
+    return kind
+
+
+def _decorator(attribute: Attribute, dialect: Dialect) -> TypeDecorator[Any] | None:
+    type_ = attribute.column.type
+    found = decorator_of(type_._variant_mapping.get(dialect.name, type_))
+    return found if found is not None and found._has_result_processor else None
+
+
+def _restored(attributes: Sequence[Attribute], dialect: Dialect) -> list[_Restore]:
+    found = [(at, _decorator(attribute, dialect)) for at, attribute in enumerate(attributes)]
+    return [(at, decorator) for at, decorator in found if decorator is not None]
+
+
+def _selected(attribute: Attribute, dialect: Dialect) -> ColumnElement[Any]:
+    if _decorator(attribute, dialect) is None:
+        return attribute.column
+    return type_coerce(attribute.column, raw_type(attribute.column.type, dialect))
