@@ -40,6 +40,11 @@ def identity_of(info: Sequence[bytes]) -> bytes:
     server restarts from an old file.
     """
     facts = dict(line.split(b":", 1) for part in info for line in part.split() if b":" in line)
+    if b"run_id" not in facts or b"master_replid" not in facts:
+        raise ConfigurationError(
+            "Redis' INFO shows no run_id and master_replid, by which entries of another server are"
+            " told apart: connect to the server itself, not through a proxy that hides them"
+        )
     history = facts[b"run_id"] + facts[b"master_replid"]
     return hashlib.blake2b(history, digest_size=8).digest()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from cachedorm.errors import CacheUnavailable
+from cachedorm.errors import CacheUnavailable, ConfigurationError
 from cachedorm.store import topology
 from cachedorm.store.lines import reply_reader
 from cachedorm.store.topology import IDENTITY
@@ -181,30 +181,32 @@ def test_slow_but_within_the_limit(wire: Wire, proxy: RedisProxy) -> None:
     assert echoes(wire)
 
 
+INFO = b"run_id:abc\r\nmaster_replid:def\r\n"
+
+
 class Scripted:
     """A server that greets as Redis does, and then says to each message what the test says."""
 
-    def __init__(self, *answers: list[bytes]) -> None:
+    def __init__(self, *answers: list[bytes], info: bytes = INFO) -> None:
         self._answers = list(answers)
+        self._hello = b"+OK\r\n" + b"$%d\r\n%b\r\n" % (len(info), info) * len(IDENTITY)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
-        info = b"run_id:abc\r\nmaster_replid:def\r\n"
-        hello = b"+OK\r\n" + b"$%d\r\n%b\r\n" % (len(info), info) * len(IDENTITY)
         # The client may leave, or the test may end, at any point.
         with contextlib.suppress(OSError):
             while self._answers:
                 line, _ = self._listening.accept()
-                self._say(line, hello, self._answers.pop(0))
+                self._say(line, self._answers.pop(0))
 
-    def _say(self, line: socket.socket, hello: bytes, answer: list[bytes]) -> None:
+    def _say(self, line: socket.socket, answer: list[bytes]) -> None:
         with line, contextlib.suppress(OSError):
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             line.recv(65536)
-            line.sendall(hello)
+            line.sendall(self._hello)
             line.recv(65536)
             for number, piece in enumerate(answer):
                 # Not to win a race: the time between the pieces is what is tested.
@@ -262,6 +264,14 @@ def test_an_answer_that_is_none(lines: str, colour: str, answer: bytes) -> None:
     assert "0 idle lines" in repr(wire)
     server.close()
     wire.close()
+
+
+def test_a_server_that_hides_its_identity_is_a_configuration_error(lines: str, colour: str) -> None:
+    """Without it, an old entry after a failover could not be told from a new one."""
+    server = Scripted([], info=b"redis_version:7.0.0\r\n")
+    with pytest.raises(ConfigurationError, match="run_id"):
+        Wire(server.url).mget(2, ["k"])
+    server.close()
 
 
 # redis-py's public methods do not show what else has arrived.
