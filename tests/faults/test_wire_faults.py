@@ -205,6 +205,8 @@ class Scripted:
     def _say(self, line: socket.socket, answer: list[bytes]) -> None:
         with line, contextlib.suppress(OSError):
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A client whose loop waits for this thread cannot say goodbye.
+            line.settimeout(1.0)
             line.recv(65536)
             line.sendall(self._hello)
             line.recv(65536)
