@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from dogpile.cache.api import NO_VALUE
 
 from cachedorm.errors import CacheUnavailable, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.store.codec import UNDECODABLE
-from cachedorm.store.entry import ABSENT, Form, Miss, judge, prefix, value_slot
+from cachedorm.store.entry import ABSENT, Form, Miss, judge, new_token, prefix, value_slot
 from cachedorm.store.fill import Fill, Loaded, RegionSettings, now_ms
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Slots
+from cachedorm.store.slots import Slots, Touched
 
 NO_SERVER: Final = (b"", b"")
 UNDECODABLE_REASON: Final = "undecodable"
@@ -34,11 +34,26 @@ class Look:
     reason: str = ""
 
 
+class Keeper(Protocol):
+    """Who keeps an invalidation that Redis could not be told, and tells it later."""
+
+    def invalidate(self, touched: Touched) -> None: ...
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None: ...
+
+
 class Entries:
     """All a region can do to its entries. While Redis is away reads miss and writes are lost."""
 
-    def __init__(self, settings: RegionSettings, slots: Slots, observer: Observer) -> None:
+    def __init__(
+        self,
+        settings: RegionSettings,
+        slots: Slots,
+        observer: Observer,
+        keeper: Keeper | None = None,
+    ) -> None:
         self.settings = settings
+        self._keeper = keeper or Forgetful(slots, observer)
         self.slots = slots
         self.observer = observer
         self.flights = Flights()
@@ -159,17 +174,14 @@ class Entries:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Take entries away, and whatever lease stands in their place: a late fill is refused."""
-        try:
-            self.slots.delete(self._db, list(keys))
-        except CacheUnavailable as error:
-            self.observer.error("delete", error)
+        touched = Touched()
+        touched.add_entries(self._db, map(str, keys))
+        if touched:
+            self._keeper.invalidate(touched)
 
     def clear(self, stamps: Iterable[str]) -> None:
         """Take away every entry that carries one of the stamps."""
-        try:
-            self.slots.clear(self._db, list(stamps))
-        except CacheUnavailable as error:
-            self.observer.error("clear", error)
+        self._keeper.clear(self._db, list(stamps))
 
     def _prefix(self, form: Form, server: bytes) -> bytes:
         known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
@@ -233,3 +245,23 @@ class Entries:
 
     def __repr__(self) -> str:
         return f"Entries({self._name!r}, db={self._db}, {self.flights!r})"
+
+
+class Forgetful:
+    """Tells at once or never: for slots that no store owns."""
+
+    def __init__(self, slots: Slots, observer: Observer) -> None:
+        self._slots = slots
+        self._observer = observer
+
+    def invalidate(self, touched: Touched) -> None:
+        try:
+            self._slots.settle(touched, new_token(), {})
+        except CacheUnavailable as error:
+            self._observer.error("delete", error)
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None:
+        try:
+            self._slots.clear(db, stamps)
+        except CacheUnavailable as error:
+            self._observer.error("clear", error)

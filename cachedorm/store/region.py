@@ -11,11 +11,11 @@ from dogpile.cache.api import NO_VALUE, CachedValue
 from dogpile.cache.region import CacheRegion, value_version
 
 from cachedorm.observe import Observer
-from cachedorm.store.backend import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
-from cachedorm.store.entries import Entries
+from cachedorm.store.entries import Entries, Keeper
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.plain import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
 from cachedorm.store.slots import Slots
 
 __all__ = ["NO_VALUE", "CachedRegion", "Loaded", "RegionBackend", "RegionSettings"]
@@ -35,7 +35,8 @@ class CachedRegion(CacheRegion):
     """One region of a Cache. ``get`` and ``fill`` serve entries that follow the database; all the
     rest is dogpile's, with leases underneath.
 
-    While Redis is away, reads answer NO_VALUE, fills load, and what is set is dropped.
+    While Redis is away, reads answer NO_VALUE, fills load, and what is set is dropped; what is
+    deleted is kept by the ``keeper``, if there is one.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class CachedRegion(CacheRegion):
         slots: Slots,
         observer: Observer,
         stamps: Iterable[str] = (),
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(name=settings.name)
         self.settings = settings
-        self.entries = Entries(settings, slots, observer)
+        self.entries = Entries(settings, slots, observer, keeper)
         self.configure("cachedorm.region", arguments={"entries": self.entries})
         self._stamps = {PLAIN_STAMP, *stamps}
         self._lookup = self.entries.get

@@ -102,7 +102,9 @@ class Store:
                 f" {known} and {settings}; give one of them another name"
             )
         if settings.name not in self._regions:
-            self._regions[settings.name] = CachedRegion(settings, self.slots, self._observer)
+            self._regions[settings.name] = CachedRegion(
+                settings, self.slots, self._observer, keeper=self
+            )
         return self._regions[settings.name]
 
     def know(self, db: int, stamps: Iterable[str]) -> None:

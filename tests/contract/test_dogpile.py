@@ -15,7 +15,7 @@ from dogpile.cache.proxy import ProxyBackend
 
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Stats
-from cachedorm.store.backend import SlotsBackend
+from cachedorm.store.backend import StoreBackend
 from cachedorm.store.fill import RegionSettings
 from cachedorm.store.region import CachedRegion
 from tests.contract.colours import together
@@ -29,7 +29,7 @@ class Region:
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.kind = request.param
-        self.made: list[SlotsBackend] = []
+        self.made: list[StoreBackend] = []
         self.url = request.getfixturevalue("redis_url") if "redis" in self.kind else ""
         self.stats = Stats()
 

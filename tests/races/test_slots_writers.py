@@ -10,6 +10,7 @@ from tests.contract.places import (
     TEXT,
     TTL_MS,
     USER_42,
+    USER_43,
     USERS,
     Place,
     token,
@@ -152,19 +153,14 @@ def test_a_writer_whose_intent_was_replaced_puts_nothing(place: Place) -> None:
 def test_a_writer_puts_nothing_while_another_is_committing(place: Place) -> None:
     """The other's intent lives at the entry, whatever stands in the slot."""
     first, second = token(), token()
+    stamps = place.lease(USER_43).stamps
     place.intend(USER_42, mine=second)
-    place.slots.delete(DB, (USER_42,))
-    fixed = offering(place, first)
-    assert not fixed.clean
-    settle_with(place, first, place_fixed(place), "first's")
+    # Whoever comes last stands in the slot, as does who renews its intent.
+    assert not offering(place, first).clean
+    settle_with(place, first, Fixed(True, stamps, place.server()), "first's")
 
     assert isinstance(place.value(USER_42), Miss)
     assert isinstance(place.acquire(USER_42), Refused)
-
-
-def place_fixed(place: Place) -> Fixed:
-    """What a writer that saw nobody would have been told."""
-    return Fixed(True, (place.raw(USERS) or token(),), place.server())
 
 
 def test_a_late_settle_puts_nothing_over_a_fill(place: Place) -> None:
