@@ -61,7 +61,7 @@ class Cache:
         )
         self._declared = regions or Regions()
         self._regions: dict[str, CachedRegion] = {}
-        self._followed = Followed(self._store, self._live, observer, database)
+        self._followed = Followed(self._store, self._live, observer, database, self._check_open)
         self._reader = Reader(
             self._followed.plan_of, self._followed.follower_of, self._serves, observer
         )

@@ -6,7 +6,7 @@ it overwrites: nobody can move the row in between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, select, tuple_
@@ -15,7 +15,7 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from cachedorm.orm.cascades import Cascade
 from cachedorm.orm.interest import TableInterest, Values
-from cachedorm.orm.rows import UNKNOWN, Parameters, is_plain, key_equalities
+from cachedorm.orm.rows import UNKNOWN, Parameters, is_repeatable, key_equalities
 
 # Beyond so many rows of one table in one transaction the table's wildcard is cheaper, and safe.
 ROWS_MAX = 1000
@@ -27,73 +27,82 @@ Key = tuple[Any, ...]
 
 
 class Affected:
-    """Which rows an UPDATE or DELETE affects, as far as its own filter says."""
+    """Which rows an UPDATE or DELETE affects, as far as its own filter says.
 
-    __slots__ = ("_connection", "keys", "named", "statement", "table", "where")
+    ``held``: a lock taken now is still held when the statement runs (not under AUTOCOMMIT).
+    """
+
+    __slots__ = ("_connection", "_held", "_statement", "_table", "keys", "named", "where")
 
     def __init__(
-        self, connection: Connection, statement: Update | Delete, parameters: Sequence[Parameters]
+        self,
+        connection: Connection,
+        statement: Update | Delete,
+        table: Table,
+        parameters: Sequence[Parameters],
+        *,
+        held: bool,
     ) -> None:
         self._connection = connection
-        self.statement = statement
-        self.table: Table = statement.table  # type: ignore[assignment]
+        self._held = held
+        self._statement = statement
+        self._table = table
         # What the filter holds equal, and with that the primary keys, one for each parameter set.
         self.named: list[dict[str, Any]] = []
         self.keys: list[Key] | None = None
         # A filter that finds the rows of all parameter sets; None if there is none to be had.
         self.where: ColumnElement[bool] | bool | None = None
-        if len(parameters) <= ROWS_MAX and is_plain(statement):
+        if len(parameters) <= ROWS_MAX:
             self._read(parameters)
 
     def _read(self, parameters: Sequence[Parameters]) -> None:
-        where = self.statement.whereclause
-        named = [key_equalities(where, self.table, each) for each in parameters]
-        keys = [primary_key(self.table, row) for row in named]
+        where = self._statement.whereclause
+        named = [key_equalities(where, self._table, each) for each in parameters]
+        keys = [primary_key(self._table, row) for row in named]
         if all(key is not None for key in keys):
             self.named = named
             self.keys = [key for key in keys if key is not None]
-            self.where = _is_one_of(list(self.table.primary_key.columns), self.keys)
-        elif len(parameters) == 1:
+            self.where = _is_one_of(list(self._table.primary_key.columns), self.keys)
+        elif len(parameters) == 1 and is_repeatable(self._statement, self._table):
             self.where = True if where is None else where.params(dict(parameters[0]))
 
     @property
     def can_select(self) -> bool:
-        """Whether the rows can be found and locked."""
-        return self.where is not None and self._connection.dialect.name in _LOCKING
+        """Whether the rows can be found, and locked until the statement runs."""
+        locks = self._connection.dialect.name in _LOCKING
+        return self.where is not None and self._held and locks
 
-    def rows(self, interest: TableInterest) -> list[dict[str, Any]] | None:
-        """The rows' keys and watched columns as they stand, locked; None if they are too many."""
-        by_name = {column.name: column for column in self.table.columns}
+    def rows(self, names: Iterable[str], *, for_key: bool) -> list[dict[str, Any]] | None:
+        """These columns of the rows as they stand, locked; None if they are too many or unknown.
+
+        ``for_key`` also keeps others from inserting rows that refer to these.
+        """
+        columns = _named(self._table, names)
+        return None if columns is None else self._selected(columns, self.where, for_key=for_key)
+
+    def children(
+        self, interest: TableInterest, cascade: Cascade, parents: Sequence[Values]
+    ) -> list[dict[str, Any]] | None:
+        """The locked rows of a child table that refer to the parents; None if they are too many."""
         names = [column.name for column in (*interest.primary_key, *interest.watched)]
-        if not all(name in by_name for name in names):
+        columns = _named(cascade.table, names)
+        if columns is None:
             return None
-        return self._selected([by_name[name] for name in names], self.where, self._key_share)
+        referred = {tuple(row[parent.name] for parent, _ in cascade.keys) for row in parents}
+        values = [key for key in referred if None not in key]
+        if not values:
+            return []
+        referring = _is_one_of([child for _, child in cascade.keys], values)
+        return self._selected(columns, referring, for_key=True)
 
-    def lock(self) -> bool:
-        """Lock the rows, so that nobody makes new rows refer to them; False if they are too many."""
-        columns = list(self.table.primary_key.columns)
-        return self._selected(columns, self.where, key_share=False) is not None
-
-    def children(self, interest: TableInterest, cascade: Cascade) -> list[dict[str, Any]] | None:
-        """The rows of a child table that refer to the rows; None if they are too many."""
-        by_name = {column.name: column for column in self.table.columns}
-        parents = [by_name[parent.name] for parent, _ in cascade.keys]
-        referred = select(*parents)
-        if self.where is not True:
-            referred = referred.where(self.where)  # type: ignore[arg-type]
-        referring = tuple_(*(child for _, child in cascade.keys)).in_(referred)
-        columns = [cascade.table.columns[column.key] for column in interest.primary_key]
-        columns += [cascade.table.columns[column.key] for column in interest.watched]
-        return self._selected(columns, referring, key_share=False)
-
-    @property
-    def _key_share(self) -> bool:
-        return isinstance(self.statement, Update)
+    def is_complete(self, rows: Sequence[Values]) -> bool:
+        """Whether each row that the statement can possibly change is among these."""
+        return self.keys is not None and len(rows) == len(set(self.keys))
 
     def _selected(
-        self, columns: Sequence[Column[Any]], where: Any, key_share: bool
+        self, columns: Sequence[Column[Any]], where: Any, *, for_key: bool
     ) -> list[dict[str, Any]] | None:
-        query = select(*columns).limit(ROWS_MAX + 1).with_for_update(key_share=key_share)
+        query = select(*columns).limit(ROWS_MAX + 1).with_for_update(key_share=not for_key)
         if where is not True:
             query = query.where(where)
         rows = self._connection.execute(query, execution_options=OWN).all()
@@ -107,9 +116,18 @@ def primary_key(table: Table, row: Values) -> Key | None:
     """The row's primary key; None if part of it is not known."""
     try:
         key = tuple(row[column.name] for column in table.primary_key.columns)
-    except KeyError:
+        hash(key)
+    except (KeyError, TypeError):
         return None
     return None if not key or any(value is UNKNOWN for value in key) else key
+
+
+def _named(table: Table, names: Iterable[str]) -> list[Column[Any]] | None:
+    by_name = {column.name: column for column in table.columns}
+    wanted = dict.fromkeys(names)
+    if not wanted or not all(name in by_name for name in wanted):
+        return None
+    return [by_name[name] for name in wanted]
 
 
 def _is_one_of(columns: Sequence[Column[Any]], keys: Sequence[Key]) -> ColumnElement[bool]:

@@ -15,12 +15,13 @@ from sqlalchemy.pool import NullPool
 
 from cachedorm.orm.profile import Profile
 
-# Classes of SQLSTATE under which the server may have gone on without us: 08 connection, 57P shutdown.
+# Classes of SQLSTATE under which the server may have gone on: connection, shutdown, crash.
 _OPEN_STATES = ("08", "57P", "XX")
 _IN_TRANSACTION = text(
     "SELECT backend_start::text || ' ' || coalesce(xact_start::text, '')"
     " FROM pg_stat_activity WHERE pid = :pid AND xact_start IS NOT NULL"
 )
+_CONNECT_TIMEOUT = 5
 
 
 class Doubts:
@@ -37,9 +38,9 @@ class Doubts:
         state = getattr(error, "sqlstate", None)
         if state is not None and not state.startswith(_OPEN_STATES):
             return False  # the server itself said that it did not commit
-        return not _is_over(dbapi_connection)
+        return _status(dbapi_connection) not in ("IDLE", "INERROR")
 
-    def decided(self, dbapi_connection: Any, profile: Profile | None) -> Callable[[], bool] | None:
+    def decided(self, profile: Profile | None) -> Callable[[], bool] | None:
         """A question to ask until it says True; None where it cannot be asked.
 
         The server process is looked up by its number: while it is still in the transaction that it
@@ -47,7 +48,8 @@ class Doubts:
         """
         if profile is None or profile.pid is None:
             return None
-        pid, seen = profile.pid, []
+        pid = profile.pid
+        seen: list[str] = []
 
         def ask() -> bool:
             with self._asker().connect() as connection:
@@ -61,17 +63,30 @@ class Doubts:
         return ask
 
     def _asker(self) -> Engine:
-        # Called from a thread of the store: an engine of our own, blocking, that keeps nothing open.
+        # Called from a thread of the store: an engine of our own, blocking, that holds nothing.
         if self._asking is None:
-            url = self._engine.url
-            if url.get_backend_name() == "postgresql":
-                url = url.set(drivername="postgresql+psycopg")
-            self._asking = create_engine(url, poolclass=NullPool)
+            self._asking = _blocking_twin(self._engine)
         return self._asking
 
 
-def _is_over(dbapi_connection: Any) -> bool:
-    """Whether the driver has seen the transaction end and the connection still stands."""
+def is_aborted(dbapi_connection: Any) -> bool:
+    """Whether the driver knows that the transaction has failed already and can only end."""
+    return _status(dbapi_connection) == "INERROR"
+
+
+def _status(dbapi_connection: Any) -> str:
+    """What the driver has seen of the transaction; IDLE and INERROR mean the connection stands."""
     driver: Any = getattr(dbapi_connection, "driver_connection", None)
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
-    return getattr(status, "name", "") in ("IDLE", "INERROR")
+    name: str = getattr(status, "name", "")
+    return name
+
+
+def _blocking_twin(engine: Engine) -> Engine:
+    """An engine that reaches the same server from a thread, whatever the first was made with."""
+    if not engine.dialect.is_async:
+        # Its own way to connect: connect_args, creator and do_connect listeners included.
+        return create_engine(engine.url, pool=NullPool(engine.pool._creator))
+    url = engine.url.set(drivername="postgresql+psycopg")
+    arguments = {"connect_timeout": _CONNECT_TIMEOUT}
+    return create_engine(url, poolclass=NullPool, connect_args=arguments)

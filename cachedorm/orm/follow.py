@@ -18,11 +18,15 @@ from sqlalchemy.sql.selectable import CompoundSelect, Select
 from cachedorm.observe import Observer
 from cachedorm.orm.catalog import NO_FACTS, facts_of
 from cachedorm.orm.commits import Commits
-from cachedorm.orm.ledger import ledger_of
+from cachedorm.orm.ledger import Ledger, ledger_of
+from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.profile import Profile, is_autocommit, profile_of, unnoticed
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.rows import parameter_sets
+from cachedorm.orm.sqleffect import READ, Effect
 from cachedorm.orm.texts import TextRecorder
+from cachedorm.orm.twophase import TwoPhase
+from cachedorm.orm.unseen import declared_writes
 
 _STRUCTURAL = (Select, CompoundSelect, UpdateBase)
 
@@ -32,8 +36,10 @@ class EngineFollower:
 
     __slots__ = (
         "_commits",
+        "_new_rows",
         "_recorder",
         "_texts",
+        "_two_phase",
         "engine",
         "facts",
         "isolation",
@@ -50,6 +56,7 @@ class EngineFollower:
         recorder: Callable[[], Recorder],
         texts: Callable[[], TextRecorder],
         commits: Commits,
+        new_rows: NewRows,
         *,
         publish: bool,
         observer: Observer,
@@ -58,6 +65,8 @@ class EngineFollower:
         self._recorder = recorder
         self._texts = texts
         self._commits = commits
+        self._two_phase = TwoPhase(commits, lambda ledger: texts().everything(ledger))
+        self._new_rows = new_rows
         self.publish = publish
         self.observer = observer
         self.profile: Profile | None = None
@@ -65,7 +74,7 @@ class EngineFollower:
         self.facts = NO_FACTS
         self.replica = False
         # The level that create_engine(isolation_level=) asked for, None if the server's stands.
-        self.isolation: str | None = engine.dialect._on_connect_isolation_level  # type: ignore[attr-defined]
+        self.isolation: str | None = engine.dialect._on_connect_isolation_level
         self.listeners: list[tuple[str, Callable[..., Any]]] = [
             ("begin", self.begin),
             ("before_execute", self._before_execute),
@@ -73,6 +82,7 @@ class EngineFollower:
             ("before_cursor_execute", self._before_cursor_execute),
             ("after_cursor_execute", self._after_cursor_execute),
             ("handle_error", self._handle_error),
+            ("rollback_savepoint", self._rollback_savepoint),
             ("commit", self._commit),
         ]
 
@@ -81,11 +91,13 @@ class EngineFollower:
         for name, listener in self.listeners:
             event.listen(self.engine, name, listener)
         self._commits.wrap(self.engine.dialect)
+        self._two_phase.wrap(self.engine.dialect)
 
     def unfollow(self) -> None:
         """Leave the engine as it was."""
         for name, listener in self.listeners:
             event.remove(self.engine, name, listener)
+        self._two_phase.unwrap(self.engine.dialect)
         self._commits.unwrap(self.engine.dialect)
 
     def know(self) -> Profile:
@@ -114,14 +126,15 @@ class EngineFollower:
         params: Any,
         options: Any,
     ) -> None:
-        if isinstance(statement, UpdateBase):
-            ledger = ledger_of(connection)
+        if not isinstance(statement, UpdateBase):
+            return
+        ledger = ledger_of(connection)
+        if options.get("schema_translate_map"):
+            # Other tables than the statement says, and other schemas' rows are cached nowhere.
+            self._texts().everything(ledger)
+        else:
             sets = parameter_sets(multiparams, params)
             self._recorder().before(connection, ledger, statement, sets)
-            if options.get("schema_translate_map") or connection.get_execution_options().get(
-                "schema_translate_map"
-            ):
-                self._texts().everything(ledger)
 
     def _after_execute(
         self,
@@ -135,8 +148,8 @@ class EngineFollower:
         if isinstance(statement, UpdateBase):
             ledger = ledger_of(connection)
             self._recorder().after(ledger, statement, result)
-            if is_autocommit(connection):
-                self._commits.after_autocommit(ledger)
+            if _is_alone(connection, ledger):
+                self._commits.after_alone(ledger)
 
     def _before_cursor_execute(
         self,
@@ -148,17 +161,34 @@ class EngineFollower:
         executemany: bool,
     ) -> None:
         ledger = ledger_of(connection)
-        compiled = getattr(context, "compiled", None)
-        ending = None
-        if compiled is not None and isinstance(compiled.statement, _STRUCTURAL):
-            if compiled.ctes:
-                self._texts().record_ctes(ledger, compiled, self._recorder())
-        else:
-            ending = self._texts().record(connection, ledger, statement)
-        if is_autocommit(connection):
-            self._commits.before_autocommit(ledger)
-        elif ending is not None and not ledger.prepared:
-            self._commits.before_text(ledger, ending)
+        if ledger.passing:
+            return
+        effect = self._record(connection, ledger, statement, context)
+        if _is_alone(connection, ledger):
+            self._before_alone(ledger, effect, context)
+        elif effect.ends_transaction is not None:
+            self._commits.before_ending(ledger, effect)
+
+    def _record(
+        self, connection: Connection, ledger: Ledger, statement: str, context: Any
+    ) -> Effect:
+        names = declared_writes(context.execution_options)
+        if names is not None:
+            self._texts().record_declared(ledger, names)
+        compiled = context.compiled
+        if compiled is None or not isinstance(compiled.statement, _STRUCTURAL):
+            return self._texts().record(connection, ledger, statement)
+        if compiled.ctes:
+            self._texts().record_ctes(connection, ledger, compiled, statement)
+        return READ
+
+    def _before_alone(self, ledger: Ledger, effect: Effect, context: Any) -> None:
+        if effect.begins:
+            ledger.begun = True
+            return
+        if context.isinsert:
+            self._recorder().foretell(ledger, context.compiled.statement, context)
+        self._commits.before_alone(ledger)
 
     def _after_cursor_execute(
         self,
@@ -170,12 +200,12 @@ class EngineFollower:
         executemany: bool,
     ) -> None:
         ledger = ledger_of(connection)
-        if ledger.intent is None or ledger.prepared:
-            return
-        compiled = getattr(context, "compiled", None)
-        if compiled is not None and isinstance(compiled.statement, UpdateBase):
-            return  # after_execute follows, and knows more.
-        self._commits.after_autocommit(ledger)
+        if ledger.ending is not None:
+            self._commits.after_ending(ledger, autocommit=is_autocommit(connection))
+        elif ledger.written and not ledger.passing and _is_alone(connection, ledger):
+            compiled = context.compiled
+            if compiled is None or not isinstance(compiled.statement, UpdateBase):
+                self._commits.after_alone(ledger)  # else after_execute follows, and knows more
 
     def _handle_error(self, context: ExceptionContext) -> None:
         connection = context.connection
@@ -183,13 +213,23 @@ class EngineFollower:
             return
         ledger = ledger_of(connection)
         ledger.pending.clear()
-        if ledger.intent is not None and is_autocommit(connection):
-            self._commits.failed_autocommit(ledger, context.original_exception, connection)
+        if ledger.passing:
+            return
+        if ledger.ending is not None or _is_alone(connection, ledger):
+            self._commits.failed_alone(ledger, context.original_exception, connection)
+
+    def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:
+        ledger_of(connection).unlock()
 
     def _commit(self, connection: Connection) -> None:
         ledger = ledger_of(connection)
         if ledger.through:
-            self._commits.read_new_rows(connection, ledger)
+            self._new_rows.read(connection, ledger)
 
     def __repr__(self) -> str:
         return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"
+
+
+def _is_alone(connection: Connection, ledger: Ledger) -> bool:
+    """Whether each statement is committed as soon as it has run."""
+    return not ledger.begun and is_autocommit(connection)

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
 
 from cachedorm.declare.region import Region
@@ -20,15 +20,17 @@ from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.interest import Interests, KeyInterest
-from cachedorm.orm.ledger import Ledger
+from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.texts import TextRecorder
+from cachedorm.orm.unseen import Unseen
 from cachedorm.store.region import CachedRegion
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 
 _NO_DIALECT = DefaultDialect()
+_PORTS = {"postgresql": 5432}
 
 
 class Followed:
@@ -40,8 +42,10 @@ class Followed:
         region_of: Callable[[Region], CachedRegion],
         observer: Observer,
         database: str | None,
+        check_open: Callable[[], None],
     ) -> None:
         self._store = store
+        self._check_open = check_open
         self._region_of = region_of
         self._observer = observer
         self.database = database
@@ -69,14 +73,12 @@ class Followed:
             )
         if publish:
             self._check_database(root)
-        commits = Commits(
-            self._store, Doubts(root), self._observer, self._through, self._everything
-        )
         follower = EngineFollower(
             root,
             self.recorder,
             self.texts,
-            commits,
+            Commits(self._store, Doubts(root), self._check_open),
+            NewRows(self._through, self._observer.error),
             publish=publish,
             observer=self._observer,
         )
@@ -123,7 +125,7 @@ class Followed:
         """Make the entries of an object's row doubtful, by its identity and what it has loaded."""
         self._renew()
         mapper = state.mapper
-        loaded = {
+        loaded: dict[Any, Any] = {
             column: state.dict[prop.key]
             for prop in mapper.column_attrs
             for column in prop.columns
@@ -169,9 +171,6 @@ class Followed:
             return None  # what was written may not be what the row is after its triggers
         return plan
 
-    def _everything(self, ledger: Ledger) -> None:
-        self.texts().everything(ledger)
-
     def _renew(self) -> None:
         if any(registry._new_mappers for registry in self._registries):
             configure_mappers()
@@ -197,8 +196,9 @@ class Followed:
                 self._store.know(db, (interest.stamp,))
         cascades = Cascades(tables)
         named = {(table.schema, table.name): table for table in tables}
-        self._recorder = Recorder(self.interests, cascades)
-        self._texts = TextRecorder(self.interests, cascades, named)
+        unseen = Unseen(declared, tables, self.interests, cascades)
+        self._recorder = Recorder(self.interests, cascades, unseen)
+        self._texts = TextRecorder(self.interests, cascades, unseen, self._recorder, named)
 
     def _check_database(self, engine: Engine) -> None:
         found = database_identity(engine)
@@ -229,7 +229,7 @@ def root_engine(engine: Engine | AsyncEngine) -> Engine:
 def database_identity(engine: Engine) -> str:
     """Which database an engine reaches, whatever driver and account it uses."""
     url = engine.url
-    port = url.port or {"postgresql": 5432}.get(url.get_backend_name(), "")
+    port = url.port or _PORTS.get(url.get_backend_name(), "")
     host = url.host or ",".join(_listed(url.query.get("host"))) or "localhost"
     return f"{url.get_backend_name()}://{host}:{port}/{url.database or ''}"
 

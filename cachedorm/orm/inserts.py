@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.sql.dml import Insert
@@ -12,31 +13,30 @@ from cachedorm.orm.affected import ROWS_MAX
 from cachedorm.orm.interest import TableInterest
 from cachedorm.orm.rows import inserted_rows
 
+Rows = list[dict[str, Any]]
 
-def rows_of_insert(
-    statement: Insert, interest: TableInterest, result: CursorResult[Any]
-) -> list[dict[str, Any]] | None:
+
+def rows_to_insert(
+    statement: Insert, table: Table, interest: TableInterest, context: Any
+) -> Rows | None:
     """The rows by column name, each as far as it is known; None if any table row may be meant."""
-    context: Any = result.context
     if statement.select is not None or len(context.compiled_parameters) > ROWS_MAX:
         return None
     if not _is_exact(statement, interest):
         return None
-    rows = list(inserted_rows(statement, context.compiled_parameters))
-    _add_generated_keys(rows, interest, result)
+    rows = list(inserted_rows(statement, table, context.compiled_parameters))
+    for row in rows:
+        for column in interest.primary_key:
+            if row.get(column.name) is None:
+                row.pop(column.name, None)  # not known, rather than null
     return rows
 
 
-def _add_generated_keys(
-    rows: list[dict[str, Any]], interest: TableInterest, result: CursorResult[Any]
-) -> None:
+def add_generated_keys(rows: Rows, interest: TableInterest, result: CursorResult[Any]) -> None:
+    """Complete the rows by the primary keys that the database made, where it was asked for them."""
     names = [column.name for column in interest.primary_key]
-    if all(row.get(name) is not None for row in rows for name in names):
+    if all(name in row for row in rows for name in names):
         return
-    for row in rows:
-        for name in names:
-            if row.get(name) is None:
-                row.pop(name, None)  # not known, rather than null
     try:
         generated = result.inserted_primary_key_rows
     except InvalidRequestError:
@@ -44,8 +44,26 @@ def _add_generated_keys(
     if len(generated) != len(rows):
         return
     for row, key in zip(rows, generated, strict=True):
-        known = zip(names, key, strict=True)
+        known: Any = zip(names, key or (), strict=False)
         row.update({name: value for name, value in known if value is not None})
+
+
+def is_certain(statement: Insert, rows: Rows, result: CursorResult[Any]) -> bool:
+    """Whether each of the rows was written, and is locked until our transaction ends."""
+    return _conflict_clause(statement) is None or result.rowcount == len(rows)
+
+
+def changed_on_conflict(statement: Insert) -> frozenset[str] | None:
+    """The columns of rows already there that the INSERT may change; None if it may replace them."""
+    clause = _conflict_clause(statement)
+    if statement._prefixes:
+        return None
+    if clause is None or clause.__visit_name__ == "on_conflict_do_nothing":
+        return frozenset()
+    if clause.__visit_name__ != "on_conflict_do_update":
+        return None
+    # A list of pairs in 2.0, a dict in 2.1.
+    return frozenset(_name(statement, name) for name in dict(clause.update_values_to_set))
 
 
 def _is_exact(statement: Insert, interest: TableInterest) -> bool:
@@ -54,19 +72,22 @@ def _is_exact(statement: Insert, interest: TableInterest) -> bool:
     DO NOTHING changes no row but its own. DO UPDATE changes the row that holds the same conflict
     target; if all that keys are made of is in that target and stays, the parameters say it all.
     """
-    clause = getattr(statement, "_post_values_clause", None)
-    if statement._prefixes or statement._independent_ctes:
+    changed = changed_on_conflict(statement)
+    if changed is None or statement._independent_ctes:
         return False
-    if clause is None or clause.__visit_name__ == "on_conflict_do_nothing":
+    if not changed:
         return True
-    if clause.__visit_name__ != "on_conflict_do_update":
-        return False
-    target = {_name(each) for each in clause.inferred_target_elements or ()}
-    changed = {_name(name) for name, _ in clause.update_values_to_set}
+    elements = _conflict_clause(statement).inferred_target_elements or ()
+    target = {_name(statement, each) for each in elements}
     needed = {column.name for each in interest.keys for column in each.columns}
     needed |= {column.name for column in interest.primary_key}
     return needed <= target and not needed & changed
 
 
-def _name(column: Any) -> Any:
-    return getattr(column, "name", column)
+def _conflict_clause(statement: Insert) -> Any:
+    return getattr(statement, "_post_values_clause", None)
+
+
+def _name(statement: Insert, column: Any) -> Any:
+    known = statement.table.columns.get(column) if isinstance(column, str) else column
+    return getattr(known, "name", column)

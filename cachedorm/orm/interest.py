@@ -1,8 +1,9 @@
-"""What is cached over each table, so that a writer knows which keys a changed row makes doubtful."""
+"""What is cached over each table: which keys a changed row makes doubtful."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ class KeyInterest:
 class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
-    __slots__ = ("_stamp", "dbs", "keyless", "keys", "primary_key", "table", "watched")
+    __slots__ = ("_stamp", "dbs", "keyless", "keys", "primary_key", "table", "through", "watched")
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -56,6 +57,8 @@ class TableInterest:
         self.dbs: set[int] = set()
         # Some entry over this table has a key that this table's rows do not tell.
         self.keyless = False
+        # Some entries are written through.
+        self.through = False
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
         self._stamp = stamp_key(wildcard_tag(table.fullname))
@@ -64,12 +67,11 @@ class TableInterest:
         """Follow this table's rows for one more kind of entry."""
         self.keys.append(interest)
         self.dbs.add(interest.db)
-        others = {column for each in self.keys for column in each.columns}
-        self.watched = tuple(
-            column
-            for column in self.table.columns
-            if column in others and column not in self.primary_key
-        )
+        self.through = self.through or interest.write_through
+        # By name: two Table objects may stand for one table.
+        others = {column.name for each in self.keys for column in each.columns}
+        others.difference_update(column.name for column in self.primary_key)
+        self.watched = tuple(column for column in self.table.columns if column.name in others)
 
     @property
     def stamp(self) -> str:
@@ -81,14 +83,8 @@ class TableInterest:
         for db in self.dbs:
             touched.add_stamps(db, (self._stamp,))
 
-    def touch(
-        self, touched: Touched, row: Values, dialect: Dialect
-    ) -> list[tuple[KeyInterest, str, tuple[Any, ...]]]:
-        """This row changed, or was, or came to be: the entries it has a key in are doubtful.
-
-        Says which of them a write-through may replace, with the values of their key's columns.
-        """
-        through = []
+    def touch(self, touched: Touched, row: Values, dialect: Dialect) -> None:
+        """This row changed, or was, or came to be: the entries it has a key in are doubtful."""
         if self.keyless:
             self.touch_all(touched)
         for interest in self.keys:
@@ -99,10 +95,18 @@ class TableInterest:
                 continue
             if key is not None:
                 touched.add_entries(interest.db, (key,))
-                if interest.write_through:
-                    values = tuple(row[column.name] for column in interest.columns)
-                    through.append((interest, key, values))
-        return through
+
+    def offers(
+        self, row: Values, dialect: Dialect
+    ) -> Iterator[tuple[KeyInterest, str, tuple[Any, ...]]]:
+        """The entries that a write-through may replace, with the values of their key's columns."""
+        for interest in self.keys:
+            if not interest.write_through:
+                continue
+            with suppress(KeyError, ArgumentError):
+                key = interest.key_of(row, dialect)
+                if key is not None:
+                    yield interest, key, tuple(row[column.name] for column in interest.columns)
 
     def __repr__(self) -> str:
         keys = ", ".join(interest.template.text for interest in self.keys)

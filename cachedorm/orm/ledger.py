@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Dialect
 from cachedorm.orm.affected import ROWS_MAX
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile
+from cachedorm.orm.sqleffect import Effect
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
 
@@ -24,11 +25,13 @@ class Ledger:
 
     __slots__ = (
         "_rows",
+        "begun",
+        "ending",
         "intent",
         "lingering",
         "opaque",
+        "passing",
         "pending",
-        "prepared",
         "profile",
         "through",
         "touched",
@@ -40,6 +43,8 @@ class Ledger:
         self.profile: Profile | None = None
         # A SET outlives its transaction, and the connection goes back to the pool with it.
         self.lingering = False
+        # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
+        self.passing = False
         self.reset()
 
     def reset(self) -> None:
@@ -48,12 +53,15 @@ class Ledger:
         self.written = False
         # The state of the session on the server may have changed (SET ROLE, SQL not understood).
         self.opaque = self.lingering
-        # Between PREPARE TRANSACTION and its end.
-        self.prepared = False
+        # BEGIN as SQL text, on a connection that otherwise commits each statement.
+        self.begun = False
+        # The SQL text that is running ends the transaction.
+        self.ending: Effect | None = None
         self.intent: Intent | None = None
         # Statements between their before_execute and after_execute.
         self.pending: dict[int, Any] = {}
         # Rows that a write-through may put in place at commit: key text -> values of its columns.
+        # We wrote them, so they are locked, and nobody else changes them before we commit.
         self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
         # New values, read just before COMMIT.
         self.values: dict[Any, Any] = {}
@@ -66,9 +74,18 @@ class Ledger:
         self._rows[interest] = count
         if count > ROWS_MAX:
             interest.touch_all(self.touched)
-            return
-        for key_interest, key, values in interest.touch(self.touched, row, dialect):
-            self.through.setdefault(key_interest, {})[key] = values
+        else:
+            interest.touch(self.touched, row, dialect)
+
+    def offer(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
+        """This row was written for certain: its new values may take the place of the old."""
+        if interest.through and self._rows.get(interest, 0) <= ROWS_MAX:
+            for key_interest, key, values in interest.offers(row, dialect):
+                self.through.setdefault(key_interest, {})[key] = values
+
+    def unlock(self) -> None:
+        """A savepoint was rolled back, and with it went the locks on rows written since."""
+        self.through.clear()
 
     def touch_all(self, interest: TableInterest) -> None:
         """It is not known which rows of this table changed."""
@@ -98,6 +115,6 @@ def ledger_if_any(holder: Any) -> Ledger | None:
     """
     try:
         ledger: Ledger | None = holder.info.get(_WHERE)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it raises, it has no ledger
         return None
     return ledger

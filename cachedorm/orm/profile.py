@@ -91,7 +91,7 @@ def isolation_of(connection: Connection) -> str | None:
     """The isolation level that was asked for on this connection, None if the default stands."""
     level: str | None = connection.get_execution_options().get("isolation_level")
     if level is None:
-        level = connection.dialect._on_connect_isolation_level  # type: ignore[attr-defined]
+        level = connection.dialect._on_connect_isolation_level
     return level.replace("_", " ").upper() if level is not None else None
 
 

@@ -8,42 +8,58 @@ the session remembers: another transaction may have moved the row since.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 
-from cachedorm.orm.affected import Affected, primary_key
+from cachedorm.orm.affected import Affected, Key, primary_key
 from cachedorm.orm.cascades import Cascade, Cascades, Effect
-from cachedorm.orm.inserts import rows_of_insert
+from cachedorm.orm.inserts import (
+    add_generated_keys,
+    changed_on_conflict,
+    is_certain,
+    rows_to_insert,
+)
 from cachedorm.orm.interest import Interests, TableInterest
 from cachedorm.orm.ledger import Ledger
-from cachedorm.orm.rows import UNKNOWN, Parameters, set_values
+from cachedorm.orm.profile import is_autocommit
+from cachedorm.orm.rows import UNKNOWN, Parameters, set_values, table_of
+from cachedorm.orm.unseen import Unseen
 
 Row = dict[str, Any]
+Followed = Sequence[tuple[Cascade, TableInterest]]
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A statement on its way: what is still to be told, or checked, when it has run."""
+    """A statement on its way: what is still to be told, or checked, when it has run.
 
-    interest: TableInterest
-    insert: Insert | None = None
-    # How many rows were found beforehand; another count afterwards means that others came between.
-    selected: int | None = None
+    It holds the statement, so that no other can have its id meanwhile.
+    """
+
+    statement: UpdateBase
+    interest: TableInterest | None
+    # How many rows were found beforehand; with another count others came between, and then all of
+    # the doubtful tables' rows are.
+    expected: int | None = None
+    doubtful: tuple[TableInterest, ...] = ()
+    # Rows that are written, and locked, if the count is the expected one.
+    written: list[Row] = field(default_factory=list)
 
 
 class Recorder:
     """Records writes for the tables that one Cache follows."""
 
-    __slots__ = ("_cascades", "_interests")
+    __slots__ = ("_cascades", "_interests", "_unseen")
 
-    def __init__(self, interests: Interests, cascades: Cascades) -> None:
+    def __init__(self, interests: Interests, cascades: Cascades, unseen: Unseen) -> None:
         self._interests = interests
         self._cascades = cascades
+        self._unseen = unseen
 
     def before(
         self,
@@ -54,33 +70,43 @@ class Recorder:
     ) -> None:
         """Record an INSERT, UPDATE or DELETE that is about to run."""
         ledger.written = True
-        table = getattr(statement, "table", None)
-        if not isinstance(table, Table) or not self._interests.knows(table):
+        table = table_of(statement)
+        if table is None or not self._interests.knows(table):
             # A view, a partition, an alias: any table may be behind it.
             ledger.touch_everything(self._interests)
-        elif isinstance(statement, Insert):
-            interest = self._interests[table]
-            if interest is not None:
-                ledger.pending[id(statement)] = Pending(interest, insert=statement)
+            return
+        self._touch_all(ledger, self._unseen.of(table))
+        if isinstance(statement, Insert):
+            self._before_insert(ledger, statement, table)
         elif isinstance(statement, Update | Delete):
             self._before_change(connection, ledger, statement, parameters, table)
         else:
             self.write_unknown(ledger, table)
+
+    def foretell(self, ledger: Ledger, statement: Insert, context: Any) -> None:
+        """Record what the parameters of an INSERT tell already before it runs.
+
+        For one that is committed as soon as it has run.
+        """
+        pending = ledger.pending.get(id(statement))
+        table = table_of(statement)
+        if pending is None or pending.interest is None or table is None:
+            return
+        for row in rows_to_insert(statement, table, pending.interest, context) or ():
+            ledger.touch(pending.interest, row, context.dialect)
 
     def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
         """Finish what only the statement's result can tell."""
         pending: Pending | None = ledger.pending.pop(id(statement), None)
         if pending is None:
             return
-        if pending.insert is None:
-            if result.rowcount != pending.selected:
-                ledger.touch_all(pending.interest)
-            return
-        rows = rows_of_insert(pending.insert, pending.interest, result)
-        if rows is None:
-            ledger.touch_all(pending.interest)
-        for row in rows or ():
-            ledger.touch(pending.interest, row, result.dialect)
+        if isinstance(statement, Insert):
+            self._after_insert(ledger, statement, pending, result)
+        elif result.rowcount != pending.expected:
+            self._touch_all(ledger, pending.doubtful)
+        elif pending.interest is not None:
+            for row in pending.written:
+                ledger.offer(pending.interest, row, result.dialect)
 
     def write_unknown(self, ledger: Ledger, table: Table) -> None:
         """Some rows of this table are written, nobody knows which."""
@@ -88,9 +114,37 @@ class Recorder:
         interest = self._interests[table]
         if interest is not None:
             ledger.touch_all(interest)
+        self._touch_all(ledger, self._unseen.of(table))
         for effect in (Effect.DELETE, Effect.UPDATE):
-            for cascade in self._followed(self._cascades.of(table, effect)):
-                ledger.touch_all(cascade[1])
+            self._touch_all(ledger, _interests_of(self._followed(table, effect)))
+
+    def _before_insert(self, ledger: Ledger, statement: Insert, table: Table) -> None:
+        changed = changed_on_conflict(statement)
+        if changed is None:
+            self.write_unknown(ledger, table)
+        elif changed:
+            cascades = self._followed(table, Effect.UPDATE, changed)
+            self._touch_all(ledger, _interests_of(cascades))
+        interest = self._interests[table]
+        if interest is not None:
+            ledger.pending[id(statement)] = Pending(statement, interest)
+
+    def _after_insert(
+        self, ledger: Ledger, statement: Insert, pending: Pending, result: CursorResult[Any]
+    ) -> None:
+        interest, table = pending.interest, table_of(statement)
+        assert interest is not None
+        assert table is not None
+        rows = rows_to_insert(statement, table, interest, result.context)
+        if rows is None:
+            ledger.touch_all(interest)
+            return
+        add_generated_keys(rows, interest, result)
+        certain = is_certain(statement, rows, result)
+        for row in rows:
+            ledger.touch(interest, row, result.dialect)
+            if certain:
+                ledger.offer(interest, row, result.dialect)
 
     def _before_change(
         self,
@@ -100,94 +154,146 @@ class Recorder:
         parameters: Sequence[Parameters],
         table: Table,
     ) -> None:
-        sets = None
-        if isinstance(statement, Update):
-            sets = [set_values(statement, each) for each in parameters]
-        interest = self._interests[table]
-        cascades = self._followed(self._cascades_of(table, sets))
+        effect = Effect.DELETE if isinstance(statement, Delete) else Effect.UPDATE
+        interest, cascades = self._interests[table], self._followed(table, effect)
         if interest is None and not cascades:
             return
-        affected = Affected(connection, statement, parameters)
-        if cascades:
-            self._record_cascades(ledger, affected, cascades, connection.dialect)
-        if interest is None:
+        sets = None
+        if isinstance(statement, Update):
+            sets = [set_values(statement, table, each) for each in parameters]
+            if cascades:
+                columns = frozenset(name for each in sets for name in each)
+                cascades = self._followed(table, effect, columns)
+        held = ledger.begun or not is_autocommit(connection)
+        affected = Affected(connection, statement, table, parameters, held=held)
+        exact = [each for each in cascades if each[0].exact]
+        self._touch_all(ledger, _interests_of(each for each in cascades if not each[0].exact))
+        change = _Change(statement, table, interest, affected, sets, connection.dialect)
+        if interest is not None and affected.keys is not None and not interest.watched:
+            self._touch_named(ledger, interest, change)
+            if not exact:
+                return
+        elif interest is None and not exact:
             return
-        if affected.keys is not None and not interest.watched:
-            self._touch_named(ledger, interest, affected, sets, connection.dialect)
-        elif not affected.can_select:
-            ledger.touch_all(interest)
-        else:
-            self._touch_selected(ledger, interest, affected, sets, connection.dialect)
+        self._touch_selected(ledger, change, exact)
 
-    def _touch_named(
+    def _touch_named(self, ledger: Ledger, interest: TableInterest, change: _Change) -> None:
+        """The filter names the rows by all that their entries' keys are made of."""
+        named, written = change.affected.named, []
+        for row, new in zip(named, change.sets or [{}] * len(named), strict=True):
+            ledger.touch(interest, row, change.dialect)
+            moved = any(column.name in new for column in interest.primary_key)
+            if moved:
+                ledger.touch(interest, _overlaid(row, new), change.dialect)
+            written.append(_overlaid(row, new) if moved else row)
+        if interest.through and change.sets is not None:
+            keys = len(set(change.affected.keys or ()))
+            ledger.pending[id(change.statement)] = Pending(
+                change.statement, interest, expected=keys, written=written
+            )
+
+    def _touch_selected(self, ledger: Ledger, change: _Change, exact: Followed) -> None:
+        """What the rows' keys were, and which rows refer to them, only the database can say."""
+        affected, interest = change.affected, change.interest
+        doubtful = tuple(_interests_of(exact))
+        if interest is not None and (affected.keys is None or interest.watched):
+            doubtful += (interest,)
+        rows = None
+        if affected.can_select:
+            wanted = _wanted(change.table, interest, exact)
+            rows = affected.rows(wanted, for_key=change.for_key(exact))
+        if rows is None:
+            self._touch_all(ledger, doubtful)
+            return
+        written = self._touch_rows(ledger, change, rows) if interest in doubtful else []
+        for cascade, child in exact:
+            self._touch_children(ledger, change, cascade, child, rows)
+        complete = affected.is_complete(rows)
+        if not complete or written:
+            ledger.pending[id(change.statement)] = Pending(
+                change.statement, interest, len(rows), () if complete else doubtful, written
+            )
+
+    def _touch_rows(self, ledger: Ledger, change: _Change, rows: Sequence[Row]) -> list[Row]:
+        interest, written = change.interest, []
+        assert interest is not None
+        news = change.news()
+        for old in rows:
+            ledger.touch(interest, old, change.dialect)
+            if change.sets is None:
+                continue
+            key = primary_key(change.table, old)
+            new = change.sets[0] if len(change.sets) == 1 else news.get(key or ())
+            # A row that no parameter set names: its new values are anybody's guess.
+            now = {} if new is None else _overlaid(old, new)
+            ledger.touch(interest, now, change.dialect)
+            written.append(now)
+        return written if interest.through else []
+
+    def _touch_children(
         self,
         ledger: Ledger,
+        change: _Change,
+        cascade: Cascade,
         interest: TableInterest,
-        affected: Affected,
-        sets: Sequence[Row] | None,
-        dialect: Dialect,
+        parents: Sequence[Row],
     ) -> None:
-        for row, new in zip(affected.named, sets or [{}] * len(affected.named), strict=True):
-            ledger.touch(interest, row, dialect)
-            if any(column.name in new for column in interest.primary_key):
-                ledger.touch(interest, _overlaid(row, new), dialect)
-
-    def _touch_selected(
-        self,
-        ledger: Ledger,
-        interest: TableInterest,
-        affected: Affected,
-        sets: Sequence[Row] | None,
-        dialect: Dialect,
-    ) -> None:
-        rows = affected.rows(interest)
+        rows = change.affected.children(interest, cascade, parents)
         if rows is None:
             ledger.touch_all(interest)
-            return
-        news: Mapping[Any, Row] = dict(zip(affected.keys or (), sets or (), strict=False))
-        for old in rows:
-            ledger.touch(interest, old, dialect)
-            if sets is not None:
-                key = primary_key(interest.table, old)
-                new = sets[0] if len(sets) == 1 else news.get(key)
-                # A row that no parameter set names: its new values are anybody's guess.
-                ledger.touch(interest, {} if new is None else _overlaid(old, new), dialect)
-        ledger.pending[id(affected.statement)] = Pending(interest, selected=len(rows))
-
-    def _record_cascades(
-        self,
-        ledger: Ledger,
-        affected: Affected,
-        cascades: Sequence[tuple[Cascade, TableInterest]],
-        dialect: Dialect,
-    ) -> None:
-        exact = affected.can_select and any(cascade.exact for cascade, _ in cascades)
-        # Locked first: a child inserted after the SELECT below would be swept along unseen.
-        locked = exact and affected.lock()
-        for cascade, interest in cascades:
-            rows = affected.children(interest, cascade) if locked and cascade.exact else None
-            if rows is None:
-                ledger.touch_all(interest)
-            for row in rows or ():
-                self._touch_child(ledger, interest, cascade, row, dialect)
-
-    def _touch_child(
-        self, ledger: Ledger, interest: TableInterest, cascade: Cascade, row: Row, dialect: Dialect
-    ) -> None:
-        ledger.touch(interest, row, dialect)
         changed = cascade.columns or ()
-        if cascade.effect is Effect.UPDATE and any(name in row for name in changed):
-            ledger.touch(interest, _overlaid(row, dict.fromkeys(changed, UNKNOWN)), dialect)
+        for row in rows or ():
+            ledger.touch(interest, row, change.dialect)
+            if cascade.effect is Effect.UPDATE and any(name in row for name in changed):
+                now = _overlaid(row, dict.fromkeys(changed, UNKNOWN))
+                ledger.touch(interest, now, change.dialect)
 
-    def _cascades_of(self, table: Table, sets: Sequence[Row] | None) -> Sequence[Cascade]:
-        if sets is None:
-            return self._cascades.of(table, Effect.DELETE)
-        columns = frozenset(name for each in sets for name in each)
-        return self._cascades.of(table, Effect.UPDATE, columns)
+    def _touch_all(self, ledger: Ledger, interests: Iterable[TableInterest]) -> None:
+        for interest in interests:
+            ledger.touch_all(interest)
 
-    def _followed(self, cascades: Sequence[Cascade]) -> list[tuple[Cascade, TableInterest]]:
+    def _followed(
+        self, table: Table, effect: Effect, columns: frozenset[str] | None = None
+    ) -> list[tuple[Cascade, TableInterest]]:
+        cascades = self._cascades.of(table, effect, columns)
         found = ((cascade, self._interests[cascade.table]) for cascade in cascades)
         return [(cascade, interest) for cascade, interest in found if interest is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An UPDATE or DELETE: what it says, and what it sets (None for a DELETE)."""
+
+    statement: Update | Delete
+    table: Table
+    interest: TableInterest | None
+    affected: Affected
+    sets: Sequence[Row] | None
+    dialect: Dialect
+
+    def for_key(self, exact: Followed) -> bool:
+        """Whether others must be kept from inserting rows that refer to the affected ones."""
+        return bool(exact) or isinstance(self.statement, Delete)
+
+    def news(self) -> Mapping[Key, Row]:
+        """The new values by primary key; a later parameter set of the same row adds to them."""
+        found: dict[Key, Row] = {}
+        for key, new in zip(self.affected.keys or (), self.sets or (), strict=False):
+            found[key] = {**found.get(key, {}), **new}
+        return found
+
+
+def _wanted(table: Table, interest: TableInterest | None, exact: Followed) -> list[str]:
+    """The columns that the keys of the rows, and of those that refer to them, are made of."""
+    columns = [*table.primary_key.columns]
+    if interest is not None:
+        columns += [*interest.primary_key, *interest.watched]
+    columns += [parent for cascade, _ in exact for parent, _ in cascade.keys]
+    return [column.name for column in columns]
+
+
+def _interests_of(cascades: Iterable[tuple[Cascade, TableInterest]]) -> Iterable[TableInterest]:
+    return (interest for _, interest in cascades)
 
 
 def _overlaid(old: Row, new: Row) -> Row:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, Column, ColumnElement, Table
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.dml import Delete, Insert, Update
+from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.visitors import iterate
 
@@ -31,27 +31,53 @@ def parameter_sets(
     return list(multiparams) if multiparams else [params or {}]
 
 
-def is_plain(statement: Update | Delete) -> bool:
-    """Whether the affected rows can be selected beforehand with the statement's own filter.
+def table_of(statement: UpdateBase) -> Table | None:
+    """The table that a statement writes; None if it is an alias, a join or the like."""
+    table = getattr(statement, "table", None)
+    if not isinstance(table, Table):
+        return None
+    # The ORM hands in an annotated copy; its columns are copies as well.
+    plain: Table = table._deannotate() if table._annotations else table
+    return plain
 
-    Not with CTEs, further tables or prefixes, where the filter alone does not say it.
+
+def is_repeatable(statement: Update | Delete, table: Table) -> bool:
+    """Whether a SELECT with the statement's own filter finds the rows that the statement does.
+
+    Only what is known to: columns of this table, values and operators. A further table, a
+    subquery or text may hide anything, and a function may answer differently the second time.
     """
-    target = statement.table
     if statement._independent_ctes or getattr(statement, "_prefixes", ()):
         return False
     where = statement.whereclause
-    if where is None:
-        return True
-    for element in iterate(where):
-        table = getattr(element, "table", None)
-        if isinstance(table, Table) and table is not target:
-            return False
-        if element.__visit_name__ in _OPAQUE_ELEMENTS:
-            return False
-    return True
+    return where is None or all(_is_harmless(element, table) for element in iterate(where))
 
 
-_OPAQUE_ELEMENTS = frozenset({"textclause", "select", "cte", "alias", "subquery", "scalar_select"})
+_HARMLESS = frozenset(
+    {
+        "binary",
+        "bindparam",
+        "cast",
+        "clauselist",
+        "collation",
+        "expression_clauselist",
+        "false",
+        "grouping",
+        "null",
+        "true",
+        "tuple",
+        "type_coerce",
+        "typeclause",
+        "unary",
+    }
+)
+
+
+def _is_harmless(element: Any, table: Table) -> bool:
+    if element.__visit_name__ == "column":
+        # Annotated tables are copies: they compare as the table they stand for.
+        return not element.is_literal and hash(element.table) == hash(table)
+    return element.__visit_name__ in _HARMLESS
 
 
 def key_equalities(
@@ -67,49 +93,83 @@ def key_equalities(
     return found
 
 
-def set_values(statement: Update, params: Parameters) -> dict[str, Any]:
+def set_values(statement: Update, table: Table, params: Parameters) -> dict[str, Any]:
     """What an UPDATE sets, by column name; UNKNOWN where only the database can say."""
-    table = statement.table
     found: dict[str, Any] = {
         column.name: UNKNOWN
         for column in table.columns
         if column.onupdate is not None or column.server_onupdate is not None
     }
-    if statement._multi_values:  # type: ignore[attr-defined]
-        return {column.name: UNKNOWN for column in table.columns}
-    by_key = {column.key: column for column in table.columns}
-    for name, value in params.items():
-        if name in by_key:
-            found[by_key[name].name] = value
     # 2.0 keeps ordered values apart.
-    for pairs in (statement._values, getattr(statement, "_ordered_values", None)):
-        for target, value in _pairs(pairs):
-            column = by_key.get(getattr(target, "key", target))
-            if column is not None:
-                found[column.name] = _literal(value, params)
+    given = (statement._values, getattr(statement, "_ordered_values", None))
+    pairs = [pair for values in given for pair in _pairs(values)]
+    for name, value in params.items():
+        _set(found, _targets(statement, table, name), value)
+    for target, value in pairs:
+        columns = _targets(statement, table, target)
+        if not columns:
+            # A hybrid, a composite, a synonym: any column may be behind it.
+            return {column.name: UNKNOWN for column in table.columns}
+        _set(found, columns, _literal(value, params))
     return found
 
 
+def _set(found: dict[str, Any], columns: Sequence[Column[Any]], value: Any) -> None:
+    for column in columns:
+        found[column.name] = value if len(columns) == 1 else UNKNOWN
+
+
 def inserted_rows(
-    statement: Insert, compiled_parameters: Sequence[Parameters]
+    statement: Insert, table: Table, compiled_parameters: Sequence[Parameters]
 ) -> Iterator[dict[str, Any]]:
     """What an INSERT put into each row, by column name, as far as its parameters tell."""
-    columns = list(statement.table.columns)
-    multiple = statement._multi_values  # type: ignore[attr-defined]
+    multiple = statement._multi_values
     if multiple:
         for group in multiple:
             for values in group:
-                pairs = values.items() if isinstance(values, Mapping) else zip(columns, values)
-                yield {
-                    getattr(target, "name", target): literal
-                    for target, value in pairs
-                    if (literal := _literal(value, {})) is not UNKNOWN
-                }
+                yield _inserted_row(statement, table, values)
         return
+    columns = list(table.columns)
     for parameters in compiled_parameters:
         yield {
             column.name: parameters[column.key] for column in columns if column.key in parameters
         }
+
+
+def _inserted_row(statement: Insert, table: Table, values: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    pairs = values.items() if isinstance(values, Mapping) else zip(table.columns, values)  # noqa: B905
+    for target, value in pairs:
+        literal = _literal(value, {})
+        columns = _targets(statement, table, target)
+        if len(columns) == 1 and literal is not UNKNOWN:
+            found[columns[0].name] = literal
+    return found
+
+
+def _targets(statement: Insert | Update, table: Table, target: Any) -> list[Column[Any]]:
+    """The columns that a name or column of VALUES or SET may mean."""
+    mapper = _mapper_of(statement)
+    name = getattr(target, "key", target)
+    if mapper is None:
+        column = table.columns.get(name)
+        return [] if column is None else [column]
+    found: dict[str, Column[Any]] = {}
+    if name in table.columns:
+        found[table.columns[name].name] = table.columns[name]
+    # The ORM's names are those of attributes, which may be other columns' names.
+    if name in mapper.all_orm_descriptors:
+        if name not in mapper.column_attrs:
+            return []
+        for column in mapper.column_attrs[name].columns:
+            if hash(column.table) == hash(table):
+                found[column.name] = column
+    return list(found.values())
+
+
+def _mapper_of(statement: Insert | Update) -> Any:
+    subject = statement.table._propagate_attrs.get("plugin_subject")
+    return getattr(subject, "mapper", None)
 
 
 def _conjuncts(where: ColumnElement[bool] | None) -> Iterator[ColumnElement[Any]]:
@@ -127,10 +187,9 @@ def _equality(
     if not isinstance(element, BinaryExpression) or element.operator is not operators.eq:
         return None
     for one, other in ((element.left, element.right), (element.right, element.left)):
-        name = getattr(one, "name", None)
         if getattr(one, "table", None) is None or not isinstance(other, BindParameter):
             continue
-        column = table.columns.get(getattr(one, "key", name))
+        column = table.columns.get(getattr(one, "key", ""))
         # Annotated columns are copies: they compare as the column they stand for.
         if column is not None and hash(column) == hash(one):
             return column, other
@@ -153,7 +212,8 @@ def _is_clause(value: Any) -> bool:
     return hasattr(value, "__visit_name__")
 
 
-def _pairs(pairs: Any) -> Iterator[tuple[Any, Any]]:
+def _pairs(pairs: Any) -> Iterable[tuple[Any, Any]]:
     if pairs is None:
-        return
-    yield from pairs.items() if isinstance(pairs, Mapping) else pairs
+        return ()
+    found: Iterable[tuple[Any, Any]] = pairs.items() if isinstance(pairs, Mapping) else pairs
+    return found

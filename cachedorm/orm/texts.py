@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.selectable import TextualSelect
 from sqlalchemy.sql.visitors import iterate
 
 from cachedorm.orm.cascades import Cascades
@@ -14,9 +16,11 @@ from cachedorm.orm.cascades import Effect as CascadeEffect
 from cachedorm.orm.interest import Interests
 from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.recorder import Recorder
-from cachedorm.orm.sqleffect import Effect, Ending, RelationName
+from cachedorm.orm.rows import table_of
+from cachedorm.orm.sqleffect import Effect
 from cachedorm.orm.sqlnames import Everything, resolve
 from cachedorm.orm.sqltext import read_sql
+from cachedorm.orm.unseen import Unseen
 
 _NO_CASE = frozenset({"sqlite", "mysql", "mariadb"})
 
@@ -24,21 +28,30 @@ _NO_CASE = frozenset({"sqlite", "mysql", "mariadb"})
 class TextRecorder:
     """Records what SQL text writes, for the tables that one Cache follows."""
 
-    __slots__ = ("_cascades", "_interests", "_tables")
+    __slots__ = ("_cascades", "_interests", "_recorder", "_tables", "_unseen")
 
     def __init__(
-        self, interests: Interests, cascades: Cascades, tables: dict[tuple[str | None, str], Table]
+        self,
+        interests: Interests,
+        cascades: Cascades,
+        unseen: Unseen,
+        recorder: Recorder,
+        tables: dict[tuple[str | None, str], Table],
     ) -> None:
         self._interests = interests
         self._cascades = cascades
+        self._unseen = unseen
+        self._recorder = recorder
         self._tables = tables
 
-    def record(self, connection: Connection, ledger: Ledger, sql: str) -> Ending | None:
-        """Record one text that is about to run; says which transaction end it is, if any."""
+    def record(self, connection: Connection, ledger: Ledger, sql: str) -> Effect:
+        """Record one text that is about to run, and say what it may do."""
         dialect = connection.dialect
         effect = read_sql(sql, dialect.name)
+        if ledger.through and "rollback" in sql.lower():
+            ledger.unlock()  # to a savepoint, which is nothing else to us
         if effect.harmless:
-            return None
+            return effect
         ledger.opaque = ledger.opaque or effect.opaque
         ledger.lingering = ledger.lingering or effect.lingers
         if effect.everything:
@@ -46,24 +59,32 @@ class TextRecorder:
         elif effect.writes:
             schema = getattr(dialect, "default_schema_name", None)
             self._record_names(ledger, effect, schema, dialect.name in _NO_CASE)
-        return effect.ends_transaction
+        return effect
 
     def everything(self, ledger: Ledger) -> None:
         """It is not known what is written."""
         ledger.written = True
         ledger.touch_everything(self._interests)
 
-    def record_ctes(self, ledger: Ledger, compiled: Any, recorder: Recorder) -> None:
+    def record_declared(self, ledger: Ledger, names: object) -> None:
+        """Record the tables that a statement's execution option says are written."""
+        for table in self._unseen.named(names):
+            self._recorder.write_unknown(ledger, table)
+
+    def record_ctes(self, connection: Connection, ledger: Ledger, compiled: Any, sql: str) -> None:
         """Record the INSERT, UPDATE and DELETE inside a statement's CTEs."""
         for cte in compiled.ctes:
+            if isinstance(cte.element, TextualSelect):
+                self.record(connection, ledger, sql)
+                return
             for element in iterate(cte.element):
                 if not isinstance(element, UpdateBase):
                     continue
-                table = getattr(element, "table", None)
-                if not isinstance(table, Table) or not self._interests.knows(table):
+                table = table_of(element)
+                if table is None or not self._interests.knows(table):
                     self.everything(ledger)
                 else:
-                    recorder.write_unknown(ledger, table)
+                    self._recorder.write_unknown(ledger, table)
 
     def _record_names(
         self, ledger: Ledger, effect: Effect, schema: str | None, any_case: bool
@@ -75,25 +96,20 @@ class TextRecorder:
             (effect.updates, CascadeEffect.UPDATE),
             (effect.truncates_cascade, CascadeEffect.TRUNCATE_CASCADE),
         ):
-            tables = self._resolved(names, schema, any_case)
-            if tables is None:
+            found = resolve(names, self._tables, set(), None, schema, any_case=any_case)
+            if isinstance(found, Everything):
                 self.everything(ledger)
                 return
-            for table in tables:
+            for table in found:
                 self._touch(ledger, table, cascade)
 
-    def _resolved(
-        self, names: frozenset[RelationName], schema: str | None, any_case: bool
-    ) -> set[Table] | None:
-        found = resolve(names, self._tables, set(), None, schema, any_case=any_case)
-        return None if isinstance(found, Everything) else found
-
     def _touch(self, ledger: Ledger, table: Table, effect: CascadeEffect | None) -> None:
-        touched = (
-            [table]
-            if effect is None
-            else [cascade.table for cascade in self._cascades.of(table, effect, None)]
-        )
+        touched: Iterable[Table] = (table,)
+        if effect is None:
+            for unseen in self._unseen.of(table):
+                ledger.touch_all(unseen)
+        else:
+            touched = (cascade.table for cascade in self._cascades.of(table, effect, None))
         for each in touched:
             interest = self._interests[each]
             if interest is not None:
