@@ -249,6 +249,9 @@ def _abort(transport: Any) -> None:
             transport._call_connection_lost(None)
 
 
+_READS_ARE_TIMED = (
+    "timeout" in inspect.signature(redis_threads.AbstractConnection.read_response).parameters
+)
 _CODES = {NoScriptError: "NOSCRIPT", OutOfMemoryError: "OOM", ReadOnlyError: "READONLY"}
 
 
@@ -265,15 +268,18 @@ class PublicThreadLine:
         self._connection = connection
 
     def exchange(self, packed: bytes, count: int, timeout: float) -> list[Any]:
+        end = time.monotonic() + timeout
         try:
             self._connection.send_packed_command([packed])
-            return [self._read() for _ in range(count)]
+            return [self._read(end) for _ in range(count)]
         except RedisError as error:
             raise _as_os_error(error) from error
 
-    def _read(self) -> Any:
+    def _read(self, end: float) -> Any:
+        # Older ones time every read on its own, by the operation's limit.
+        limit = {"timeout": max(0.001, end - time.monotonic())} if _READS_ARE_TIMED else {}
         try:
-            return self._connection.read_response()
+            return self._connection.read_response(**limit)
         except ResponseError as error:
             return _error_reply(error)
 

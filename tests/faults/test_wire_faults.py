@@ -155,30 +155,28 @@ def test_a_killed_server(lines: str, colour: str, private_redis: PrivateRedis) -
     wire.close()
 
 
-def test_a_commits_own_limit_is_for_everything(wire: Wire, proxy: RedisProxy) -> None:
+def test_a_commits_own_limit_is_for_everything(lines: str, colour: str, proxy: RedisProxy) -> None:
     """Connecting and waiting together take what was given, no more."""
-    proxy.impose(Fault.BLACKHOLE)
-    fails_within(0.1, lambda: wire.pipeline([at(2), at(3)], timeout=0.1))
-    proxy.heal()
-    wire.pipeline([at(2), at(3)])
-    proxy.impose(Fault.BLACKHOLE)
-    fails_within(0.1, lambda: wire.pipeline([at(2), at(3)], timeout=0.1))
-    proxy.heal()
-    wire.pipeline([at(2), at(3)], timeout=5.0)
+    wire = Wire(proxy.url, 5.0, 5.0)
+    for _ in range(2):  # on a new line, then on a held one
+        proxy.impose(Fault.BLACKHOLE)
+        fails_within(0.1, lambda: wire.pipeline([at(2), at(3)], timeout=0.1))
+        proxy.heal()
+        wire.pipeline([at(2), at(3)], timeout=5.0)
     assert echoes(wire)
+    wire.close()
 
 
-def test_a_short_limit_does_not_stay_with_the_line(wire: Wire, proxy: RedisProxy) -> None:
+def test_a_short_limit_does_not_stay_with_the_line(
+    lines: str, colour: str, proxy: RedisProxy
+) -> None:
     """The next command on the line has its usual time again."""
-    wire.pipeline([at(2)])
-    wire.pipeline([at(2)], timeout=0.06)
-    proxy.impose(Fault.DELAY, delay=0.05)
-    assert wire.call(2, "ECHO", "x") == b"x"
-
-
-def test_slow_but_within_the_limit(wire: Wire, proxy: RedisProxy) -> None:
-    proxy.impose(Fault.DELAY, delay=0.03)
-    assert echoes(wire)
+    patient = Wire(proxy.url, 5.0, 5.0)
+    patient.pipeline([at(2)], timeout=4.0)
+    patient.pipeline([at(2)], timeout=0.5)
+    proxy.impose(Fault.DELAY, delay=0.4)
+    assert patient.call(2, "ECHO", "x") == b"x"
+    patient.close()
 
 
 INFO = b"run_id:abc\r\nmaster_replid:def\r\n"
