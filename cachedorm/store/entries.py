@@ -81,13 +81,14 @@ class Entries:
             try:
                 value = form.decode(verdict)
             except UNDECODABLE:
-                return self._missed(key, Asked(tick, values[0], server), UNDECODABLE_REASON)
+                asked = Asked(tick, values[0], server, values[1:])
+                return self._missed(key, asked, UNDECODABLE_REASON)
             self._hit(self._name, key)
             return value
         if verdict is ABSENT:
             self._hit(self._name, key)
             return ABSENT
-        asked = Asked(tick, values[0], server)
+        asked = Asked(tick, values[0], server, values[1:])
         if verdict is Miss.FOREIGN:
             return self._foreign(key, asked)
         return self._missed(key, asked, verdict.value)
@@ -107,7 +108,7 @@ class Entries:
             return [gone for _ in keys]
         current = dict(zip(stamps, values[len(keys) :], strict=True))
         looks = [
-            self._judged(key, Asked(tick, slot, server), [current[stamp] for stamp in key.stamps])
+            self._judged(key, Asked(tick, slot, server, [current[stamp] for stamp in key.stamps]))
             for key, slot in zip(keys, values, strict=False)
         ]
         if (
@@ -194,8 +195,8 @@ class Entries:
     def _server(self) -> bytes:
         return self._seen or self.slots.identity_again(self._db)
 
-    def _judged(self, key: EntryKey, asked: Asked, stamps: Sequence[bytes | None]) -> Look:
-        verdict = judge(asked.slot, self._prefix(key.form, asked.server), stamps)
+    def _judged(self, key: EntryKey, asked: Asked) -> Look:
+        verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
         if isinstance(verdict, Miss):
             return Look(NO_VALUE, asked, verdict.value)
         if verdict is ABSENT:

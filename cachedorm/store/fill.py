@@ -95,7 +95,7 @@ class Fill:
             case Served(value):
                 return Landed(value)
             case Granted() as lease:
-                flight.token, flight.leased = lease.token, True
+                flight.lease, flight.leased = lease, True
                 return self._load_and_publish(key, load, lease, flight)
             case _:
                 return self._load_unpublished(key, load, flight)

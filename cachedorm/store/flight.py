@@ -5,8 +5,9 @@ nothing that was committed before the caller asked can be missing from it. Two w
 
 * The flight asked its last source (the database, or Redis for somebody's published value) after
   the caller asked. Asking is counted in ticks, so "after" needs no clock.
-* The caller's own read saw the flight's lease still standing. Every commit takes the lease away
-  before it returns, so up to that moment the flight had missed none.
+* The caller's own read saw the flight's lease still standing, and every stamp as the lease was
+  granted with. Every commit takes the one or another away before it returns, so up to that
+  moment the flight had missed none.
 
 Flights are kept apart by domain: threads wait for threads, greenlets for those of their loop.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +25,7 @@ from cachedorm.errors import NotCacheable
 from cachedorm.store.colour import Signal, domain, signal
 from cachedorm.store.entry import ABSENT, Form, lease_slot
 from cachedorm.store.forked import anew_when_forked
+from cachedorm.store.slots import Granted
 
 Place = tuple[Hashable, str]
 
@@ -38,6 +40,7 @@ class Asked:
     tick: int
     slot: bytes | None = None
     server: bytes = b""
+    stamps: Sequence[bytes | None] = ()
     available: bool = True
 
 
@@ -56,7 +59,7 @@ class Flight:
 
     place: Place
     landing: Signal = field(default_factory=signal)
-    token: bytes = b""
+    lease: Granted | None = None
     moment: int = -1
     loading: bool = False
     leased: bool | None = None
@@ -73,7 +76,13 @@ class Flight:
         return not self.loading or self.covers(asked)
 
     def _seen_by(self, asked: Asked) -> bool:
-        return bool(self.token) and asked.slot == lease_slot(self.token)
+        lease = self.lease
+        return (
+            lease is not None
+            and asked.slot == lease_slot(lease.token)
+            # A writer that knew the tag but not the entry has left the lease alone.
+            and tuple(asked.stamps) == lease.stamps
+        )
 
 
 class Flights:

@@ -91,7 +91,8 @@ class MemorySlots:
             if len(slot) == 1 + TOKEN_BYTES:
                 if slot[:1] == b"I":
                     return Refused()
-                if slot[:1] == b"L" and slot[1:] != token:
+                # One whose stamp is gone since cannot publish anything servable any more.
+                if slot[:1] == b"L" and slot[1:] != token and self._whole(db, key.stamps):
                     return Held(self._left_ms(db, key))
             if self._servable(db, key, slot) and slot != replace:
                 return Valid(slot, SERVER)
@@ -237,6 +238,9 @@ class MemorySlots:
             self._raise_ttl(db, key, ttl_ms)
             stamps.append(stamp)
         return tuple(stamps)
+
+    def _whole(self, db: int, keys: Sequence[str]) -> bool:
+        return all(len(self._get(db, key) or b"") == STAMP_BYTES for key in keys)
 
     def _servable(self, db: int, key: EntryKey, slot: bytes) -> bool:
         start = prefix(key.form, SERVER)

@@ -209,10 +209,11 @@ def test_another_holder_is_waited_for_so_long_only(
     region: CachedRegion, place: Place, database: Database, stats: Stats
 ) -> None:
     """A lease whose holder died costs its readers wait_ms, not their answer."""
-    place.lease(USER_42)
+    lease = place.lease(USER_42)
 
     assert region.get(USER_42) is NO_VALUE
     assert region.fill(USER_42, database.load) == "Kim"
+    assert place.raw(USER_42) == b"L" + lease.token
     assert stats.bypasses == {("my", "lease"): 1}
     assert stats.waits == {"my": 1}
 

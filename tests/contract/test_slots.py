@@ -47,6 +47,17 @@ def test_asking_again_for_ones_own_lease_grants_it(place: Place) -> None:
     assert first == second
 
 
+def test_a_lease_whose_stamp_is_gone_holds_nobody_up(place: Place) -> None:
+    """What it publishes cannot be served, so the next caller gets a lease of its own."""
+    doomed = place.lease(STATE_42)
+    place.settle(MISSIONS_OF_42, mine=token())
+    lease = place.lease(STATE_42)
+
+    assert not place.publish(STATE_42, doomed, "old")
+    assert place.publish(STATE_42, lease, "new")
+    assert place.value(STATE_42) == "new"
+
+
 def test_a_granted_lease_fixes_the_stamps(place: Place) -> None:
     """The stamps are made when the lease is granted, and are the ones that are stored."""
     lease = place.lease(STATE_42)

@@ -13,7 +13,7 @@ from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.flight import Asked
 from cachedorm.store.region import NO_VALUE, CachedRegion
 from tests.contract import places
-from tests.contract.places import DB, USER_42, Place, token
+from tests.contract.places import DB, USER_42, USER_43, USERS, Place, token
 
 slots, place = places.slots, places.place
 WAIT = 10.0
@@ -125,6 +125,40 @@ def test_who_reads_after_a_commit_does_not_follow_a_query_from_before(
         query.go_on.set()
         assert leader.answer() == "old"
         assert region.get(USER_42) == "new"
+
+
+def test_who_reads_after_a_commit_that_touched_a_tag_does_not_follow(
+    region: CachedRegion, place: Place
+) -> None:
+    """A writer that knew the tag but not the entry leaves the lease standing: that a stamp is
+    missing says that the query is from before."""
+    query = Query("old")
+    with ThreadPoolExecutor() as pool:
+        leader = Reader(region, pool, query.load).fill()
+        assert query.began.wait(WAIT)
+        place.settle(USERS, mine=token())
+        assert Reader(region, pool, new).fill().answer() == "new"
+        query.go_on.set()
+
+        assert leader.answer() == "old"
+        assert region.get(USER_42) == "new"
+
+
+def test_who_sees_another_stamp_than_the_lease_was_granted_with_does_not_follow(
+    region: CachedRegion, place: Place
+) -> None:
+    """The same when the stamp is there again, for somebody else's entry."""
+    query = Query("old")
+    with ThreadPoolExecutor() as pool:
+        leader = Reader(region, pool, query.load).fill()
+        assert query.began.wait(WAIT)
+        place.settle(USERS, mine=token())
+        place.lease(USER_43)
+        assert Reader(region, pool, new).fill().answer() == "new"
+        query.go_on.set()
+
+        assert leader.answer() == "old"
+        assert region.get(USER_42) is NO_VALUE
 
 
 def test_who_sees_another_lease_does_not_follow(region: CachedRegion, place: Place) -> None:

@@ -31,21 +31,23 @@ local slot = get(KEYS[1])
 local letter = #slot == 1 + TOKEN and slot:sub(1, 1)
 -- The counted intents may have been evicted; the one in the slot still says that a writer is there.
 if letter == 'I' then return {'refused'} end
--- My own lease: the reply to this very call was lost, and it is asked again.
-if letter == 'L' and slot:sub(2) ~= token then
+
+local found, whole, matching = {}, true, slot:byte(HEADER) == stamps
+for i = 1, stamps do
+  found[i] = get(KEYS[2 * i + 1])
+  whole = whole and #found[i] == STAMP
+  local from = HEADER + STAMP * (i - 1) + 1
+  matching = matching and #found[i] == STAMP and slot:sub(from, from + STAMP - 1) == found[i]
+end
+-- Not my own lease: the reply to this very call may have been lost, and it is asked again.
+-- Nor one whose stamp is gone since it was granted: what it publishes cannot be served any more.
+if letter == 'L' and slot:sub(2) ~= token and whole then
   local left = redis.call('PTTL', KEYS[1])
   if left < 0 then
     redis.call('PEXPIRE', KEYS[1], lease_ms)
     left = tonumber(lease_ms)
   end
   return {'held', left}
-end
-
-local found, matching = {}, slot:byte(HEADER) == stamps
-for i = 1, stamps do
-  found[i] = get(KEYS[2 * i + 1])
-  local from = HEADER + STAMP * (i - 1) + 1
-  matching = matching and #found[i] == STAMP and slot:sub(from, from + STAMP - 1) == found[i]
 end
 -- A caller that holds a servable value but cannot use it (undecodable, too old for it) names it:
 -- only if nothing else came since does the lease take its place.
