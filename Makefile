@@ -58,4 +58,6 @@ define environment
 	@touch $@
 endef
 
-FLOOR = 'sqlalchemy==2.0.40'
+# The lowest versions that pyproject.toml names, of what the library itself imports.
+FLOOR = 'sqlalchemy==2.0.40' 'redis==5.1.0' 'dogpile.cache==1.3.4' 'msgspec==0.19.0' \
+	'hiredis==3.0.0' 'geoalchemy2==0.18.0' 'sqlglot==27.29.0' 'alembic==1.13.0'
