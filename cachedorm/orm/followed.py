@@ -30,7 +30,7 @@ from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 
 _NO_DIALECT = DefaultDialect()
-_PORTS = {"postgresql": 5432}
+_PORTS: dict[str, Any] = {"postgresql": 5432}
 
 
 class Followed:
