@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from tests.fixtures.logs import SqlLog
+from tests.orm.entries import entries, shop  # noqa: F401
 from tests.orm.library import REGIONS, Author, Base, Book, Mood, Place
 
 
@@ -51,7 +52,9 @@ def stocked(sessions: sessionmaker[Session]) -> sessionmaker[Session]:
     with sessions() as session:
         session.add(Author(id=1, name="Kim"))
         session.flush()
-        session.add(Book(id=1, title="one", author_id=1, secret="s", notes={"a": [1]}, mood=Mood.BAD))
+        session.add(
+            Book(id=1, title="one", author_id=1, secret="s", notes={"a": [1]}, mood=Mood.BAD)
+        )
         session.add(Book(id=2, title="two", author_id=None))
         session.add(Place(id=1, code="p", title="here"))
         session.commit()

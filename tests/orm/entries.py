@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, inspect, select
+import pytest
+from sqlalchemy import Engine, Select, inspect, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cached
 from tests.fixtures.logs import SqlLog
 from tests.orm.library import Animal, Author, Book, Place, Token
-from tests.orm.shop import Branch, Leaf, Owner, Part, Root, Seat, Slug, Thing
+from tests.orm.shop import Branch, Leaf, Owner, Part, Root, Seat, ShopBase, Slug, Thing
 
 _MODELS: dict[str, tuple[type[Cached], tuple[str, ...]]] = {
     "animal": (Animal, ("id",)),
@@ -71,9 +72,7 @@ def _statement(key: str, *, plain: bool = False) -> Select[Any]:
     name, *texts = key.split(":")
     model, fields = _MODELS[name]
     columns = [getattr(model, field) for field in fields]
-    values = [
-        column.type.python_type(text) for column, text in zip(columns, texts, strict=True)
-    ]
+    values = [column.type.python_type(text) for column, text in zip(columns, texts, strict=True)]
     if plain:
         criteria = (column == value for column, value in zip(columns, values, strict=True))
         return select(model).where(*criteria).execution_options(populate_existing=True)
@@ -85,3 +84,20 @@ def _values(row: Any) -> dict[str, Any] | None:
         return None
     names = (attr.key for attr in inspect(type(row)).column_attrs)
     return {name: getattr(row, name) for name in names if name != "secret"}
+
+
+@pytest.fixture
+def entries(
+    sessions: sessionmaker[Session], plain: sessionmaker[Session], sql_log: SqlLog
+) -> Entries:
+    """Fills entries and says which of them a write has ended."""
+    return Entries(sessions, plain, sql_log)
+
+
+@pytest.fixture
+def shop(library: Engine) -> Engine:
+    """The same engine; its database holds the shop's tables as well, empty."""
+    with library.begin() as connection:
+        connection.execute(text("create sequence seat_codes"))
+    ShopBase.metadata.create_all(library)
+    return library

@@ -38,7 +38,9 @@ class Slug(ShopBase, Cached):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(50))
-    slug: Mapped[str] = mapped_column(String(50), Computed("lower(title)", persisted=True), unique=True)
+    slug: Mapped[str] = mapped_column(
+        String(50), Computed("lower(title)", persisted=True), unique=True
+    )
 
 
 class Seat(ShopBase, Cached):

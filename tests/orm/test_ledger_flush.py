@@ -52,18 +52,14 @@ def test_insert_with_a_generated_key(sessions: Sessions, entries: Entries) -> No
     assert entries.ended("book:1", "book:2", "book:3") == ["book:1", "book:2"]
 
 
-def test_update_ends_its_row_only(
-    sessions: Sessions, entries: Entries, books: list[str]
-) -> None:
+def test_update_ends_its_row_only(sessions: Sessions, entries: Entries, books: list[str]) -> None:
     """A flush of one row leaves the others in the cache."""
     with sessions.begin() as session:
         session.get_one(Book, 2).title = "new"
     assert entries.ended(*books) == ["book:2"]
 
 
-def test_delete_ends_its_row_only(
-    sessions: Sessions, entries: Entries, books: list[str]
-) -> None:
+def test_delete_ends_its_row_only(sessions: Sessions, entries: Entries, books: list[str]) -> None:
     """A deleted row is gone, the others stay."""
     with sessions.begin() as session:
         session.delete(session.get_one(Book, 2))
@@ -127,9 +123,7 @@ def test_stale_old_value_of_a_delete(
     assert entries.ended("place:d", "place:b", "place:c") == ["place:d"]
 
 
-def test_keys_that_change_places(
-    sessions: Sessions, entries: Entries, places: list[str]
-) -> None:
+def test_keys_that_change_places(sessions: Sessions, entries: Entries, places: list[str]) -> None:
     """Two rows that exchange their keys end both, whatever the order of the statements."""
     with sessions.begin() as session:
         one, two = session.get_one(Place, 1), session.get_one(Place, 2)
