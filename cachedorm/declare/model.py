@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 from weakref import ref
 
@@ -10,8 +9,9 @@ from sqlalchemy import Select, event, select
 from sqlalchemy.orm import Mapper, class_mapper
 from sqlalchemy.orm.interfaces import UserDefinedOption
 
+from cachedorm.declare.loaders import install
 from cachedorm.declare.policy import CachePolicy
-from cachedorm.declare.shape import declare_shape, entity_shape
+from cachedorm.declare.shape import declare_shape, entity_shape, left_out
 from cachedorm.errors import ArgumentError
 
 
@@ -76,26 +76,7 @@ class Cached:
         return statement
 
 
-class ExpiredLoader:
-    """Refills expired attributes through the object's session, if that reads from a cache.
-
-    SQLAlchemy refreshes loaded objects by neither ``get`` nor ``do_orm_execute``, but by this
-    loader of the class's manager.
-    """
-
-    def __init__(self, mapper: Mapper[Any], original: Callable[..., None]) -> None:
-        self._mapper = mapper
-        self.original = original
-
-    def __call__(self, state: Any, names: Any, passive: Any) -> None:
-        refresh = getattr(state.session, "_cachedorm_refresh", None)
-        if refresh is None or not refresh(self._mapper, state, names):
-            self.original(state, names, passive)
-
-
 @event.listens_for(Cached, "mapper_configured", propagate=True)
 def _check_declaration(mapper: Mapper[Any], _class: type) -> None:
     declare_shape(mapper)
-    manager: Any = mapper.class_manager
-    if not isinstance(manager.expired_attribute_loader, ExpiredLoader):
-        manager.expired_attribute_loader = ExpiredLoader(mapper, manager.expired_attribute_loader)
+    install(mapper, left_out(mapper))

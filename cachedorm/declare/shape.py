@@ -108,6 +108,12 @@ def row_shape(mapper: Mapper[Any]) -> RowShape:
     return _rows[mapper]
 
 
+def left_out(mapper: Mapper[Any]) -> frozenset[str]:
+    """The attributes that an entry of this concrete mapper does without."""
+    shape = _rows.get(mapper)
+    return frozenset() if shape is None else shape.excluded
+
+
 def attribute_names(mapper: Mapper[Any]) -> list[str]:
     """The names of the mapper's column attributes, in the order they were declared."""
     return [prop.key for prop in mapper.iterate_properties if isinstance(prop, ColumnProperty)]

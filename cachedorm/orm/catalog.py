@@ -28,6 +28,12 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND (c.relkind IN ('v', 'm', 'f') OR c.relrowsecurity OR t.triggered)
 """
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table"}
+_SECURED = "row-level security"
+# What to say of each, once.
+REFUSALS = {
+    **{kind: f"a {kind} changes when other tables are written" for kind in _KINDS.values()},
+    _SECURED: "under row-level security a row is not for everyone who knows its key",
+}
 
 # Schema and name; None is whatever the search path finds.
 Name = tuple[str | None, str]
@@ -72,7 +78,7 @@ def facts_of(connection: Connection) -> Facts:
     triggered: set[Name] = set()
     for schema, name, visible, kind, secured, is_triggered in rows:
         names: list[Name] = [(schema, name)] + ([(None, name)] if visible else [])
-        reason = _KINDS.get(kind, "row-level security" if secured else None)
+        reason = _KINDS.get(kind, _SECURED if secured else None)
         if reason is not None:
             refused.update(dict.fromkeys(names, reason))
         if is_triggered:

@@ -139,8 +139,8 @@ class EntityPlan:
         return self.key([plan.value(values, field) for field in self.fields])
 
     def _plain_key_of(self, values: Sequence[Any]) -> EntryKey:
-        (value,) = values
-        if type(value) is not self._plain:
+        value = values[0]
+        if type(value) is not self._plain or len(values) != 1:
             raise ArgumentError(f"{value!r} is no {self._plain}")
         return self._entry_key({self.fields[0]: value})
 

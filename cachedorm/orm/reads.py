@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, SQL_OK
 
-from cachedorm.errors import ArgumentError
+from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.observe import Observer
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.bypass import FollowerOf, holds_connection, why_bypass, why_not_publish
+from cachedorm.orm.catalog import REFUSALS
 from cachedorm.orm.hydrate import fill, hydrate
 from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.rowplan import RowPlan
@@ -35,7 +35,7 @@ BYPASSED = Bypassed()
 class Reader:
     """Reads rows by key for the sessions of one Cache."""
 
-    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of")
+    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of", "_told")
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class Reader:
         self._follower_of = follower_of
         self._enabled = enabled
         self._observer = observer
+        # The plans whose tables turned out to be none, so that this is said once.
+        self._told: set[EntityPlan] = set()
 
     def get(self, session: Session, mapper: Mapper[Any], identity: tuple[Any, ...]) -> Any:
         """The object with this primary key, None if there is no such row, or BYPASSED.
@@ -79,29 +81,32 @@ class Reader:
         plan = self._plan_of(mapper)
         if plan is None or not plan.by_primary_key or state.key is None or state.key[2] is not None:
             return False
-        if not any(name in plan.root.names for name in names):
+        concrete = plan.rows.get(mapper)
+        if concrete is None or not concrete.refills(names):
             return False
         row = self._row(session, plan, plan.in_key_order(state.key[1]))
         if row is None or isinstance(row, Bypassed):
             return False  # if the row is gone, SQLAlchemy's own loader says so
         row_plan, values = row
-        if row_plan.mapper is not mapper:
+        if row_plan is not concrete:
             return False
         try:
             values = row_plan.live(values)
         except UndecodableError:
             return False
-        filled = fill(row_plan, state, values, names)
-        left_out = (row_plan.unstored & frozenset(names)) - filled
-        if left_out:
-            # The caller forgets what is still expired; these are loaded when touched.
-            if "callables" not in state.__dict__:
-                state.callables = {}
-            state.callables.update({name: LoadLeftOut(name) for name in left_out})
+        fill(row_plan, state, values, names)
         return True
 
     def _past(self, plan: EntityPlan, reason: str) -> Bypassed:
         self._observer.bypass(plan.region_name, reason)
+        if reason in REFUSALS and plan not in self._told:
+            self._told.add(plan)
+            names = ", ".join(str(table) for table in plan.tables)
+            text = (
+                f"{plan.mapper.class_.__name__}.__cache__: {names}: {REFUSALS[reason]};"
+                " it is never served: take the key out of the policy"
+            )
+            self._observer.error("declaration", DeclarationError(text))
         return BYPASSED
 
     def _row(
@@ -172,16 +177,3 @@ class Reader:
         key = (plan.identity_class, plan.identity(row_plan, values), None)
         found = hydrate(session, row_plan, key, values)
         return found if isinstance(found, mapper.class_) else None
-
-
-class LoadLeftOut:
-    """Loads one attribute that the cache does not hold, when it is touched."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, state: Any, passive: Any) -> Any:
-        if not passive & SQL_OK:
-            return PASSIVE_NO_RESULT
-        state.manager.expired_attribute_loader.original(state, {self.name}, passive)
-        return ATTR_WAS_SET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, TypeDecorator, select, type_coerce
@@ -37,6 +37,7 @@ class RowPlan:
         "names",
         "signature",
         "statement",
+        "stored",
         "unstored",
     )
 
@@ -45,6 +46,7 @@ class RowPlan:
         self.mapper = shape.mapper
         self.name = shape.mapper.class_.__name__
         self.names = tuple(attribute.name for attribute in shape.attributes)
+        self.stored = frozenset(self.names)
         keys = [owner.get_property_by_column(column).key for column in owner.primary_key]
         self.key_positions = tuple(self.names.index(name) for name in keys)
         self.unstored = frozenset(
@@ -67,6 +69,10 @@ class RowPlan:
         self.statement: Select[Any] = select(
             *(_selected(attribute, dialect) for attribute in shape.attributes)
         ).select_from(shape.mapper.persist_selectable)
+
+    def refills(self, names: Iterable[str]) -> bool:
+        """Whether a stored row can fill these attributes: some of them, and none is left out."""
+        return self.unstored.isdisjoint(names) and not self.stored.isdisjoint(names)
 
     def value(self, values: Sequence[Any], name: str) -> Any:
         """The value that the attribute of this name has in a row."""

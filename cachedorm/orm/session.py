@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import event, inspect
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
-from sqlalchemy.orm.base import RELATED_OBJECT_OK, SQL_OK
+from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
 
 from cachedorm.declare.model import Cached, ReadByKey
 from cachedorm.orm.compat import entity_result
@@ -48,7 +48,7 @@ class CachedReads(_Base):
         mapper: Mapper[Any],
         primary_key_identity: Any,
         identity_token: Any = None,
-        passive: Any = SQL_OK,
+        passive: Any = PASSIVE_OFF,
         lazy_loaded_from: Any = None,
         **options: Any,
     ) -> Any:
