@@ -15,7 +15,7 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from cachedorm.orm.cascades import Cascade
 from cachedorm.orm.interest import TableInterest, Values
-from cachedorm.orm.rows import UNKNOWN, Parameters, is_repeatable, key_equalities
+from cachedorm.orm.rows import UNKNOWN, Parameters, given_to, is_repeatable, key_equalities
 
 # Beyond so many rows of one table in one transaction the table's wildcard is cheaper, and safe.
 ROWS_MAX = 1000
@@ -32,7 +32,9 @@ class Affected:
     ``held``: a lock taken now is still held when the statement runs (not under AUTOCOMMIT).
     """
 
-    __slots__ = ("_connection", "_held", "_statement", "_table", "keys", "named", "where")
+    __slots__ = (
+        "_connection", "_held", "_params", "_statement", "_table", "keys", "named", "where",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Affected:
         self.keys: list[Key] | None = None
         # A filter that finds the rows of all parameter sets; None if there is none to be had.
         self.where: ColumnElement[bool] | bool | None = None
+        self._params: Parameters = {}
         if len(parameters) <= ROWS_MAX:
             self._read(parameters)
 
@@ -64,7 +67,8 @@ class Affected:
             self.keys = [key for key in keys if key is not None]
             self.where = _is_one_of(list(self._table.primary_key.columns), self.keys)
         elif len(parameters) == 1 and is_repeatable(self._statement, self._table):
-            self.where = True if where is None else where.params(dict(parameters[0]))
+            self.where = True if where is None else where
+            self._params = given_to(where, parameters[0])
 
     @property
     def can_select(self) -> bool:
@@ -78,7 +82,9 @@ class Affected:
         ``for_key`` also keeps others from inserting rows that refer to these.
         """
         columns = _named(self._table, names)
-        return None if columns is None else self._selected(columns, self.where, for_key=for_key)
+        if columns is None:
+            return None
+        return self._selected(columns, self.where, self._params, for_key=for_key)
 
     def children(
         self, interest: TableInterest, cascade: Cascade, parents: Sequence[Values]
@@ -93,19 +99,19 @@ class Affected:
         if not values:
             return []
         referring = _is_one_of([child for _, child in cascade.keys], values)
-        return self._selected(columns, referring, for_key=True)
+        return self._selected(columns, referring, {}, for_key=True)
 
     def is_complete(self, rows: Sequence[Values]) -> bool:
         """Whether each row that the statement can possibly change is among these."""
         return self.keys is not None and len(rows) == len(set(self.keys))
 
     def _selected(
-        self, columns: Sequence[Column[Any]], where: Any, *, for_key: bool
+        self, columns: Sequence[Column[Any]], where: Any, params: Parameters, *, for_key: bool
     ) -> list[dict[str, Any]] | None:
         query = select(*columns).limit(ROWS_MAX + 1).with_for_update(key_share=not for_key)
         if where is not True:
             query = query.where(where)
-        rows = self._connection.execute(query, execution_options=OWN).all()
+        rows = self._connection.execute(query, params, execution_options=OWN).all()
         if len(rows) > ROWS_MAX:
             return None
         names = [column.name for column in columns]

@@ -53,6 +53,14 @@ def is_repeatable(statement: Update | Delete, table: Table) -> bool:
     return where is None or all(_is_harmless(element, table) for element in iterate(where))
 
 
+def given_to(where: ColumnElement[bool] | None, params: Parameters) -> Parameters:
+    """The parameters that the filter takes from the statement's."""
+    if where is None or not params:
+        return {}
+    names = {element.key for element in iterate(where) if isinstance(element, BindParameter)}
+    return {name: value for name, value in params.items() if name in names}
+
+
 _HARMLESS = frozenset(
     {
         "binary",

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, delete, func, insert, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.orm.entries import Entries
-from tests.orm.library import Book, Dog, Place
+from tests.orm.library import Animal, Book, Dog, Place
 from tests.orm.shop import Part
 
 Sessions = sessionmaker[Session]
@@ -21,7 +21,7 @@ def filled(sessions: Sessions, entries: Entries) -> None:
     """Three books; places a, b, c and none at d; all cached."""
     with sessions.begin() as session:
         session.add_all(Book(id=number, title=f"t{number}") for number in range(1, 4))
-        session.add_all(Place(id=number, code=code) for number, code in enumerate("abc", 1))
+        session.add_all(Place(code=code) for code in "abc")
     entries.fill(*BOOKS, *PLACES)
 
 
@@ -163,7 +163,7 @@ def test_subclass_by_inherited_column(sessions: Sessions, entries: Entries) -> N
     entries.fill("animal:1", "animal:2")
     with sessions.begin() as session:
         session.execute(
-            update(Dog).where(Dog.name == "rex").values(tricks=5),
+            update(Dog).where(Dog.id == Animal.id, Animal.name == "rex").values(tricks=5),
             execution_options={"synchronize_session": False},
         )
     assert "animal:1" in entries.ended("animal:1", "animal:2")

@@ -47,7 +47,7 @@ def filled(sessions: Sessions, entries: Entries) -> None:
     """Three books; places a, b, c and none at d; all cached."""
     with sessions.begin() as session:
         session.add_all(Book(id=number, title=f"t{number}") for number in range(1, 4))
-        session.add_all(Place(id=number, code=code) for number, code in enumerate("abc", 1))
+        session.add_all(Place(code=code) for code in "abc")
     entries.fill(*ALL)
 
 
@@ -106,7 +106,7 @@ def test_executemany_by_filter(library: Engine, entries: Entries) -> None:
 def test_key_of_another_type(library: Engine, entries: Entries) -> None:
     """A key that the database would convert first names no entry: all of the table's end."""
     with library.begin() as connection:
-        connection.execute(update(books).where(books.c.id == "2").values(title="new"))
+        connection.execute(update(books).where(books.c.id == 2.0).values(title="new"))
     assert "book:2" in entries.ended(*ALL)
 
 
