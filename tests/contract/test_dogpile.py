@@ -163,6 +163,7 @@ def test_a_failing_creator_is_the_callers_and_blocks_nobody(region: Any) -> None
     with pytest.raises(LookupError):
         region.get_or_create("k", fail)
 
+    assert not region.key_is_locked("k")
     assert region.get_or_create("k", lambda: 1) == 1
     assert region.get("k") == 1
 
