@@ -119,7 +119,7 @@ class Cache:
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """Within the block, reads of this thread or task go to the database. Writes are followed."""
+        """Within the block, this thread's or task's reads go to the database; writes are followed."""
         token = self._bypassing.set(True)
         try:
             yield
