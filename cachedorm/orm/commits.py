@@ -57,11 +57,16 @@ class Commits:
             commit()
             ledger.reset()
             return
-        ledger.intent = intent if intent is not None else self.intend(ledger)
+        try:
+            ledger.intent = intent if intent is not None else self.intend(ledger)
+        except Exception:
+            give_up(dbapi_connection, ledger)
+            raise
         try:
             commit()
         except BaseException as error:
             self.failed(ledger, error, dbapi_connection)
+            ledger.reset()  # no rollback follows: to SQLAlchemy the transaction has ended
             raise
         intent, values = ledger.intent, ledger.values
         ledger.reset()
@@ -145,6 +150,19 @@ class Commits:
         """A statement that commits by itself, or a text that ends the transaction, failed."""
         ledger.ending, ledger.begun = None, False
         self.failed(ledger, error, connection.connection)
+
+
+def give_up(dbapi_connection: Any, ledger: Ledger) -> None:
+    """Roll back a transaction whose COMMIT will not be sent.
+
+    SQLAlchemy takes it for ended whatever is raised there, and would hand the connection to the
+    next caller with the transaction still open.
+    """
+    try:
+        dbapi_connection.rollback()
+    except Exception:  # noqa: BLE001 - the first error is the one that the caller gets
+        dbapi_connection.invalidate()
+    ledger.reset()
 
 
 def owner_of(dialect: Dialect) -> Commits | None:

@@ -17,7 +17,7 @@ from sqlalchemy.sql.selectable import CompoundSelect, Select
 
 from cachedorm.observe import Observer
 from cachedorm.orm.catalog import NO_FACTS, facts_of
-from cachedorm.orm.commits import Commits
+from cachedorm.orm.commits import Commits, give_up
 from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.profile import Profile, is_autocommit, profile_of, unnoticed
@@ -223,8 +223,13 @@ class EngineFollower:
 
     def _commit(self, connection: Connection) -> None:
         ledger = ledger_of(connection)
-        if ledger.through:
+        if not ledger.through:
+            return
+        try:
             self._new_rows.read(connection, ledger)
+        except Exception:
+            give_up(connection.connection, ledger)
+            raise
 
     def __repr__(self) -> str:
         return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"
