@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -252,10 +253,8 @@ def test_session_to_be_rolled_back(stocked: Sessions) -> None:
         session.add(Book(id=2, title="twice"))
         with pytest.raises(Exception, match="duplicate key"):
             session.flush()
-        try:
+        with contextlib.suppress(PendingRollbackError):
             session.get(Book, 1)
-        except PendingRollbackError:
-            pass
         session.rollback()
         assert session.get(Book, 1) is not None
 
