@@ -200,6 +200,8 @@ class EngineFollower:
         executemany: bool,
     ) -> None:
         ledger = ledger_of(connection)
+        if context.isinsert and ledger.pending:
+            ledger.inserted = cursor.rowcount
         if ledger.ending is not None:
             self._commits.after_ending(ledger, autocommit=is_autocommit(connection))
         elif ledger.written and not ledger.passing and _is_alone(connection, ledger):

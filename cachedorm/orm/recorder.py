@@ -140,7 +140,7 @@ class Recorder:
             ledger.touch_all(interest)
             return
         add_generated_keys(rows, interest, result)
-        certain = is_certain(statement, rows, result)
+        certain = is_certain(statement, rows, ledger.inserted)
         for row in rows:
             ledger.touch(interest, row, result.dialect)
             if certain:
