@@ -2,8 +2,8 @@
 
     python -m benchmarks.hit            prints the table; --write puts it into benchmarks/hit.md
 
-One row of 12 columns (about 500 bytes as JSON) on real PostgreSQL and Redis, found as the tests find
-them. Method: benchmarks/interleaved.py. The baseline is ``redis.Redis().get`` of the same payload.
+One row of 12 columns (about 500 bytes as JSON) on real PostgreSQL and Redis, found as the tests
+find them. Method: benchmarks/interleaved.py. Baseline: ``redis.Redis().get`` of the same payload.
 """
 
 from __future__ import annotations

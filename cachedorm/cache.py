@@ -120,7 +120,7 @@ class Cache:
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """Within the block, this thread's or task's reads go to the database; writes are followed."""
+        """Within the block, this caller's reads go to the database; its writes are followed."""
         token = self._bypassing.set(True)
         try:
             yield
