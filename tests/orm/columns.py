@@ -154,7 +154,7 @@ class ByNumber(Cached, Base):
     __tablename__ = "by_number"
     __cache__ = CachePolicy(SHELF, key="by_number:{id}")
 
-    id: Mapped[Decimal] = mapped_column(Numeric(10, 2), primary_key=True)
+    id: Mapped[Decimal] = mapped_column(Numeric(10, 2), primary_key=True, autoincrement=False)
     name: Mapped[str | None]
 
 

@@ -54,7 +54,7 @@ def reason(cache: Cache) -> str:
 
 
 OWN_WRITES: dict[str, Callable[[Session], Any]] = {
-    "flush": lambda session: (session.add(Author(id=5, name="x")), session.flush()),
+    "flush": lambda session: session.bulk_save_objects([Author(id=5, name="x")]),
     "bulk": lambda session: session.execute(update(Book).values(title="own")),
     "core": lambda session: session.connection().execute(insert(Desk).values(id=1)),
     "text": lambda session: session.execute(text("update books set title = 'own'")),

@@ -324,7 +324,7 @@ def test_write_through_of_several_classes(own_table: bool) -> None:
         "id": mapped_column(ForeignKey("things.id"), primary_key=True),
     }
     type("Sub", (base,), sub)
-    with pytest.raises(DeclarationError, match="Sub.__cache__: write_through needs a mapper"):
+    with pytest.raises(DeclarationError, match=r"Sub.__cache__: write_through needs a mapper"):
         configure_mappers()
     base.registry.dispose()
 
