@@ -187,7 +187,7 @@ class EngineFollower:
             ledger.begun = True
             return
         if context.isinsert:
-            self._recorder().foretell(ledger, context.compiled.statement, context)
+            self._recorder().foretell(ledger, context.invoked_statement, context)
         self._commits.before_alone(ledger)
 
     def _after_cursor_execute(

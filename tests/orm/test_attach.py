@@ -288,3 +288,21 @@ def test_in_process(library: Engine) -> None:
                 session.commit()
         cache.detach(factory)
         cache.detach(library)
+
+
+def test_patched_dialect(library: Engine, cache: Cache) -> None:
+    """What somebody else put on the dialect is there again after detach."""
+    dialect: Any = library.dialect
+    original = dialect.do_commit
+    commits: list[Any] = []
+
+    def do_commit(connection: Any) -> None:
+        commits.append(connection)
+        original(connection)
+
+    dialect.do_commit = do_commit
+    cache.attach(library)
+    rename(library)
+    assert len(commits) == 1
+    cache.detach(library)
+    assert dialect.do_commit is do_commit

@@ -132,6 +132,28 @@ def test_autocommit_insert(library: Engine, entries: Entries, redis_log: RedisLo
     assert entries.ended("book:7", *BOOKS) == ["book:7"]
 
 
+def test_autocommit_insert_of_the_same_kind(
+    library: Engine, entries: Entries, redis_log: RedisLog
+) -> None:
+    """So does the next one, whose SQL was compiled for another statement."""
+    entries.fill("book:7", "book:8")
+    with library.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(insert(books).values(id=7, title=""))
+        redis_log.clear()
+        connection.execute(insert(books).values(id=8, title=""))
+    assert redis_log == ["intend", "settle"]
+    assert entries.ended("book:7", "book:8", *BOOKS) == ["book:7", "book:8"]
+
+
+def test_autocommit_generated_key(library: Engine, entries: Entries) -> None:
+    """A key that the database made is told after the statement."""
+    entries.fill("book:3")
+    with library.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("select setval('books_id_seq', 2)"))
+        connection.execute(insert(books).values(title=""))
+    assert entries.ended("book:3", *BOOKS) == ["book:3"]
+
+
 def test_autocommit_failure(library: Engine, entries: Entries, redis_client: redis.Redis) -> None:
     """A statement that fails leaves no intent behind."""
     with library.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
