@@ -288,6 +288,27 @@ def test_replica_session_does_not_fill(
     replica.dispose()
 
 
+def test_balanced_session_does_not_fill(
+    stocked: Sessions, cache: Cache, library: Engine, database_url: str, redis_log: RedisLog
+) -> None:
+    """A read that is routed to a replica only when it is loaded is not published."""
+    replica = create_engine(database_url)
+    cache.attach(replica, publish=False)
+    turns = iter([library, replica])
+
+    class Balanced(Session):
+        def get_bind(self, *arguments: Any, **options: Any) -> Any:
+            return next(turns)
+
+    factory = sessionmaker(class_=Balanced)
+    cache.attach(factory)
+    with factory() as session:
+        assert session.get(Book, 1) is not None
+    assert redis_log == ["mget", "acquire", "release"]
+    cache.detach(replica)
+    replica.dispose()
+
+
 # --- what the statement or the session asks for
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import pytest
@@ -253,7 +252,7 @@ def test_session_to_be_rolled_back(stocked: Sessions) -> None:
         session.add(Book(id=2, title="twice"))
         with pytest.raises(Exception, match="duplicate key"):
             session.flush()
-        with contextlib.suppress(PendingRollbackError):
+        with pytest.raises(PendingRollbackError):
             session.get(Book, 1)
         session.rollback()
         assert session.get(Book, 1) is not None
