@@ -93,7 +93,7 @@ def _unseen(*writes: str) -> Unseen:
 
 def test_unknown_name() -> None:
     """A name that is no table's is refused, with the names that are."""
-    with pytest.raises(DeclarationError, match=r"Entry\.__cache__: writes: no mapped table is named"):
+    with pytest.raises(DeclarationError, match="writes: no mapped table is named"):
         _unseen("total")
     with pytest.raises(DeclarationError, match="known are: entries, totals"):
         _unseen("total")
