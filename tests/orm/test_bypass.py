@@ -352,12 +352,14 @@ def test_criteria_hold_for_lazy_loads(warm: Sessions) -> None:
 
 
 @contextmanager
-def translated(engine: Engine) -> Iterator[dict[str | None, str]]:
-    """Another schema with a table of books of its own."""
+def translated(engine: Engine, sessions: Sessions) -> Iterator[dict[str | None, str]]:
+    """Another schema with a table of books of its own; this schema's book is cached."""
     with engine.begin() as connection:
         connection.execute(text("create schema other"))
         connection.execute(text("create table other.books (like public.books)"))
         connection.execute(text("insert into other.books (id, title) values (1, 'other')"))
+    with sessions() as session:
+        session.get(Book, 1)
     yield {None: "other"}
 
 
@@ -365,7 +367,7 @@ def test_schema_translated_engine(
     warm: Sessions, cache: Cache, library: Engine, redis_log: RedisLog
 ) -> None:
     """An engine that reads another schema is not answered from this one's entries."""
-    with translated(library) as schemas:
+    with translated(library, warm) as schemas:
         factory = sessionmaker(library.execution_options(schema_translate_map=schemas))
         cache.attach(factory)
         with factory() as session:
@@ -374,14 +376,14 @@ def test_schema_translated_engine(
 
 def test_schema_translated_connection(warm: Sessions, library: Engine) -> None:
     """A connection that reads another schema is not answered from this one's entries."""
-    with translated(library) as schemas, warm() as session:
+    with translated(library, warm) as schemas, warm() as session:
         session.connection(execution_options={"schema_translate_map": schemas})
         assert session.get_one(Book, 1).title == "other"
 
 
 def test_schema_translated_execution(warm: Sessions, library: Engine) -> None:
     """A statement executed on another schema is not answered from this one's entries."""
-    with translated(library) as schemas, warm() as session:
+    with translated(library, warm) as schemas, warm() as session:
         options = {"schema_translate_map": schemas}
         found = session.scalars(Book.by(id=1), execution_options=options).one()
         assert found.title == "other"
@@ -391,7 +393,7 @@ def test_schema_translated_session(warm: Sessions, library: Engine) -> None:
     """A session whose options name another schema (SQLAlchemy 2.1) is not served."""
     if sqlalchemy.__version__.startswith("2.0."):
         pytest.skip("sessions have no execution options of their own before SQLAlchemy 2.1")
-    with translated(library) as schemas:
+    with translated(library, warm) as schemas:
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": schemas}}
         with warm(**options) as session:
             assert session.get_one(Book, 1).title == "other"
