@@ -100,6 +100,8 @@ def _why_engine(engine: Engine, plan: EntityPlan, follower_of: FollowerOf) -> st
     assert profile is not None
     if follower.replica or not follower.publish:
         return "replica"
+    if not plan.is_from(profile):
+        return "another database or search path"
     level = follower.isolation
     options = engine.get_execution_options()
     if options:
@@ -129,6 +131,8 @@ def _why_connection(
     profile = ledger.profile
     if profile.replica or not follower.publish:
         return "replica"
+    if not plan.is_from(profile):
+        return "another database or search path"
     if profile.snapshot and not fresh:
         return "open snapshot"
     options = connection.get_execution_options()
