@@ -14,7 +14,7 @@ from cachedorm.orm.compat import session_binds, session_options
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.ledger import Ledger, ledger_if_any
 from cachedorm.orm.plan import EntityPlan
-from cachedorm.orm.profile import isolation_of
+from cachedorm.orm.profile import Profile, isolation_of
 
 # Finds the follower of an engine; None if no Cache follows it.
 FollowerOf = Callable[[Engine], EngineFollower | None]
@@ -123,18 +123,24 @@ def _why_connection(
         return "own writes"
     if ledger.opaque:
         return "changed session state"
+    if ledger.profile.snapshot and not fresh:
+        return "open snapshot"
     follower = follower_of(connection.engine)
     if follower is None:
         return "engine not followed"
     if _is_in_the_open(connection.dialect):
         return "outside of a greenlet"
-    profile = ledger.profile
+    return _why_source(connection, ledger.profile, plan, follower)
+
+
+def _why_source(
+    connection: Connection, profile: Profile, plan: EntityPlan, follower: EngineFollower
+) -> str | None:
+    """Why what this connection reads may be old, or other rows than those that are cached."""
     if profile.replica or not follower.publish:
         return "replica"
     if not plan.is_from(profile):
         return "another database or search path"
-    if profile.snapshot and not fresh:
-        return "open snapshot"
     options = connection.get_execution_options()
     if options and options.get("schema_translate_map"):
         return "schema_translate_map"

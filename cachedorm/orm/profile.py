@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy.engine import Connection, Dialect
 
 _ASK_POSTGRESQL = (
-    "SELECT pg_is_in_recovery(), pg_backend_pid(), current_setting('default_transaction_isolation'),"
-    " current_setting('transaction_isolation'), current_database(),"
+    "SELECT pg_is_in_recovery(), pg_backend_pid(),"
+    " current_setting('default_transaction_isolation'), current_setting('transaction_isolation'),"
+    " current_database(),"
     " array_to_string(current_schemas(true), ','),"
     " has_function_privilege('pg_control_system()', 'execute')"
 )
