@@ -327,6 +327,15 @@ def test_foreign_listener(stocked: Sessions, cache: Cache, redis_log: RedisLog) 
     assert reason(cache) == "own do_orm_execute listener"
 
 
+def test_listener_of_begin(stocked: Sessions, cache: Cache, redis_log: RedisLog) -> None:
+    """A session that prepares its transactions (SET LOCAL) has begun one before it reads."""
+    event.listen(stocked, "after_begin", lambda session, transaction, connection: None)
+    with stocked() as session:
+        assert session.get(Book, 1) is not None
+    assert redis_log == []
+    assert reason(cache) == "own after_begin listener"
+
+
 def test_foreign_listener_of_before(library: Engine, cache: Cache, redis_log: RedisLog) -> None:
     """The same for a listener that was there before the factory was attached."""
     factory = sessionmaker(library)
