@@ -65,7 +65,7 @@ class EngineFollower:
         self._recorder = recorder
         self._texts = texts
         self._commits = commits
-        self._two_phase = TwoPhase(commits, lambda ledger: texts().everything(ledger))
+        self._two_phase = TwoPhase(commits)
         self._new_rows = new_rows
         self.publish = publish
         self.observer = observer
@@ -130,6 +130,7 @@ class EngineFollower:
             return
         ledger = ledger_of(connection)
         if options.get("schema_translate_map"):
+            ledger.recorded[id(statement)] = statement
             # Other tables than the statement says, and other schemas' rows are cached nowhere.
             self._texts().everything(ledger)
         else:
@@ -163,6 +164,9 @@ class EngineFollower:
         ledger = ledger_of(connection)
         if ledger.passing:
             return
+        if ledger.values and not context.execution_options.get("cachedorm_own"):
+            # A listener of the application's writes at the commit, after the new rows were read.
+            ledger.values.clear()
         effect = self._record(connection, ledger, statement, context)
         if _is_alone(connection, ledger):
             self._before_alone(ledger, effect, context)
@@ -180,11 +184,17 @@ class EngineFollower:
             return self._texts().record(connection, ledger, statement)
         if compiled.ctes:
             self._texts().record_ctes(connection, ledger, compiled, statement)
+        if isinstance(compiled.statement, UpdateBase) and not _is_recorded(ledger, context):
+            self._recorder().unrecorded(ledger, compiled.statement)
+        self._texts().record_calls(connection, ledger, statement)
         return READ
 
     def _before_alone(self, ledger: Ledger, effect: Effect, context: Any) -> None:
         if effect.begins:
-            ledger.begun = True
+            if effect.ends_transaction is not None:
+                self._commits.before_ending(ledger, effect)
+            else:
+                ledger.begun = True
             return
         if context.isinsert:
             self._recorder().foretell(ledger, context.invoked_statement, context)
@@ -204,10 +214,11 @@ class EngineFollower:
             ledger.inserted = cursor.rowcount
         if ledger.ending is not None:
             self._commits.after_ending(ledger, autocommit=is_autocommit(connection))
-        elif ledger.written and not ledger.passing and _is_alone(connection, ledger):
-            compiled = context.compiled
-            if compiled is None or not isinstance(compiled.statement, UpdateBase):
-                self._commits.after_alone(ledger)  # else after_execute follows, and knows more
+            return
+        if not ledger.written or ledger.passing or _is_recorded(ledger, context):
+            return  # of what is recorded after_execute follows, and knows more
+        if _is_alone(connection, ledger):
+            self._commits.after_alone(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
         connection = context.connection
@@ -215,6 +226,7 @@ class EngineFollower:
             return
         ledger = ledger_of(connection)
         ledger.pending.clear()
+        ledger.recorded.clear()
         if ledger.passing:
             return
         if ledger.ending is not None or _is_alone(connection, ledger):
@@ -235,6 +247,14 @@ class EngineFollower:
 
     def __repr__(self) -> str:
         return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"
+
+
+def _is_recorded(ledger: Ledger, context: Any) -> bool:
+    """Whether this is a statement that passed ``before_execute``, and will ``after_execute``.
+
+    One that is compiled already, or that another listener put in its place, has not.
+    """
+    return id(context.invoked_statement) in ledger.recorded
 
 
 def _is_alone(connection: Connection, ledger: Ledger) -> bool:

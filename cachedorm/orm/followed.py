@@ -20,6 +20,7 @@ from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.interest import Interests, KeyInterest
+from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.recorder import Recorder
@@ -77,7 +78,7 @@ class Followed:
             root,
             self.recorder,
             self.texts,
-            Commits(self._store, Doubts(root), self._check_open),
+            Commits(self._store, Doubts(root), self._check_open, self._everything),
             NewRows(self._through, self._observer.error),
             publish=publish,
             observer=self._observer,
@@ -120,6 +121,9 @@ class Followed:
         """Records SQL text; knows every model that is mapped by now."""
         self._renew()
         return self._texts
+
+    def _everything(self, ledger: Ledger) -> None:
+        self.texts().everything(ledger)
 
     def touch_object(self, touched: Touched, state: InstanceState[Any]) -> None:
         """Make the entries of an object's row doubtful, by its identity and what it has loaded."""

@@ -34,6 +34,7 @@ class Ledger:
         "passing",
         "pending",
         "profile",
+        "recorded",
         "through",
         "touched",
         "values",
@@ -61,6 +62,8 @@ class Ledger:
         self.intent: Intent | None = None
         # Statements between their before_execute and after_execute.
         self.pending: dict[int, Any] = {}
+        # Those of them that are recorded; it holds them, so that no other can have their id.
+        self.recorded: dict[int, Any] = {}
         # What the database counted of the newest INSERT; its result does not keep it.
         self.inserted = -1
         # Rows that a write-through may put in place at commit: key text -> values of its columns.
@@ -104,7 +107,19 @@ class Ledger:
 
 def ledger_of(connection: Connection) -> Ledger:
     """The ledger of this connection, made if it has none."""
-    info = connection.info
+    return _of(connection.info)
+
+
+def ledger_at(dbapi_connection: Any) -> Ledger | None:
+    """The ledger of a pooled DBAPI connection, made if it has none; None if it can have none."""
+    try:
+        info = dbapi_connection.info
+    except Exception:  # noqa: BLE001 - an engine's very first connection
+        return None
+    return _of(info) if isinstance(info, dict) else None
+
+
+def _of(info: dict[str, Any]) -> Ledger:
     ledger: Ledger | None = info.get(_WHERE)
     if ledger is None:
         ledger = info[_WHERE] = Ledger()

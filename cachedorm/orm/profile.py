@@ -115,4 +115,8 @@ def isolation_of(connection: Connection) -> str | None:
 
 def is_autocommit(connection: Connection) -> bool:
     """Whether each statement of this connection is a transaction of its own."""
-    return isolation_of(connection) == "AUTOCOMMIT"
+    if isolation_of(connection) == "AUTOCOMMIT":
+        return True
+    pooled: Any = connection.connection
+    # Set on the driver itself: connect_args={"autocommit": True}, or in a "connect" listener.
+    return getattr(pooled.dbapi_connection, "autocommit", False) is True

@@ -70,6 +70,7 @@ class Recorder:
     ) -> None:
         """Record an INSERT, UPDATE or DELETE that is about to run."""
         ledger.written = True
+        ledger.recorded[id(statement)] = statement
         table = table_of(statement)
         if table is None or not self._interests.knows(table):
             # A view, a partition, an alias: any table may be behind it.
@@ -103,6 +104,7 @@ class Recorder:
 
     def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
         """Finish what only the statement's result can tell."""
+        ledger.recorded.pop(id(statement), None)
         pending: Pending | None = ledger.pending.pop(id(statement), None)
         if pending is None:
             return
@@ -113,6 +115,15 @@ class Recorder:
         elif pending.interest is not None:
             for row in pending.written:
                 ledger.offer(pending.interest, row, result.dialect)
+
+    def unrecorded(self, ledger: Ledger, statement: UpdateBase) -> None:
+        """A statement runs that ``before`` has not seen: compiled already, or another's doing."""
+        table = table_of(statement)
+        if table is None or not self._interests.knows(table):
+            ledger.written = True
+            ledger.touch_everything(self._interests)
+        else:
+            self.write_unknown(ledger, table)
 
     def write_unknown(self, ledger: Ledger, table: Table) -> None:
         """Some rows of this table are written, nobody knows which."""
