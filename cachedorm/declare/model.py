@@ -11,7 +11,7 @@ from sqlalchemy.orm.interfaces import UserDefinedOption
 
 from cachedorm.declare.loaders import install
 from cachedorm.declare.policy import CachePolicy
-from cachedorm.declare.shape import declare_shape, entity_shape, left_out
+from cachedorm.declare.shape import count_mapped, declare_shape, entity_shape, left_out
 from cachedorm.errors import ArgumentError
 
 
@@ -75,6 +75,11 @@ class Cached:
         statement = select(cls).where(*criteria).options(option)
         option.made(statement)
         return statement
+
+
+@event.listens_for(Cached, "after_mapper_constructed", propagate=True)
+def _count(_mapper: Mapper[Any], _class: type) -> None:
+    count_mapped()
 
 
 @event.listens_for(Cached, "mapper_configured", propagate=True)

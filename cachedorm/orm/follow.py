@@ -38,6 +38,7 @@ class EngineFollower:
         "_commits",
         "_new_rows",
         "_recorder",
+        "_schemas",
         "_texts",
         "_two_phase",
         "engine",
@@ -57,6 +58,7 @@ class EngineFollower:
         texts: Callable[[], TextRecorder],
         commits: Commits,
         new_rows: NewRows,
+        schemas: set[str],
         *,
         publish: bool,
         observer: Observer,
@@ -67,6 +69,8 @@ class EngineFollower:
         self._commits = commits
         self._two_phase = TwoPhase(commits)
         self._new_rows = new_rows
+        # Where a table without a schema may be; what connections say is added.
+        self._schemas = schemas
         self.publish = publish
         self.observer = observer
         self.profile: Profile | None = None
@@ -114,9 +118,18 @@ class EngineFollower:
         if ledger.profile is None:
             with unnoticed(connection):
                 ledger.profile = profile_of(connection)
-                self.facts = facts_of(connection)
-            self.profile = ledger.profile
-            self.replica = ledger.profile.replica
+                facts = facts_of(connection)
+            if not facts.same(self.facts):
+                self.facts = facts
+            self._learn(connection, ledger.profile)
+        ledger.facts = self.facts
+
+    def _learn(self, connection: Connection, profile: Profile) -> None:
+        self.profile = profile
+        self.replica = profile.replica
+        schemas = profile.schemas.split(",") if profile.schemas else ()
+        default = getattr(connection.dialect, "default_schema_name", None)
+        self._schemas.update(schemas or ([default] if default else ()))
 
     def _before_execute(
         self,

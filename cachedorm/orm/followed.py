@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import MetaData, Table
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
 
 from cachedorm.declare.region import Region
-from cachedorm.declare.shape import entity_shape, shape_count, shapes
+from cachedorm.declare.shape import EntityShape, entity_shape, mapped_count, shapes
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
 from cachedorm.orm.cascades import Cascades
@@ -21,6 +21,7 @@ from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.ledger import Ledger
+from cachedorm.orm.names import Names
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.recorder import Recorder
@@ -52,8 +53,9 @@ class Followed:
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
-        self._shape_count = -1
-        self._registries: set[Any] = set()
+        self._built_of: tuple[int, ...] = ()
+        self._metadatas: set[MetaData] = set()
+        self._schemas: set[str] = set()
         self._recorder: Recorder
         self._texts: TextRecorder
         self.interests: Interests
@@ -80,6 +82,7 @@ class Followed:
             self.texts,
             Commits(self._store, Doubts(root), self._check_open, self._everything),
             NewRows(self._through, self._observer.error),
+            self._schemas,
             publish=publish,
             observer=self._observer,
         )
@@ -184,33 +187,34 @@ class Followed:
         return plan
 
     def _renew(self) -> None:
-        if any(registry._new_mappers for registry in self._registries):
-            configure_mappers()
-        if shape_count() != self._shape_count:
+        if self._size() != self._built_of:
             self._rebuild()
 
+    def _size(self) -> tuple[int, ...]:
+        """Grows with each class that is mapped, with each table, with each search path."""
+        tables = (len(metadata.tables) for metadata in self._metadatas)
+        return (mapped_count(), len(self._schemas), *tables)
+
     def _rebuild(self) -> None:
+        mapped = mapped_count()
         configure_mappers()
-        self._shape_count = shape_count()
         declared = shapes()
-        self._registries = {shape.owner.registry for shape in declared}
-        metadatas = {registry.metadata for registry in self._registries}
-        metadatas.update(
-            table.metadata
-            for shape in declared
-            for table in shape.owner.tables
-            if isinstance(table, Table)
-        )
-        tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, tables)
-        for interest in self.interests:
+        self._metadatas = _metadatas(declared)
+        _, *size = self._size()
+        names = Names(tuple(self._schemas))
+        tables = [table for each in self._metadatas for table in tuple(each.tables.values())]
+        interests = Interests(declared, tables, names)
+        for interest in interests:
             for db in interest.dbs:
-                self._store.know(db, (interest.stamp,))
-        cascades = Cascades(tables)
+                self._store.know(db, interest.stamps)
+        cascades = Cascades(tables, names)
         named = {(table.schema, table.name): table for table in tables}
-        unseen = Unseen(declared, tables, self.interests, cascades)
-        self._recorder = Recorder(self.interests, cascades, unseen)
-        self._texts = TextRecorder(self.interests, cascades, unseen, self._recorder, named)
+        unseen = Unseen(declared, tables, interests, cascades, names)
+        self.interests = interests
+        self._recorder = Recorder(interests, cascades, unseen)
+        self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)
+        # Last, and as it was at first: what came meanwhile is another rebuilding.
+        self._built_of = (mapped, *size)
 
     def _check_database(self, engine: Engine) -> None:
         found = database_identity(engine)
@@ -227,6 +231,14 @@ class Followed:
 
     def _publishing(self) -> list[Engine]:
         return [engine for engine, follower in self._engines.items() if follower.publish]
+
+
+def _metadatas(declared: Iterable[EntityShape]) -> set[MetaData]:
+    """Those of the declared classes, with all their tables."""
+    found = {shape.owner.registry.metadata for shape in declared}
+    for shape in declared:
+        found.update(each.metadata for each in shape.owner.tables if isinstance(each, Table))
+    return found
 
 
 def root_engine(engine: Engine | AsyncEngine) -> Engine:

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Mapper
 from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.keyvalue import key_value
+from cachedorm.orm.names import Names, TableName
 from cachedorm.store.keys import Template, stamp_key, wildcard_tag
 from cachedorm.store.slots import Touched
 
-TableName = tuple[str | None, str]
 # A row as a writer knows it: values by column name. A column that is not there is not known.
 Values = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ class KeyInterest:
 class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
-    __slots__ = ("_stamp", "dbs", "keyless", "keys", "primary_key", "table", "through", "watched")
+    __slots__ = ("_stamps", "dbs", "keyless", "keys", "primary_key", "table", "through", "watched")
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -61,7 +61,11 @@ class TableInterest:
         self.through = False
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
-        self._stamp = stamp_key(wildcard_tag(table.fullname))
+        self._stamps: tuple[str, ...] = ()
+
+    def spell(self, table: Table) -> None:
+        """Follow the table under this spelling of its name too: its entries carry that."""
+        self._stamps = tuple({*self._stamps, stamp_key(wildcard_tag(table.fullname))})
 
     def add(self, interest: KeyInterest) -> None:
         """Follow this table's rows for one more kind of entry."""
@@ -74,14 +78,14 @@ class TableInterest:
         self.watched = tuple(column for column in self.table.columns if column.name in others)
 
     @property
-    def stamp(self) -> str:
-        """The key of the table's wildcard stamp, which every entry over the table carries."""
-        return self._stamp
+    def stamps(self) -> tuple[str, ...]:
+        """The keys of the table's wildcard stamps; every entry over the table carries one."""
+        return self._stamps
 
     def touch_all(self, touched: Touched) -> None:
         """It is not known which rows changed: every entry over the table is doubtful."""
         for db in self.dbs:
-            touched.add_stamps(db, (self._stamp,))
+            touched.add_stamps(db, self._stamps)
 
     def touch(self, touched: Touched, row: Values, dialect: Dialect) -> None:
         """This row changed, or was, or came to be: the entries it has a key in are doubtful."""
@@ -116,20 +120,25 @@ class TableInterest:
 class Interests:
     """The interest in every table that some declared model follows.
 
-    Tables are told apart by schema and name: two Table objects may stand for one table.
+    Tables are told apart by their names: two Table objects may stand for one table.
     """
 
-    __slots__ = ("_by_name", "_known")
+    __slots__ = ("_by_name", "_known", "_names")
 
-    def __init__(self, shapes: Iterable[EntityShape], tables: Iterable[Table]) -> None:
+    def __init__(
+        self, shapes: Iterable[EntityShape], tables: Iterable[Table], names: Names | None = None
+    ) -> None:
+        self._names = names or Names()
         self._by_name: dict[TableName, TableInterest] = {}
-        self._known = {_name(table) for table in tables}
+        self._known: dict[TableName, list[Table]] = {}
+        for table in tables:
+            self._known.setdefault(self._names.of(table), []).append(table)
         for shape in shapes:
             for mapper in shape.owner.self_and_descendants:
                 self._follow(shape, mapper)
 
     def __getitem__(self, table: Table) -> TableInterest | None:
-        return self._by_name.get(_name(table))
+        return self._by_name.get(self._names.of(table))
 
     def __iter__(self) -> Iterator[TableInterest]:
         return iter(self._by_name.values())
@@ -139,7 +148,11 @@ class Interests:
 
     def knows(self, table: Table) -> bool:
         """Whether this is a table that the mapped classes' metadata holds."""
-        return _name(table) in self._known
+        return self._names.of(table) in self._known
+
+    def tables(self, schema: str | None, name: str) -> Iterable[Table]:
+        """The known tables that this name stands for."""
+        return self._known.get(self._names.spelled(schema, name), ())
 
     def touch_everything(self, touched: Touched) -> None:
         """Nothing is known of what was written: every entry of every table is doubtful."""
@@ -151,7 +164,8 @@ class Interests:
         for table in mapper.tables:
             if not isinstance(table, Table):
                 continue
-            interest = self._by_name.setdefault(_name(table), TableInterest(table))
+            interest = self._by_name.setdefault(self._names.of(table), TableInterest(table))
+            interest.spell(table)
             interest.dbs.add(db)
             if shape.template is None or any(
                 each.mapper is shape.owner and each.template == shape.template
@@ -164,10 +178,6 @@ class Interests:
                 interest.add(KeyInterest(db, shape.template, columns, shape.owner, through))
             else:
                 interest.keyless = True
-
-
-def _name(table: Table) -> TableName:
-    return table.schema, table.name
 
 
 def _columns_of(

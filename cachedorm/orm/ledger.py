@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.affected import ROWS_MAX
+from cachedorm.orm.catalog import NO_FACTS
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile
 from cachedorm.orm.sqleffect import Effect
@@ -27,6 +28,7 @@ class Ledger:
         "_rows",
         "begun",
         "ending",
+        "facts",
         "inserted",
         "intent",
         "lingering",
@@ -43,6 +45,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.profile: Profile | None = None
+        # What the catalogue says of tables that are no plain ones.
+        self.facts = NO_FACTS
         # A SET outlives its transaction, and the connection goes back to the pool with it.
         self.lingering = False
         # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.

@@ -27,6 +27,7 @@ from cachedorm.orm.inserts import (
 from cachedorm.orm.interest import Interests, TableInterest
 from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.profile import is_autocommit
+from cachedorm.orm.relatives import Kinship
 from cachedorm.orm.rows import UNKNOWN, Parameters, set_values, table_of
 from cachedorm.orm.unseen import Unseen
 
@@ -54,10 +55,11 @@ class Pending:
 class Recorder:
     """Records writes for the tables that one Cache follows."""
 
-    __slots__ = ("_cascades", "_interests", "_unseen")
+    __slots__ = ("_cascades", "_interests", "_kinship", "_unseen")
 
     def __init__(self, interests: Interests, cascades: Cascades, unseen: Unseen) -> None:
         self._interests = interests
+        self._kinship = Kinship(interests)
         self._cascades = cascades
         self._unseen = unseen
 
@@ -77,6 +79,7 @@ class Recorder:
             ledger.touch_everything(self._interests)
             return
         self._touch_all(ledger, self._unseen.of(table))
+        self.spread(ledger, table)
         if isinstance(statement, Insert):
             self._before_insert(ledger, statement, table)
         elif isinstance(statement, Update | Delete):
@@ -128,6 +131,18 @@ class Recorder:
     def write_unknown(self, ledger: Ledger, table: Table) -> None:
         """Some rows of this table are written, nobody knows which."""
         ledger.written = True
+        self.spread(ledger, table)
+        self._write_all(ledger, table)
+
+    def spread(self, ledger: Ledger, table: Table) -> None:
+        """The written rows are those of other tables too: of its partitions, of what it views."""
+        relatives = self._kinship.of(ledger.facts, table)
+        if relatives is None:
+            ledger.touch_everything(self._interests)
+        for each in relatives or ():
+            self._write_all(ledger, each)
+
+    def _write_all(self, ledger: Ledger, table: Table) -> None:
         interest = self._interests[table]
         if interest is not None:
             ledger.touch_all(interest)
@@ -172,6 +187,9 @@ class Recorder:
         table: Table,
     ) -> None:
         effect = Effect.DELETE if isinstance(statement, Delete) else Effect.UPDATE
+        if ledger.facts.kin:
+            for cascade in self._cascades.of(table, effect):
+                self.spread(ledger, cascade.table)
         interest, cascades = self._interests[table], self._followed(table, effect)
         if interest is None and not cascades:
             return
