@@ -20,10 +20,17 @@ from cachedorm.orm.catalog import NO_FACTS, facts_of
 from cachedorm.orm.commits import Commits, give_up
 from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.orm.newrows import NewRows
-from cachedorm.orm.profile import Profile, is_autocommit, profile_of, unnoticed
+from cachedorm.orm.profile import (
+    Profile,
+    is_autocommit,
+    is_driver_autocommit,
+    profile_of,
+    unnoticed,
+)
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.rows import parameter_sets
 from cachedorm.orm.sqleffect import READ, Effect
+from cachedorm.orm.sqltext import may_call
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.twophase import TwoPhase
 from cachedorm.orm.unseen import declared_writes
@@ -123,6 +130,7 @@ class EngineFollower:
                 self.facts = facts
             self._learn(connection, ledger.profile)
         ledger.facts = self.facts
+        ledger.autocommit = is_driver_autocommit(connection)
 
     def _learn(self, connection: Connection, profile: Profile) -> None:
         self.profile = profile
@@ -162,7 +170,7 @@ class EngineFollower:
         if isinstance(statement, UpdateBase):
             ledger = ledger_of(connection)
             self._recorder().after(ledger, statement, result)
-            if _is_alone(connection, ledger):
+            if ledger.is_alone(connection):
                 self._commits.after_alone(ledger)
 
     def _before_cursor_execute(
@@ -181,7 +189,7 @@ class EngineFollower:
             # A listener of the application's writes at the commit, after the new rows were read.
             ledger.values.clear()
         effect = self._record(connection, ledger, statement, context)
-        if _is_alone(connection, ledger):
+        if ledger.is_alone(connection):
             self._before_alone(ledger, effect, context)
         elif effect.ends_transaction is not None:
             self._commits.before_ending(ledger, effect)
@@ -199,7 +207,8 @@ class EngineFollower:
             self._texts().record_ctes(connection, ledger, compiled, statement)
         if isinstance(compiled.statement, UpdateBase) and not _is_recorded(ledger, context):
             self._recorder().unrecorded(ledger, compiled.statement)
-        self._texts().record_calls(connection, ledger, statement)
+        if may_call(statement):
+            self._texts().record(connection, ledger, statement)
         return READ
 
     def _before_alone(self, ledger: Ledger, effect: Effect, context: Any) -> None:
@@ -226,11 +235,13 @@ class EngineFollower:
         if context.isinsert and ledger.pending:
             ledger.inserted = cursor.rowcount
         if ledger.ending is not None:
-            self._commits.after_ending(ledger, autocommit=is_autocommit(connection))
+            self._commits.after_ending(
+                ledger, autocommit=ledger.autocommit or is_autocommit(connection)
+            )
             return
         if not ledger.written or ledger.passing or _is_recorded(ledger, context):
             return  # of what is recorded after_execute follows, and knows more
-        if _is_alone(connection, ledger):
+        if ledger.is_alone(connection):
             self._commits.after_alone(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
@@ -242,7 +253,7 @@ class EngineFollower:
         ledger.recorded.clear()
         if ledger.passing:
             return
-        if ledger.ending is not None or _is_alone(connection, ledger):
+        if ledger.ending is not None or ledger.is_alone(connection):
             self._commits.failed_alone(ledger, context.original_exception, connection)
 
     def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:
@@ -268,8 +279,3 @@ def _is_recorded(ledger: Ledger, context: Any) -> bool:
     One that is compiled already, or that another listener put in its place, has not.
     """
     return id(context.invoked_statement) in ledger.recorded
-
-
-def _is_alone(connection: Connection, ledger: Ledger) -> bool:
-    """Whether each statement is committed as soon as it has run."""
-    return not ledger.begun and is_autocommit(connection)

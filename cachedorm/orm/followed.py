@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import MetaData, Table
@@ -20,10 +20,11 @@ from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.interest import Interests, KeyInterest
-from cachedorm.orm.ledger import Ledger
+from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.orm.names import Names
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
+from cachedorm.orm.profile import is_idle
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.unseen import Unseen
@@ -54,7 +55,7 @@ class Followed:
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
         self._built_of: tuple[int, ...] = ()
-        self._metadatas: set[MetaData] = set()
+        self._tables: list[Mapping[str, Table]] = []
         self._schemas: set[str] = set()
         self._recorder: Recorder
         self._texts: TextRecorder
@@ -106,6 +107,9 @@ class Followed:
         follower = self.follower_of(connection.engine)
         if follower is None:
             follower = self.follow(connection.engine)
+            if not is_idle(connection.connection):
+                # The session joins a transaction, and we have not seen what that wrote.
+                self._everything(ledger_of(connection))
         follower.begin(connection)
 
     def plan_of(self, mapper: Mapper[Any]) -> EntityPlan | None:
@@ -192,17 +196,16 @@ class Followed:
 
     def _size(self) -> tuple[int, ...]:
         """Grows with each class that is mapped, with each table, with each search path."""
-        tables = (len(metadata.tables) for metadata in self._metadatas)
-        return (mapped_count(), len(self._schemas), *tables)
+        return (mapped_count(), len(self._schemas), *map(len, self._tables))
 
     def _rebuild(self) -> None:
         mapped = mapped_count()
         configure_mappers()
         declared = shapes()
-        self._metadatas = _metadatas(declared)
+        self._tables = [metadata.tables for metadata in _metadatas(declared)]
         _, *size = self._size()
         names = Names(tuple(self._schemas))
-        tables = [table for each in self._metadatas for table in tuple(each.tables.values())]
+        tables = [table for each in self._tables for table in tuple(each.values())]
         interests = Interests(declared, tables, names)
         for interest in interests:
             for db in interest.dbs:

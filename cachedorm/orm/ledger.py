@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Dialect
 from cachedorm.orm.affected import ROWS_MAX
 from cachedorm.orm.catalog import NO_FACTS
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
-from cachedorm.orm.profile import Profile
+from cachedorm.orm.profile import Profile, is_autocommit
 from cachedorm.orm.sqleffect import Effect
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
@@ -26,6 +26,7 @@ class Ledger:
 
     __slots__ = (
         "_rows",
+        "autocommit",
         "begun",
         "ending",
         "facts",
@@ -47,6 +48,8 @@ class Ledger:
         self.profile: Profile | None = None
         # What the catalogue says of tables that are no plain ones.
         self.facts = NO_FACTS
+        # The driver itself commits each statement (asked when a transaction begins).
+        self.autocommit = False
         # A SET outlives its transaction, and the connection goes back to the pool with it.
         self.lingering = False
         # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
@@ -92,6 +95,10 @@ class Ledger:
         if interest.through and self._rows.get(interest, 0) <= ROWS_MAX:
             for key_interest, key, values in interest.offers(row, dialect):
                 self.through.setdefault(key_interest, {})[key] = values
+
+    def is_alone(self, connection: Connection) -> bool:
+        """Whether each statement is committed as soon as it has run."""
+        return not self.begun and (self.autocommit or is_autocommit(connection))
 
     def unlock(self) -> None:
         """A savepoint was rolled back, and with it went the locks on rows written since."""

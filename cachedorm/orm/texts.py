@@ -19,7 +19,7 @@ from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.rows import table_of
 from cachedorm.orm.sqleffect import Effect
 from cachedorm.orm.sqlnames import Everything, resolve
-from cachedorm.orm.sqltext import may_call, read_sql
+from cachedorm.orm.sqltext import read_sql
 from cachedorm.orm.unseen import Unseen
 
 _NO_CASE = frozenset({"sqlite", "mysql", "mariadb"})
@@ -70,11 +70,6 @@ class TextRecorder:
         """Record the tables that a statement's execution option says are written."""
         for table in self._unseen.named(names):
             self._recorder.write_unknown(ledger, table)
-
-    def record_calls(self, connection: Connection, ledger: Ledger, sql: str) -> None:
-        """Record the functions known to write, or to change the session, that a SELECT calls."""
-        if may_call(sql):
-            self.record(connection, ledger, sql)
 
     def record_ctes(self, connection: Connection, ledger: Ledger, compiled: Any, sql: str) -> None:
         """Record the INSERT, UPDATE and DELETE inside a statement's CTEs."""

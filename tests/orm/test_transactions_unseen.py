@@ -103,6 +103,22 @@ def test_attached_within_a_transaction(
     engine.dispose()
 
 
+def test_session_joins_an_unseen_transaction(
+    database_url: str, cache: Cache, sessions: Sessions, entries: Entries
+) -> None:
+    """A session on a connection that wrote before anybody followed its engine: anything."""
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        rename(connection)
+        with sessions(bind=connection) as session:
+            session.execute(text("select 1"))
+            session.commit()
+        connection.commit()
+    assert entries.ended(*BOOKS) == BOOKS
+    cache.detach(engine)
+    engine.dispose()
+
+
 def test_write_at_the_commit(library: Engine, sessions: Sessions, entries: Entries) -> None:
     """A listener that writes at the commit, after the new rows were read: none is put in place."""
 
