@@ -122,7 +122,8 @@ class EngineFollower:
     def begin(self, connection: Connection) -> None:
         """Learn what this connection reaches, the first time it is seen."""
         ledger = ledger_of(connection)
-        if ledger.profile is None:
+        # A pooled connection may have been learnt by whoever followed this engine before us.
+        if ledger.profile is None or self.profile is None:
             with unnoticed(connection):
                 ledger.profile = profile_of(connection)
                 facts = facts_of(connection)

@@ -312,3 +312,17 @@ def test_patched_dialect(library: Engine, cache: Cache) -> None:
     assert len(commits) == 1
     cache.detach(library)
     assert dialect.do_commit is do_commit
+
+
+def test_another_cache_later(library: Engine, redis_url: str) -> None:
+    """An engine that one Cache followed is followed by the next, pooled connections and all."""
+    factory = sessionmaker(library)
+    for _ in range(2):
+        with Cache(redis_url, regions=REGIONS) as made:
+            made.attach(factory)
+            for _ in range(2):
+                with factory() as session:
+                    assert session.get(Book, 1) is None
+            assert made.stats().hits["shelf"] > 0
+            made.detach(factory)
+            made.detach(library)
