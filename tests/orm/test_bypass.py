@@ -87,15 +87,21 @@ def test_own_writes_are_not_published(stocked: Sessions, redis_log: RedisLog) ->
         assert session.get_one(Book, 1).title == "one"
 
 
-def test_unpublished_when_the_load_itself_writes(stocked: Sessions, redis_log: RedisLog) -> None:
-    """A transaction that begins with a write (an ``after_begin`` listener's) publishes nothing."""
+def test_unpublished_when_the_load_itself_writes(
+    stocked: Sessions, library: Engine, redis_log: RedisLog
+) -> None:
+    """A transaction that begins with a write (an engine's ``begin`` listener's) publishes nothing.
 
-    @event.listens_for(stocked, "after_begin")
-    def write(session: Session, transaction: object, connection: Connection) -> None:
+    No read can know of it before its own load has begun the transaction.
+    """
+
+    @event.listens_for(library, "begin")
+    def write(connection: Connection) -> None:
         connection.execute(text("update books set title = 'own'"))
 
     with stocked() as session:
         assert session.get_one(Book, 1).title == "own"
+    assert "acquire" in redis_log.names()
     assert "publish" not in redis_log.names()
 
 
