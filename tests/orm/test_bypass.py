@@ -269,6 +269,8 @@ def test_replica_by_its_own_word(
     path = "-c search_path=standby,pg_catalog,public"
     engine = create_engine(database_url, connect_args={"options": path})
     assert not serves(cache, engine, redis_log)
+    # Not for its search path, which alone would be a reason too.
+    assert reason(cache) == "replica"
     cache.detach(engine)
     engine.dispose()
 
