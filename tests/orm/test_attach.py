@@ -266,7 +266,8 @@ def test_replica(library: Engine, cache: Cache, database_url: str, redis_log: Re
 def test_open_transaction(library: Engine, cache: Cache, redis_log: RedisLog) -> None:
     """A connection that was open when its engine was attached is followed from then on.
 
-    What its transaction wrote before was not seen: its commit ends everything, in both databases.
+    What its transaction wrote before was not seen: its commit ends everything, in every database
+    that some model is cached in, of whatever test.
     """
     with library.connect() as connection:
         connection.execute(text("select 1"))
@@ -275,7 +276,9 @@ def test_open_transaction(library: Engine, cache: Cache, redis_log: RedisLog) ->
         redis_log.clear()
         connection.commit()
     told = [name for name in redis_log.names() if name != "eval"]
-    assert told == ["intend", "intend", "settle", "settle"]
+    databases = len(told) // 2
+    assert databases >= 2
+    assert told == ["intend"] * databases + ["settle"] * databases
     cache.detach(library)
 
 
