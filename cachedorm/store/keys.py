@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -251,11 +251,12 @@ class Template:
         self._begin = literals[0]
         self._fields = tuple(zip(self.fields, literals[1:], strict=True))
 
-    def render(self, values: Mapping[str, object]) -> str:
+    def render(self, values: Mapping[str, object], appended: Sequence[str] = ()) -> str:
         """The key of these values (others in the mapping are ignored).
 
-        Different values give different keys. Raises ArgumentError for a field that is missing,
-        None, or of a type that has no key text.
+        ``appended`` names values that follow the template's text, as in ``?limit=10&since=...``;
+        they alone may be None, or a tuple of several. Different values give different keys.
+        Raises ArgumentError for a field that is missing, None, or of a type without key text.
         """
         rest = ""
         for field, literal in self._fields:
@@ -263,6 +264,8 @@ class Template:
                 rest += escape(values[field]) + literal
             except (KeyError, ArgumentError) as error:
                 raise self._unusable(field, values, error) from None
+        if appended:
+            rest += "?" + "&".join(_parameter(name, values[name]) for name in appended)
         return _bounded(self._begin, rest)
 
     def _unusable(
@@ -281,6 +284,15 @@ class Template:
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
+
+
+def _parameter(name: str, value: object) -> str:
+    # "=" and "~" are escaped in values, so neither None nor "no values" looks like a value.
+    if value is None:
+        return name
+    if isinstance(value, tuple):
+        return "&".join(f"{name}={escape(each)}" for each in value) or f"{name}~"
+    return f"{name}={escape(value)}"
 
 
 def _parse(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
