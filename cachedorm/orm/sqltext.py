@@ -2,7 +2,7 @@
 
 `read_sql` reads, `resolve` finds the tables its names stand for. Both err on the safe side: what
 is not known for certain to be harmless is the wildcard of every followed table. Writes by
-functions that a SELECT calls, and by triggers, are not seen in a text.
+functions that a SELECT calls, by triggers and by rules are not seen in a text.
 """
 
 from functools import lru_cache

@@ -82,8 +82,6 @@ insert into two values (1, 1), (1, 2);
 insert into paired values (80, 1, 1), (81, 1, 2);
 """
 
-Rows = dict[str, dict[int, tuple[object, ...]]]
-
 
 @dataclass(frozen=True, slots=True)
 class Database:
@@ -91,26 +89,16 @@ class Database:
 
     connection: Connection
 
-    def rows(self) -> Rows:
-        """Every row of every table, by its first column and by all its columns."""
-        return {
-            name.partition(".")[2]: {hash(tuple(row)): tuple(row) for row in self._all(found)}
-            for name, found in METADATA.tables.items()
-        }
-
-    def _all(self, found: Table) -> list[tuple[object, ...]]:
-        return [tuple(row) for row in self.connection.execute(select(found))]
+    def rows(self, found: Table) -> set[tuple[object, ...]]:
+        """Every row of a table."""
+        return {tuple(row) for row in self.connection.execute(select(found))}
 
     def lost(self, sql: str) -> dict[str, set[object]]:
         """Run a text and give, by table, the ids of the rows that it changed or deleted."""
-        before = self.rows()
+        before = {found: self.rows(found) for found in METADATA.tables.values()}
         self.connection.execute(text(sql))
-        after = self.rows()
-        lost = {
-            name: {row[0] for key, row in rows.items() if key not in after[name]}
-            for name, rows in before.items()
-        }
-        return {name: ids for name, ids in lost.items() if ids}
+        lost = {found.name: rows - self.rows(found) for found, rows in before.items()}
+        return {name: {row[0] for row in rows} for name, rows in lost.items() if rows}
 
     def foretold(self, cascade: Cascade, where: str) -> set[object]:
         """The ids of the child rows that `keys` picks, before the statement runs."""
@@ -182,28 +170,18 @@ def test_foretold(
 
 def test_columns(database: Database) -> None:
     """Only the columns foretold change in the child rows that stay."""
-    before = {table.name: rows for table, rows in _rows(database)}
+    found = [c for c in CASCADES.of(PARENT, Effect.DELETE) if c.columns is not None]
+    before = [_by_id(database, c.table) for c in found]
     database.connection.execute(text("delete from parent where id = 2"))
-    after = {table.name: rows for table, rows in _rows(database)}
-    for cascade in CASCADES.of(PARENT, Effect.DELETE):
-        if cascade.columns is None:
-            continue
-        names = cascade.table.c.keys()
-        for key, row in after[cascade.table.name].items():
-            changed = {
-                n
-                for n, a, b in zip(names, row, before[cascade.table.name][key], strict=True)
-                if a != b
-            }
-            assert changed <= cascade.columns
+    for cascade, old in zip(found, before, strict=True):
+        for key, row in _by_id(database, cascade.table).items():
+            pairs = zip(cascade.table.c, row, old[key], strict=True)
+            changed = {column.name for column, now, then in pairs if now != then}
+            assert changed <= (cascade.columns or set())
 
 
-def _rows(database: Database) -> list[tuple[Table, dict[object, tuple[object, ...]]]]:
-    return [
-        (found, {row[0]: tuple(row) for row in database.connection.execute(select(found))})
-        for found in METADATA.tables.values()
-        if found is not TWO
-    ]
+def _by_id(database: Database, found: Table) -> dict[object, tuple[object, ...]]:
+    return {row[0]: row for row in database.rows(found)}
 
 
 def test_plain_truncate_is_refused(database: Database) -> None:

@@ -1,6 +1,7 @@
 """What only Redis can do to the protocol: evict, hold other types, fail over, forget scripts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import pytest
 import redis
@@ -11,7 +12,7 @@ from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey, intents_key
 from cachedorm.store.redis_slots import RedisSlots
 from cachedorm.store.region import NO_VALUE, CachedRegion
-from cachedorm.store.slots import Granted, Held, Offer, Refused
+from cachedorm.store.slots import Granted, Held, Offer, Refused, Slots
 from cachedorm.store.wire import Wire
 from examples.servers import PrivateRedis
 from tests.contract import places
@@ -201,6 +202,9 @@ def test_command_budget(slots: RedisSlots, redis_log: RedisLog) -> None:
 def servers_of_two(private_redis: PrivateRedis) -> Iterator[tuple[Place, Place, "redis.Redis"]]:
     """A master, its replica (soon a master too), and a client on the replica."""
     host, port = "127.0.0.1", str(private_redis.port)
+    with redis.Redis.from_url(private_redis.url) as master:
+        # Else it waits five seconds for more replicas.
+        master.config_set("repl-diskless-sync-delay", 0)
     with PrivateRedis(options=("--replicaof", host, port)) as replica:
         replica.start()
         wires = [Wire(server.url, 5.0, 5.0) for server in (private_redis, replica)]
@@ -248,6 +252,43 @@ def test_a_replicated_value_is_not_valid_elsewhere(
     )
     assert isinstance(got, Granted)
     assert got.server == new.server() != old.server()
+
+
+def test_a_fill_across_a_failover_is_not_servable(
+    private_redis: PrivateRedis, servers_of_two: tuple[Place, Place, "redis.Redis"]
+) -> None:
+    """A fill whose lease came from one server and whose PUBLISH goes to another, with all that
+    the library itself does in between."""
+    old, new, client = servers_of_two
+    both = Moving(old.slots, new.slots)
+    region = CachedRegion(RegionSettings("my", DB, TTL_MS), cast("Slots", both), Stats())
+
+    def load() -> Loaded:
+        promote(private_redis, client)
+        both.move()
+        return Loaded("old")
+
+    assert region.get(USER_42) is NO_VALUE
+    assert region.fill(USER_42, load) == "old"
+    assert new.value(USER_42) is Miss.FOREIGN
+    assert region.get(USER_42) is NO_VALUE
+
+
+class Moving:
+    """The slots of one server until it has failed over, then those of the other."""
+
+    def __init__(self, old: Slots, new: Slots) -> None:
+        self._new = new
+        self._now = old
+
+    def move(self) -> None:
+        self._now = self._new
+
+    def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
+        return self._now.read(db, keys)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._now, name)
 
 
 def test_a_write_through_across_a_failover_is_not_servable(

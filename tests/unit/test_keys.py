@@ -174,6 +174,17 @@ def test_template_renders_by_field_name() -> None:
     assert template.render(row) == "location:nearby:wydm9:5"
 
 
+def test_values_in_order_make_the_same_key() -> None:
+    """Whoever has the values in the order of the fields need not name them."""
+    template = Template("a:{x}:{y}:z")
+    for x, y in ((1, "b:c"), ("x" * 300, True)):
+        assert template.render_each((x, y)) == template.render({"x": x, "y": y})
+    with pytest.raises(ArgumentError, match="needs x, y"):
+        template.render_each((1,))
+    with pytest.raises(ArgumentError, match="y: a key cannot be made of None"):
+        template.render_each((1, None))
+
+
 def test_template_without_fields_is_its_key() -> None:
     assert Template("info:categories:all").render({}) == "info:categories:all"
 
