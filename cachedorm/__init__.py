@@ -4,6 +4,7 @@ from cachedorm import errors
 from cachedorm.cache import Cache
 from cachedorm.declare import (
     Cached,
+    CachedQuery,
     CachePolicy,
     Region,
     Regions,
@@ -18,6 +19,7 @@ __all__ = [
     "Cache",
     "CachePolicy",
     "Cached",
+    "CachedQuery",
     "Observer",
     "Region",
     "Regions",

@@ -18,6 +18,7 @@ from cachedorm.declare.shape import entity_shape
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
 from cachedorm.orm.followed import Followed
+from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
 from cachedorm.store.region import CachedRegion, RegionSettings
@@ -65,6 +66,9 @@ class Cache:
         self._reader = Reader(
             self._followed.plan_of, self._followed.follower_of, self._serves, observer
         )
+        self._queries = QueryReader(
+            self._followed.query_plan_of, self._followed.follower_of, self._serves, observer
+        )
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
         self._closed = False
@@ -92,7 +96,7 @@ class Cache:
             )
         for engine in _engines_of(factory):
             self._followed.follow(engine, publish=publish)
-        made = cached_session_class(before, self._reader)
+        made = cached_session_class(before, self._reader, self._queries)
         event.listen(made, "after_begin", self._followed.met)
         self._attached[id(factory)] = (factory, before, made)
         _set_session_class(factory, made)

@@ -2,11 +2,13 @@
 
 from cachedorm.declare.model import Cached, ReadByKey
 from cachedorm.declare.policy import CachePolicy
+from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
 
 __all__ = [
     "CachePolicy",
     "Cached",
+    "CachedQuery",
     "ReadByKey",
     "Region",
     "Regions",

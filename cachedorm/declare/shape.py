@@ -110,6 +110,18 @@ def row_shape(mapper: Mapper[Any]) -> RowShape:
     return _rows[mapper]
 
 
+def loose_row_shape(mapper: Mapper[Any]) -> RowShape:
+    """What a query stores of a row of this mapper, whether or not its class has a policy.
+
+    What a policy excludes stays out of queries' entries too. Raises DeclarationError.
+    """
+    known = _rows.get(mapper)
+    if known is None:
+        policy = getattr(mapper.class_, "__cache__", None)
+        known = _rows[mapper] = _row_shape(mapper, policy, mapper.class_.__name__)
+    return known
+
+
 def attribute_names(mapper: Mapper[Any]) -> list[str]:
     """The names of the mapper's column attributes, in the order they were declared."""
     return [prop.key for prop in mapper.iterate_properties if isinstance(prop, ColumnProperty)]
@@ -202,16 +214,19 @@ def _unique_sets(table: object) -> list[set[Any]]:
     return found
 
 
-def _row_shape(mapper: Mapper[Any], policy: CachePolicy, who: str) -> RowShape:
+def _row_shape(mapper: Mapper[Any], policy: CachePolicy | None, who: str) -> RowShape:
     names = attribute_names(mapper)
     needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
-    needed.update(policy.template.fields if policy.template is not None else ())
-    if isinstance(policy.ttl, str):
-        needed.add(policy.ttl)
+    exclude: tuple[str, ...] = ()
+    if policy is not None:
+        exclude = policy.exclude
+        needed.update(policy.template.fields if policy.template is not None else ())
+        if isinstance(policy.ttl, str):
+            needed.add(policy.ttl)
     for special in (mapper.version_id_col, mapper.polymorphic_on):
         if special is not None and special in mapper._columntoproperty:
             needed.add(mapper.get_property_by_column(special).key)
-    for name in policy.exclude:
+    for name in exclude:
         if name not in names:
             raise DeclarationError(
                 f"{who}: exclude={name!r} names no attribute of {mapper.class_.__name__};"
@@ -224,11 +239,11 @@ def _row_shape(mapper: Mapper[Any], policy: CachePolicy, who: str) -> RowShape:
             )
     stored: list[Attribute] = []
     for prop in mapper.iterate_properties:
-        if isinstance(prop, ColumnProperty) and prop.key not in policy.exclude:
+        if isinstance(prop, ColumnProperty) and prop.key not in exclude:
             if prop.deferred and prop.key not in needed:
                 continue
             stored.append(_attribute(mapper, prop, who))
-    return RowShape(mapper, tuple(stored), frozenset(policy.exclude))
+    return RowShape(mapper, tuple(stored), frozenset(exclude))
 
 
 def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attribute:
@@ -243,7 +258,7 @@ def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attr
     if kind is None:
         raise DeclarationError(
             f"{who}: attribute {prop.key!r} has type {column.type!r}, which cannot be stored"
-            f" exactly; add it to exclude={(*mapper.class_.__cache__.exclude, prop.key)!r}, or give it a type"
+            f" exactly; add it to exclude={(prop.key,)!r}, or give it a type"
             f" of these: {', '.join(sorted(member.name.lower() for member in Kind))},"
             " enum, array, geometry"
         )

@@ -17,7 +17,9 @@ from cachedorm.orm.profile import isolation_of
 FollowerOf = Callable[[Engine], EngineFollower | None]
 
 
-def why_bypass(session: Session, mapper: Mapper[Any], follower_of: FollowerOf) -> str | None:
+def why_bypass(
+    session: Session, mapper: Mapper[Any] | None, follower_of: FollowerOf
+) -> str | None:
     """The reason for which this session's next read must be the database's, or None.
 
     Answers without SQL, and without a connection if the session has none.
@@ -67,11 +69,11 @@ def _connections(transaction: Any) -> Iterator[Connection]:
             yield connection
 
 
-def _bind(session: Session, mapper: Mapper[Any]) -> Engine | Connection:
+def _bind(session: Session, mapper: Mapper[Any] | None) -> Engine | Connection:
     plain = type(session).get_bind is Session.get_bind and not session_binds(session)
     if plain and session.bind is not None:
         return session.bind
-    return session.get_bind(mapper)
+    return session.get_bind() if mapper is None else session.get_bind(mapper)
 
 
 def _why_engine(engine: Engine, follower_of: FollowerOf) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Engine
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
 
+from cachedorm.declare.query import CachedQuery, declared_queries, query_count
 from cachedorm.declare.region import Region
 from cachedorm.declare.shape import entity_shape, shape_count, shapes
 from cachedorm.errors import ConfigurationError
@@ -22,6 +24,7 @@ from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.plan import EntityPlan
+from cachedorm.orm.queries import QueryPlan
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.store.region import CachedRegion
@@ -47,7 +50,8 @@ class Followed:
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
-        self._shape_count = -1
+        self._declared = (-1, -1)
+        self._query_plans: WeakKeyDictionary[CachedQuery[Any], QueryPlan] = WeakKeyDictionary()
         self._registries: set[Any] = set()
         self._recorder: Recorder
         self._texts: TextRecorder
@@ -109,6 +113,17 @@ class Followed:
         except KeyError:
             return self._plan_made(mapper)
 
+    def query_plan_of(self, query: CachedQuery[Any]) -> QueryPlan | None:
+        """How the answers of this query are read here, or None while no database is known."""
+        plan = self._query_plans.get(query)
+        if plan is None and self.database is not None:
+            self._renew()
+            region = self._region_of(query.region)
+            dialect = next(iter(self._engines)).dialect
+            plan = self._query_plans[query] = QueryPlan(query, region, self.database, dialect)
+            region.watch(plan.stamps)
+        return plan
+
     def recorder(self) -> Recorder:
         """Records statements; knows every model that is mapped by now."""
         self._renew()
@@ -169,13 +184,13 @@ class Followed:
     def _renew(self) -> None:
         if any(registry._new_mappers for registry in self._registries):
             configure_mappers()
-        if shape_count() != self._shape_count:
+        if (shape_count(), query_count()) != self._declared:
             self._rebuild()
 
     def _rebuild(self) -> None:
         configure_mappers()
-        self._shape_count = shape_count()
-        declared = shapes()
+        self._declared = (shape_count(), query_count())
+        declared, queries = shapes(), declared_queries()
         self._registries = {shape.owner.registry for shape in declared}
         metadatas = {registry.metadata for registry in self._registries}
         metadatas.update(
@@ -185,7 +200,7 @@ class Followed:
             if isinstance(table, Table)
         )
         tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, tables)
+        self.interests = Interests(declared, queries, tables)
         for interest in self.interests:
             for db in interest.dbs:
                 self._store.know(db, (interest.stamp,))

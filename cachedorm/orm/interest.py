@@ -10,10 +10,11 @@ from sqlalchemy import Column, Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
 
+from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.plan import key_value
-from cachedorm.store.keys import Template, stamp_key, wildcard_tag
+from cachedorm.store.keys import Template, membership_tag, stamp_key, value_tag, wildcard_tag
 from cachedorm.store.slots import Touched
 
 TableName = tuple[str | None, str]
@@ -48,7 +49,18 @@ class KeyInterest:
 class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
-    __slots__ = ("_stamp", "dbs", "keyless", "keys", "primary_key", "table", "watched")
+    __slots__ = (
+        "_membership",
+        "_stamp",
+        "dbs",
+        "keyless",
+        "keys",
+        "memberships",
+        "primary_key",
+        "table",
+        "tags",
+        "watched",
+    )
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -56,15 +68,32 @@ class TableInterest:
         self.dbs: set[int] = set()
         # Some entry over this table has a key that this table's rows do not tell.
         self.keyless = False
+        # The databases of queries that no equality narrows on this table.
+        self.memberships: set[int] = set()
+        # The databases of queries that a value of the column narrows.
+        self.tags: dict[Column[Any], set[int]] = {}
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
         self._stamp = stamp_key(wildcard_tag(table.fullname))
+        self._membership = stamp_key(membership_tag(table.fullname))
 
     def add(self, interest: KeyInterest) -> None:
         """Follow this table's rows for one more kind of entry."""
         self.keys.append(interest)
         self.dbs.add(interest.db)
-        others = {column for each in self.keys for column in each.columns}
+        self._watch()
+
+    def add_query(self, db: int, column: Column[Any] | None) -> None:
+        """Follow this table for a query: by a column's value, or (None) as a whole."""
+        self.dbs.add(db)
+        if column is None:
+            self.memberships.add(db)
+        else:
+            self.tags.setdefault(self.table.columns[column.key], set()).add(db)
+            self._watch()
+
+    def _watch(self) -> None:
+        others = {column for each in self.keys for column in each.columns} | set(self.tags)
         self.watched = tuple(
             column
             for column in self.table.columns
@@ -91,6 +120,7 @@ class TableInterest:
         through = []
         if self.keyless:
             self.touch_all(touched)
+        self._touch_tags(touched, row, dialect)
         for interest in self.keys:
             try:
                 key = interest.key_of(row, dialect)
@@ -103,6 +133,21 @@ class TableInterest:
                     values = tuple(row[column.name] for column in interest.columns)
                     through.append((interest, key, values))
         return through
+
+    def _touch_tags(self, touched: Touched, row: Values, dialect: Dialect) -> None:
+        for db in self.memberships:
+            touched.add_stamps(db, (self._membership,))
+        for column, dbs in self.tags.items():
+            try:
+                value = key_value(column, row[column.name], dialect)
+                if value is None:
+                    continue  # no equality finds a null
+                tag = value_tag(self.table.fullname, column.name, _as_stored(column, value))
+            except (KeyError, ArgumentError):
+                self.touch_all(touched)
+                return
+            for db in dbs:
+                touched.add_stamps(db, (stamp_key(tag),))
 
     def __repr__(self) -> str:
         keys = ", ".join(interest.template.text for interest in self.keys)
@@ -117,12 +162,19 @@ class Interests:
 
     __slots__ = ("_by_name", "_known")
 
-    def __init__(self, shapes: Iterable[EntityShape], tables: Iterable[Table]) -> None:
+    def __init__(
+        self,
+        shapes: Iterable[EntityShape],
+        queries: Iterable[CachedQuery[Any]],
+        tables: Iterable[Table],
+    ) -> None:
         self._by_name: dict[TableName, TableInterest] = {}
         self._known = {_name(table) for table in tables}
         for shape in shapes:
             for mapper in shape.owner.self_and_descendants:
                 self._follow(shape, mapper)
+        for query in queries:
+            self._follow_query(query)
 
     def __getitem__(self, table: Table) -> TableInterest | None:
         return self._by_name.get(_name(table))
@@ -160,6 +212,13 @@ class Interests:
                 interest.add(KeyInterest(db, shape.template, columns, shape.owner, through))
             else:
                 interest.keyless = True
+
+
+    def _follow_query(self, query: CachedQuery[Any]) -> None:
+        for dependency in query.dependencies:
+            table = dependency.table
+            interest = self._by_name.setdefault(_name(table), TableInterest(table))
+            interest.add_query(query.region.db, dependency.column)
 
 
 def _name(table: Table) -> TableName:

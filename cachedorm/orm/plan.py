@@ -63,8 +63,8 @@ class RowPlan:
             if attribute.decorator is not None
         ]
         if decorated:
-            self.encode = lambda values: encode(_bound(values, decorated, dialect))
-            self.decode = lambda payload: _restored(decode(payload), decorated, dialect)
+            self.encode = lambda values: encode(bound_values(values, decorated, dialect))
+            self.decode = lambda payload: restored_values(decode(payload), decorated, dialect)
         else:
             self.encode = encode
             self.decode = decode
@@ -247,7 +247,7 @@ def _python_type(column: Any) -> type | None:
     return found
 
 
-def _bound(
+def bound_values(
     values: tuple[Any, ...], decorated: Sequence[tuple[int, Any]], dialect: Dialect
 ) -> tuple[Any, ...]:
     changed = list(values)
@@ -256,7 +256,7 @@ def _bound(
     return tuple(changed)
 
 
-def _restored(
+def restored_values(
     values: tuple[Any, ...], decorated: Sequence[tuple[int, Any]], dialect: Dialect
 ) -> tuple[Any, ...]:
     changed = list(values)

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import SQL_OK
 
 from cachedorm.declare.model import Cached, ReadByKey
+from cachedorm.declare.statement import Call, call_of
 from cachedorm.orm.compat import entity_result
+from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import BYPASSED, Reader
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class CachedReads(_Base):
     """Mixin in front of a Session class: reads by key are answered from the cache."""
 
     _cachedorm_reader: ClassVar[Reader]
+    _cachedorm_queries: ClassVar[QueryReader]
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         """As ``Session.get``; a hit needs neither a connection nor a transaction."""
@@ -70,16 +73,25 @@ class CachedReads(_Base):
         return self._cachedorm_reader.refresh(self, mapper, state, names)
 
 
-def cached_session_class(base: type[Session], reader: Reader) -> type[Session]:
-    """A subclass of the session class whose reads go through this reader."""
-    namespace = {"_cachedorm_reader": reader, "__doc__": base.__doc__}
+def cached_session_class(
+    base: type[Session], reader: Reader, queries: QueryReader
+) -> type[Session]:
+    """A subclass of the session class whose reads go through these readers."""
+    namespace = {
+        "_cachedorm_reader": reader,
+        "_cachedorm_queries": queries,
+        "__doc__": base.__doc__,
+    }
     made: type[Session] = type(base.__name__, (CachedReads, base), namespace)
     event.listen(made, "do_orm_execute", _answer)
     return made
 
 
 def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
-    """Answer the very statement that ``Model.by`` made; anything else is plain SQL."""
+    """Answer the very statement that a cached read made; anything else is plain SQL."""
+    call = call_of(state.statement)
+    if call is not None:
+        return _answer_query(state, call)
     for option in state.user_defined_options:
         if isinstance(option, ReadByKey) and option.is_for(state.statement):
             return _answer_by_key(state, option)
@@ -98,6 +110,16 @@ def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[
     if found is BYPASSED:
         return None
     return entity_result(mapper.class_, () if found is None else (found,))
+
+
+def _answer_query(state: ORMExecuteState, call: Call) -> IteratorResult[Any] | None:
+    session: Any = state.session
+    if state.parameters or _asks_more(state.execution_options):
+        return None
+    if session.autoflush and state.execution_options.get("autoflush", True):
+        session._autoflush()
+    found = session._cachedorm_queries.answer(session, call.query, call.values)
+    return None if found is BYPASSED else found
 
 
 def _asks_more(options: Any) -> bool:

@@ -114,30 +114,31 @@ def row_codec(kinds: Sequence[Kind]) -> tuple[Encode, Decode]:
 def rows_codec(kinds: Sequence[Kind]) -> tuple[Encode, Decode]:
     """As ``row_codec``, for a whole list of such rows in one payload."""
     cells = [_cell_of(kind) for kind in kinds]
-    prepare = _row_preparer(kinds, cells)
-    return (lambda rows: _encode([prepare(row) for row in rows])), _rows_decoder(cells)
+    return _rows_encoder(kinds, cells), _rows_decoder(cells)
 
 
-def _row_preparer(
-    kinds: Sequence[Kind], cells: Sequence[_Cell]
-) -> Callable[[Sequence[Any]], list[Any]]:
-    encode = _row_encoder(kinds, cells)
+def _rows_encoder(kinds: Sequence[Kind], cells: Sequence[_Cell]) -> Encode:
+    encode_row = _row_encoder(kinds, cells)
     writes = [{type(None): None, **cell.writes} for cell in cells]
 
     def prepare(row: Sequence[Any]) -> list[Any]:
         prepared = list(row)
-        try:
-            for at, value in enumerate(row):
-                writer = writes[at][type(value)]
-                if writer is not None:
-                    prepared[at] = writer(value)
-            _encode(prepared)
-        except (KeyError, *_REFUSED):
-            encode(row)  # says which it was
-            raise
+        for at, value in enumerate(row):
+            writer = writes[at][type(value)]
+            if writer is not None:
+                prepared[at] = writer(value)
         return prepared
 
-    return prepare
+    def encode(rows: Sequence[Sequence[Any]]) -> bytes:
+        try:
+            return _encode([prepare(row) for row in rows])
+        except (KeyError, *_REFUSED):
+            # Once more and row by row, to say which value it was.
+            for row in rows:
+                encode_row(row)
+            raise
+
+    return encode
 
 
 def _rows_decoder(cells: Sequence[_Cell]) -> Decode:

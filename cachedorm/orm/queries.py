@@ -1,0 +1,200 @@
+"""Answering a cached query: its key and stamps from the parameters, its rows from the payload."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.engine import Dialect, IteratorResult
+from sqlalchemy.orm import Session
+
+from cachedorm.declare.dependencies import Dependency
+from cachedorm.declare.query import CachedQuery
+from cachedorm.errors import ArgumentError
+from cachedorm.observe import Observer
+from cachedorm.orm.affected import OWN
+from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
+from cachedorm.orm.compat import rows_result
+from cachedorm.orm.elements import EntityElement, elements_of, first_mapper
+from cachedorm.orm.plan import bound_values, key_value, restored_values
+from cachedorm.orm.reads import BYPASSED, Bypassed
+from cachedorm.store.codec import rows_codec
+from cachedorm.store.entry import FINGERPRINT_BYTES, Form
+from cachedorm.store.keys import (
+    EntryKey,
+    membership_tag,
+    stamp_key,
+    value_tag,
+    wildcard_tag,
+)
+from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
+
+Rows = list[tuple[Any, ...]]
+
+
+class QueryPlan:
+    """How the answers of one query are keyed, stored and read under one Cache."""
+
+    __slots__ = (
+        "_dialect",
+        "_narrow",
+        "_whole",
+        "decode",
+        "elements",
+        "encode",
+        "extra",
+        "form",
+        "mapper",
+        "names",
+        "query",
+        "region",
+        "statement",
+    )
+
+    def __init__(
+        self, query: CachedQuery[Any], region: CachedRegion, database: str, dialect: Dialect
+    ) -> None:
+        self.query = query
+        self.region = region
+        self._dialect = dialect
+        parts = elements_of(query.statement, dialect, repr(query.template.text))
+        self.elements = parts.each
+        self.statement = parts.statement
+        self.mapper = next(
+            (each.plan.mapper for each in parts.each if isinstance(each, EntityElement)),
+            first_mapper(query.statement),
+        )
+        self.names = tuple(element.name for element in parts.each)
+        self.extra = tuple(element.extra for element in parts.each)
+        encode, decode = rows_codec([attribute.kind for attribute in parts.attributes])
+        decorated = [
+            (position, attribute.decorator)
+            for position, attribute in enumerate(parts.attributes)
+            if attribute.decorator is not None
+        ]
+        if decorated:
+            self.encode = lambda rows: encode([bound_values(row, decorated, dialect) for row in rows])
+            self.decode = lambda payload: [
+                restored_values(row, decorated, dialect) for row in decode(payload)
+            ]
+        else:
+            self.encode, self.decode = encode, decode
+        self._whole = _whole_stamps(query.dependencies)
+        self._narrow = tuple(each for each in query.dependencies if each.column is not None)
+        digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+        stored = [(each.name, str(each.kind), repr(each.decorator)) for each in parts.attributes]
+        compiled = str(query.statement.compile(dialect=dialect))
+        digest.update(repr((database, query.template.text, compiled, stored)).encode())
+        self.form = Form(digest.digest(), self.encode, self.decode)
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """The stamps that every answer carries, whatever the parameters."""
+        return self._whole
+
+    def key(self, values: Mapping[str, Any]) -> EntryKey:
+        """The entry's key under these parameters, with the stamps of their tags."""
+        bound = {name: self._bound(name, value) for name, value in values.items()}
+        query = self.query
+        text = query.template.render(bound, query.appended)
+        stamps = self._whole
+        for dependency in self._narrow:
+            stamps += self._stamps_of(dependency, bound)
+        return EntryKey(text, stamps, self.form, query.ttl_ms)
+
+    def _stamps_of(self, dependency: Dependency, bound: Mapping[str, Any]) -> tuple[str, ...]:
+        source, column = dependency.source, dependency.column
+        assert source is not None
+        assert column is not None
+        values = source.of(bound)
+        if source.parameter is None:
+            values = tuple(key_value(column, value, self._dialect) for value in values)
+        table = dependency.table.fullname
+        return tuple(
+            stamp_key(value_tag(table, column.name, value)) for value in values if value is not None
+        )
+
+    def _bound(self, name: str, value: Any) -> Any:
+        parameter = self.query.parameters[name]
+        if parameter.expanding:
+            return tuple(key_value(parameter, each, self._dialect) for each in value)
+        return key_value(parameter, value, self._dialect)
+
+    def result(self, session: Session, rows: Rows) -> IteratorResult[Any]:
+        """The rows as SQLAlchemy would give them: entities live, columns under their names."""
+        elements = self.elements
+        made = [tuple(element.value(session, row) for element in elements) for row in rows]
+        entities = [isinstance(element, EntityElement) for element in elements]
+        return rows_result(self.names, self.extra, entities, made)
+
+
+class QueryReader:
+    """Answers cached queries for the sessions of one Cache."""
+
+    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of")
+
+    def __init__(
+        self,
+        plan_of: Callable[[CachedQuery[Any]], QueryPlan | None],
+        follower_of: FollowerOf,
+        enabled: Callable[[], bool],
+        observer: Observer,
+    ) -> None:
+        self._plan_of = plan_of
+        self._follower_of = follower_of
+        self._enabled = enabled
+        self._observer = observer
+
+    def answer(
+        self, session: Session, query: CachedQuery[Any], values: Mapping[str, Any]
+    ) -> IteratorResult[Any] | Bypassed:
+        """The query's result, or BYPASSED: it is the database's, in SQLAlchemy's own way."""
+        plan = self._plan_of(query)
+        if plan is None:
+            return BYPASSED
+        reason = self._why_bypass(session, plan)
+        if reason is not None:
+            self._observer.bypass(query.region.name, reason)
+            return BYPASSED
+        key = plan.key(values)
+        found: Any = plan.region.get(key)
+        if found is NO_VALUE:
+            found = plan.region.fill(
+                key,
+                lambda: self._load(session, plan, values),
+                bounded=session.in_transaction(),
+            )
+        return plan.result(session, found)
+
+    def _why_bypass(self, session: Session, plan: QueryPlan) -> str | None:
+        if not self._enabled():
+            return "disabled"
+        return why_bypass(session, plan.mapper, self._follower_of)
+
+    def _load(self, session: Session, plan: QueryPlan, values: Mapping[str, Any]) -> Loaded:
+        bind: Any = {} if plan.mapper is None else {"mapper": plan.mapper}
+        connection = session.connection(bind_arguments=bind)
+        found = connection.execute(plan.statement, dict(values), execution_options=OWN)
+        rows = [tuple(row) for row in found]
+        publish = why_not_publish(connection, self._follower_of) is None
+        if len(rows) > plan.query.rows_max:
+            self._observer.error("store", _too_long(plan.query, len(rows)))
+            publish = False
+        return Loaded(rows, None, publish)
+
+
+def _too_long(query: CachedQuery[Any], count: int) -> ArgumentError:
+    return ArgumentError(
+        f"the answer of {query.template.text!r} has {count} rows and is not cached: more than"
+        f" {query.rows_max}; give the statement a LIMIT, or CachedQuery(rows_max=...)"
+    )
+
+
+def _whole_stamps(dependencies: Sequence[Dependency]) -> tuple[str, ...]:
+    tags: dict[str, None] = {}
+    for each in dependencies:
+        tags[wildcard_tag(each.table.fullname)] = None
+        if each.column is None:
+            tags[membership_tag(each.table.fullname)] = None
+    return tuple(stamp_key(tag) for tag in tags)
