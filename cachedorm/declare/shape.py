@@ -259,7 +259,7 @@ def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attr
         raise DeclarationError(
             f"{who}: attribute {prop.key!r} has type {column.type!r}, which cannot be stored"
             f" exactly; add it to exclude={(prop.key,)!r}, or give it a type"
-            f" of these: {', '.join(sorted(member.name.lower() for member in Kind))},"
+            f" of these: {', '.join(sorted(map(str, Kind.SIMPLE)))},"
             " enum, array, geometry"
         )
     return Attribute(prop.key, column, kind, decorator_of(column.type))

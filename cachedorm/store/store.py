@@ -70,6 +70,7 @@ class Store:
         self._mender = Mender(self.mend)
         guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
         self.slots: Slots = guarded if wire is not None else slots
+        self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
 
@@ -172,8 +173,7 @@ class Store:
         try:
             self._tell_now(intent, values)
         except BaseException as error:
-            self._journal.add(touched, token)
-            self._mender.wake()
+            self._remember(touched, token)
             self._spare("settle", error)
             if not isinstance(error, Exception):
                 raise
@@ -186,6 +186,12 @@ class Store:
         encoded = self._encoded(intent, values)
         self.slots.settle(intent.touched, intent.token, encoded, intent.left)
 
+    def _remember(self, touched: Touched, token: bytes) -> None:
+        # Once closed there is nobody who would tell, nor anybody left who reads here.
+        if not self._closed:
+            self._journal.add(touched, token)
+            self._mender.wake()
+
     def keep(self, intent: Intent, decided: Callable[[], bool] | None) -> None:
         """For a COMMIT of unknown outcome: hides what it touched until ``decided()`` is True.
 
@@ -194,7 +200,7 @@ class Store:
         """
         if not intent.placed:
             # Nothing hides the keys. Not this intent's token: telling must not withdraw it.
-            self._journal.add(intent.touched, new_token())
+            self._remember(intent.touched, new_token())
         if decided is not None:
             self._kept.add(intent.touched, intent.token, intent.intent_ms, decided)
         self._mender.wake()
@@ -208,8 +214,7 @@ class Store:
         try:
             self.slots.clear(db, stamps)
         except CacheUnavailable as error:
-            self._journal.add(Touched(stamps={db: set(stamps)}), new_token())
-            self._mender.wake()
+            self._remember(Touched(stamps={db: set(stamps)}), new_token())
             self._spare("clear", error)
 
     def mend(self) -> bool:
@@ -232,7 +237,9 @@ class Store:
                 self._tell_of(item)
             except CacheUnavailable:
                 return True
-            except Exception as error:  # noqa: BLE001 - one database must not hold up the others
+            except ConfigurationError as error:
+                # The server has no such database, so nothing old is in it.
+                self._journal.told(item)
                 self._spare("mend", error)
         return bool(self._journal.untold)
 
@@ -289,6 +296,7 @@ class Store:
     def close(self) -> None:
         """Tries once more to tell what is untold, then drops every connection."""
         self._mender.close(self._commit_timeout)
+        self._closed = True
         self.slots.close()
 
     async def aclose(self) -> None:

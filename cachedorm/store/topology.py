@@ -65,7 +65,8 @@ class Standalone:
             ) from None
 
     def open(self, db: int, limit: float | None) -> Line:
-        """A line on this database; everything together may take ``limit`` seconds.
+        """A line on this database; everything together may take ``limit`` seconds (but for the
+        resolution of a host name in a thread, which the system times).
 
         Raises CacheUnavailable, or ConfigurationError for a database the server has not.
         """
@@ -213,9 +214,10 @@ def _thread_line(connection: Any) -> ThreadLine | PublicThreadLine:
 
 
 def _loop_line(connection: Any) -> LoopLine | PublicLoopLine:
-    transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    transport: Any = getattr(getattr(connection, "_writer", None), "transport", None)
     reader = reply_reader()
-    if isinstance(transport, asyncio.Transport) and reader is not None:
+    # Not isinstance: uvloop's transports are no asyncio.Transport, and do all that one does.
+    if hasattr(transport, "set_protocol") and reader is not None:
         return LoopLine(transport, reader, _closer(connection))
     return PublicLoopLine(connection)
 

@@ -7,41 +7,74 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from examples.servers.errors import WayClosed
-
-Say = Callable[[str], None]
+from examples.servers.binaries import postgres_binary, redis_binary
+from examples.servers.errors import NoBinary, WayClosed
+from examples.servers.ways import chosen_ways
 
 # Read by Debian's package scripts: 101 says "do not start services". We start our own.
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def install_postgres(say: Say) -> None:
+def install_postgres(*, reason: NoBinary) -> None:
     """Install PostgreSQL with PostGIS, of the newest version the distribution has."""
-    _install(say, _newest_postgis)
+    _install(_newest_postgis, partial(postgres_binary, "initdb"), reason)
 
 
-def install_redis(say: Say) -> None:
+def add_postgis() -> None:
+    """Install PostgreSQL with PostGIS beside one that has none."""
+    missing = NoBinary("the PostgreSQL here has no PostGIS")
+
+    def find() -> str:
+        raise missing
+
+    _install(_newest_postgis, find, missing)
+
+
+def install_redis(*, reason: NoBinary) -> None:
     """Install redis-server."""
-    _install(say, lambda: "redis-server")
+    _install(lambda: "redis-server", redis_binary, reason)
 
 
-def _install(say: Say, package: Callable[[], str]) -> None:
-    _allowed()
-    # Two test workers may come here together; apt would refuse the second.
+def _install(package: Callable[[], str], find: Callable[[], str], reason: NoBinary) -> None:
+    """Install, or raise NoBinary with the reason why it was wanted and why it cannot be."""
+    try:
+        _allowed()
+        with _alone():
+            # The other test worker may have installed it while we waited.
+            with contextlib.suppress(NoBinary):
+                find()
+                return
+            _run("apt-get", "update", "-q")
+            _install_package(package())
+    except WayClosed as forbidden:
+        raise NoBinary(f"{reason}; apt: {forbidden}") from None
+
+
+def _install_package(name: str) -> None:
+    note = f"servers: about to install {name} with apt-get (CACHEDORM_NO_INSTALL=1 forbids it)"
+    # To the terminal itself where there is one: pytest would keep it for the end.
+    print(note, file=sys.__stderr__, flush=True)
+    with _services_stay_down():
+        _run("apt-get", "install", "-y", "-q", "--no-install-recommends", name)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process of this machine at a time; apt would refuse the second."""
     with (Path(tempfile.gettempdir()) / "cachedorm-apt.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _run("apt-get", "update", "-q")
-        name = package()
-        say(f"servers: about to install {name} with apt-get (CACHEDORM_NO_INSTALL=1 forbids it)")
-        with _services_stay_down():
-            _run("apt-get", "install", "-y", "-q", "--no-install-recommends", name)
+        yield
 
 
 def _allowed() -> None:
+    if "apt" not in chosen_ways():
+        raise WayClosed("CACHEDORM_SERVERS leaves it out")
     if os.environ.get("CACHEDORM_NO_INSTALL", "") not in {"", "0"}:
         raise WayClosed("CACHEDORM_NO_INSTALL forbids it")
     if shutil.which("apt-get") is None or not _debian():
@@ -84,5 +117,6 @@ def _run(*command: str) -> str:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise WayClosed(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
+        said = (done.stdout + done.stderr).strip()[-600:]
+        raise WayClosed(f"{' '.join(command)} failed: {said}")
     return done.stdout

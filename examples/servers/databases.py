@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from examples.servers.errors import WayClosed
+from examples.servers.errors import NoPostGIS, WayClosed
 
 
 def make_database(server: str, *, template: str | None = None, postgis: bool = False) -> str:
@@ -56,7 +56,7 @@ def check_postgis(url: str) -> None:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()
         raise WayClosed(f"PostgreSQL does not answer: {reason[0] if reason else error}") from error
     if available is None:
-        raise WayClosed("the PostgreSQL found there has no PostGIS")
+        raise NoPostGIS("the PostgreSQL found there has no PostGIS")
 
 
 @contextlib.contextmanager

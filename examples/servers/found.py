@@ -2,16 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from examples.servers import apt, containers
+from examples.servers.binaries import postgres_binary, redis_binary
 from examples.servers.databases import check_postgis
-from examples.servers.errors import ServersNotFound, WayClosed
+from examples.servers.errors import NoPostGIS, ServersNotFound, WayClosed
 from examples.servers.private_postgres import PrivatePostgres
 from examples.servers.private_redis import PrivateRedis, redis_answers
+from examples.servers.ways import chosen_ways
 
 # Leads to the URL of a running server, or raises WayClosed. What it starts goes on the stack.
 Way = Callable[[ExitStack], str]
@@ -31,29 +33,17 @@ def servers(*, say: Callable[[str], None] | None = None) -> Iterator[Found]:
     """PostgreSQL with PostGIS, and Redis, for the length of the `with` block.
 
     Each by the first way that leads to it: the environment's URLs, containers, local binaries, apt.
-    CACHEDORM_SERVERS narrows the ways ("containers", or "environment,local"). `say` gets a line
-    before anything is installed and one that tells which way was taken; standard error without it.
+    CACHEDORM_SERVERS narrows the ways ("containers", or "environment,local"). `say` gets the line
+    that tells which way was taken; it goes to standard error without.
     Raises ServersNotFound, which names the ways and why each was closed.
     """
     tell = say or _to_stderr
     with ExitStack() as stack:
-        postgres_how, database_url = _first("PostgreSQL", _postgres_ways(tell), stack)
-        redis_how, redis_url = _first("Redis", _redis_ways(tell), stack)
+        postgres_how, database_url = _first("PostgreSQL", _postgres_ways(), stack)
+        redis_how, redis_url = _first("Redis", _redis_ways(), stack)
         how = _in_one_line(postgres_how, redis_how)
         tell(f"servers: {how}")
         yield Found(database_url, redis_url, how)
-
-
-def chosen_ways() -> Sequence[str]:
-    """The names of the ways to try, in order; CACHEDORM_SERVERS narrows them."""
-    every = ("environment", "containers", "local", "apt")
-    wanted = os.environ.get("CACHEDORM_SERVERS", "").replace(",", " ").split()
-    unknown = set(wanted) - set(every)
-    if unknown:
-        raise ServersNotFound(
-            f"CACHEDORM_SERVERS names {', '.join(sorted(unknown))}; the ways are {', '.join(every)}"
-        )
-    return [way for way in every if way in wanted] if wanted else every
 
 
 def _first(what: str, ways: dict[str, tuple[str, Way]], stack: ExitStack) -> tuple[str, str]:
@@ -71,38 +61,55 @@ def _first(what: str, ways: dict[str, tuple[str, Way]], stack: ExitStack) -> tup
     raise ServersNotFound(f"No {what} found. The ways tried, in order:\n" + "\n".join(closed))
 
 
-def _postgres_ways(tell: Callable[[str], None]) -> dict[str, tuple[str, Way]]:
-    def local(stack: ExitStack) -> str:
-        server = stack.enter_context(PrivatePostgres())
-        check_postgis(server.url)
-        return server.url
-
-    def from_apt(stack: ExitStack) -> str:
-        apt.install_postgres(tell)
-        return local(stack)
-
+def _postgres_ways() -> dict[str, tuple[str, Way]]:
     return {
         "environment": ("URL in CACHEDORM_DATABASE_URL", _database_from_environment),
         "containers": (f"container of {containers.postgres_image()}", containers.postgres),
-        "local": ("private server from local binaries", local),
-        "apt": ("private server from binaries installed by apt-get", from_apt),
+        "local": (_LOCAL, _local_postgres),
+        "apt": (_APT, _apt_postgres),
     }
 
 
-def _redis_ways(tell: Callable[[str], None]) -> dict[str, tuple[str, Way]]:
-    def local(stack: ExitStack) -> str:
-        return stack.enter_context(PrivateRedis()).url
-
-    def from_apt(stack: ExitStack) -> str:
-        apt.install_redis(tell)
-        return local(stack)
-
+def _redis_ways() -> dict[str, tuple[str, Way]]:
     return {
         "environment": ("URL in CACHEDORM_REDIS_URL", _redis_from_environment),
         "containers": (f"container of {containers.redis_image()}", containers.redis),
-        "local": ("private server from local binaries", local),
-        "apt": ("private server from binaries installed by apt-get", from_apt),
+        "local": (_LOCAL, _local_redis),
+        "apt": (_APT, _apt_redis),
     }
+
+
+_LOCAL = "private server from local binaries"
+_APT = "private server from binaries installed by apt-get"
+
+
+def _local_postgres(stack: ExitStack) -> str:
+    postgres_binary("initdb")  # a private server would go on to apt by itself
+    return _private_postgres(stack)
+
+
+def _apt_postgres(stack: ExitStack) -> str:
+    with suppress(NoPostGIS):
+        return _private_postgres(stack)
+    apt.add_postgis()
+    return _private_postgres(stack)
+
+
+def _private_postgres(stack: ExitStack) -> str:
+    with ExitStack() as attempt:
+        server = attempt.enter_context(PrivatePostgres())
+        check_postgis(server.url)
+        stack.push(attempt.pop_all())
+        return server.url
+
+
+def _local_redis(stack: ExitStack) -> str:
+    redis_binary()
+    return _apt_redis(stack)
+
+
+def _apt_redis(stack: ExitStack) -> str:
+    return stack.enter_context(PrivateRedis()).url
 
 
 def _database_from_environment(_stack: ExitStack) -> str:

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.servers.errors import WayClosed
+from examples.servers import apt
+from examples.servers.binaries import postgres_binary
+from examples.servers.errors import NoBinary, WayClosed
 from examples.servers.private_server import PrivateServer
 
 # Speed for data that is thrown away; prepared transactions are off by default and we test them.
@@ -21,14 +22,12 @@ SETTINGS = {
     "max_prepared_transactions": "50",
 }
 
-# Where distributions keep the binaries that they do not put on PATH.
-PLACES: tuple[str, ...] = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
-
 
 class PrivatePostgres(PrivateServer):
     """A cluster with trusting local access; `kill` and `restart` show what survives a crash.
 
-    options: further settings, such as {"log_statement": "all"}.
+    options: further settings, such as {"log_statement": "all"}. Where the programs are missing,
+    apt-get may bring them (see `servers`); NoBinary otherwise.
     """
 
     kind = "pg"
@@ -47,12 +46,18 @@ class PrivatePostgres(PrivateServer):
         """The cluster's data directory."""
         return self.directory / "data"
 
+    def _find_programs(self) -> None:
+        try:
+            postgres_binary("initdb")
+        except NoBinary as missing:
+            apt.install_postgres(reason=missing)
+
     def _prepare(self) -> None:
         # C.UTF-8: with plain C, the server lower-cases ASCII only and disagrees with Python.
         locale = ["-E", "UTF8", "--locale=C.UTF-8"]
         access = ["-A", "trust", "-U", "postgres"]
         made = subprocess.run(
-            [_binary("initdb"), "-D", str(self.data), *access, *locale, "--no-sync"],
+            [postgres_binary("initdb"), "-D", str(self.data), *access, *locale, "--no-sync"],
             capture_output=True,
             text=True,
             check=False,
@@ -65,7 +70,7 @@ class PrivatePostgres(PrivateServer):
     def _command(self) -> Sequence[str]:
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         settings |= SETTINGS | self.options
-        command = [_binary("postgres"), "-D", str(self.data), "-p", str(self.port)]
+        command = [postgres_binary("postgres"), "-D", str(self.data), "-p", str(self.port)]
         return command + [word for item in settings.items() for word in ("-c", "=".join(item))]
 
     def _ready(self) -> bool:
@@ -83,22 +88,6 @@ class PrivatePostgres(PrivateServer):
     @property
     def _stop_signal(self) -> signal.Signals:
         return signal.SIGINT  # "fast": sessions are ended, not waited for
-
-
-def _binary(name: str) -> str:
-    on_path = shutil.which(name)
-    if on_path:
-        return on_path
-    places = [place for pattern in PLACES for place in Path("/").glob(pattern)]
-    for place in sorted(places, key=_version_in, reverse=True):
-        if (place / name).is_file():
-            return str(place / name)
-    raise WayClosed(f"no {name} on PATH or in /usr/lib/postgresql/*/bin")
-
-
-def _version_in(path: Path) -> int:
-    digits = "".join(c for c in path.parent.name if c.isdigit())
-    return int(digits or 0)
 
 
 def _unprivileged() -> str:

@@ -1,11 +1,12 @@
 """A Redis of one's own."""
 
-import shutil
 import socket
 from collections.abc import Sequence
 from typing import Literal
 
-from examples.servers.errors import WayClosed
+from examples.servers import apt
+from examples.servers.binaries import redis_binary
+from examples.servers.errors import NoBinary
 from examples.servers.private_server import PrivateServer
 
 
@@ -14,6 +15,7 @@ class PrivateRedis(PrivateServer):
 
     persistence: "rdb" saves at a proper stop and loads at the next start, "aof" writes every
     command through to the disk. options: further arguments, such as ("--maxmemory", "20mb").
+    Where the program is missing, apt-get may bring it (see `servers`); NoBinary otherwise.
     """
 
     kind = "redis"
@@ -36,6 +38,12 @@ class PrivateRedis(PrivateServer):
         """redis:// without a database number."""
         return f"redis://127.0.0.1:{self.port}"
 
+    def _find_programs(self) -> None:
+        try:
+            redis_binary()
+        except NoBinary as missing:
+            apt.install_redis(reason=missing)
+
     def _command(self) -> Sequence[str]:
         command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.directory), "--databases", str(self.databases)]
@@ -47,14 +55,6 @@ class PrivateRedis(PrivateServer):
 
     def _ready(self) -> bool:
         return redis_answers("127.0.0.1", self.port)
-
-
-def redis_binary() -> str:
-    """The path of redis-server (or of its twin valkey-server)."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None:
-        raise WayClosed("no redis-server on PATH")
-    return found
 
 
 def redis_answers(host: str, port: int) -> bool:

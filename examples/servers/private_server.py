@@ -58,6 +58,10 @@ class PrivateServer(ABC):
     def _ready(self) -> bool:
         """Does it answer?"""
 
+    @abstractmethod
+    def _find_programs(self) -> None:
+        """Make sure that the programs are there; NoBinary if they cannot be."""
+
     def _prepare(self) -> None:  # noqa: B027 (nothing to do is the usual case)
         """Fill the new directory."""
 
@@ -76,6 +80,7 @@ class PrivateServer(ABC):
         """The running server; it has answered when this returns."""
         if self.running:
             return self
+        self._find_programs()
         try:
             self._make_directory()
             self._launch()

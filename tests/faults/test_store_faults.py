@@ -287,6 +287,24 @@ def test_a_forked_child_distrusts_what_its_parent_could_not_tell(
     assert not store.trusted(2)
 
 
+@pytest.mark.usefixtures("by_hand")
+def test_a_database_the_server_has_not_holds_nothing_up(
+    store: Store, clock: Clock, stats: Stats
+) -> None:
+    """Nothing old can be in it: said once, and the other databases are told."""
+    commit(store, Touched({2: {"k"}, 99: {"k"}}))
+    assert not store.trusted(2)
+    mend(store, clock)
+    assert (store.trusted(2), stats.errors["mend"]) == (True, 1)
+
+
+def test_after_close_nothing_is_remembered(store: Store, proxy: RedisProxy) -> None:
+    """There is nobody left to tell it."""
+    store.close()
+    commit(store)
+    assert "untold keys per database: none" in repr(store)
+
+
 # -- COMMITs of unknown outcome --
 
 

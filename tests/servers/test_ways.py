@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from examples.servers import PrivateRedis, ServersNotFound, servers
-from examples.servers.found import chosen_ways
+from examples.servers.ways import chosen_ways
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_no_way_left_names_them_all(
     monkeypatch.setenv("CACHEDORM_NO_INSTALL", "1")
     monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("empty")))
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    monkeypatch.setattr("examples.servers.private_postgres.PLACES", ())
+    monkeypatch.setattr("examples.servers.binaries.PLACES", ())
     with pytest.raises(ServersNotFound) as caught, servers(say=lambda line: None):
         pass
     text = str(caught.value)
