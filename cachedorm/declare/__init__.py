@@ -1,6 +1,6 @@
 """What a model says about its cache: regions, policies and the ``Cached`` mixin."""
 
-from cachedorm.declare.model import Cached, ReadByKey
+from cachedorm.declare.model import Cached, KeyRead
 from cachedorm.declare.policy import CachePolicy
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
@@ -9,7 +9,7 @@ __all__ = [
     "CachePolicy",
     "Cached",
     "CachedQuery",
-    "ReadByKey",
+    "KeyRead",
     "Region",
     "Regions",
     "days",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy
@@ -44,8 +45,12 @@ else:
 
 def entity_result(class_: type, objects: Iterable[object]) -> IteratorResult[Any]:
     """A result whose rows hold one object each, as ``select(class_)`` gives it."""
-    metadata = SimpleResultMetaData((class_.__name__,), [(class_,)], **_UNIQUE)
-    return IteratorResult(metadata, iter([(found,) for found in objects]))
+    return IteratorResult(_entity_metadata(class_), iter([(found,) for found in objects]))
+
+
+@lru_cache(maxsize=None)
+def _entity_metadata(class_: type) -> SimpleResultMetaData:
+    return SimpleResultMetaData((class_.__name__,), [(class_,)], **_UNIQUE)
 
 
 def rows_result(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import SQL_OK
 
-from cachedorm.declare.model import Cached, ReadByKey
-from cachedorm.declare.statement import Call, call_of
+from cachedorm.declare.model import Cached, KeyRead
+from cachedorm.declare.statement import call_of
 from cachedorm.orm.compat import entity_result
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import BYPASSED, Reader
@@ -90,36 +90,21 @@ def cached_session_class(
 def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
     """Answer the very statement that a cached read made; anything else is plain SQL."""
     call = call_of(state.statement)
-    if call is not None:
-        return _answer_query(state, call)
-    for option in state.user_defined_options:
-        if isinstance(option, ReadByKey) and option.is_for(state.statement):
-            return _answer_by_key(state, option)
-    return None
-
-
-def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[Any] | None:
-    session: Any = state.session
-    if state.parameters or _asks_more(state.execution_options):
+    if call is None or state.parameters or _asks_more(state.execution_options):
         return None
+    session: Any = state.session
     # The event comes before autoflush, and what is flushed must be seen, or bypass.
     if session.autoflush and state.execution_options.get("autoflush", True):
         session._autoflush()
-    mapper = inspect(state.statement.column_descriptions[0]["entity"])  # type: ignore[attr-defined]
-    found = session._cachedorm_reader.by(session, mapper, option.values)
-    if found is BYPASSED:
-        return None
-    return entity_result(mapper.class_, () if found is None else (found,))
-
-
-def _answer_query(state: ORMExecuteState, call: Call) -> IteratorResult[Any] | None:
-    session: Any = state.session
-    if state.parameters or _asks_more(state.execution_options):
-        return None
-    if session.autoflush and state.execution_options.get("autoflush", True):
-        session._autoflush()
-    found = session._cachedorm_queries.answer(session, call.query, call.values)
-    return None if found is BYPASSED else found
+    read = call.query
+    if isinstance(read, KeyRead):
+        values = [call.values[field] for field in read.fields]
+        found = session._cachedorm_reader.by(session, read.mapper, values)
+        if found is BYPASSED:
+            return None
+        return entity_result(read.class_, () if found is None else (found,))
+    answer = session._cachedorm_queries.answer(session, read, call.values)
+    return None if answer is BYPASSED else answer
 
 
 def _asks_more(options: Any) -> bool:
