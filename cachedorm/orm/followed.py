@@ -162,6 +162,8 @@ class Followed:
     def _plan_made(self, mapper: Mapper[Any]) -> EntityPlan | None:
         if self.database is None:
             return None
+        # A process's very first read may be this one, before anything has configured its mappers.
+        configure_mappers()
         shape = entity_shape(mapper)
         if shape is None or shape.template is None:
             self._plans[mapper] = None

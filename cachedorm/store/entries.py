@@ -48,6 +48,7 @@ class Entries:
         self._hit = observer.hit
         # The bytes every value of a form begins with, on the server seen last.
         self._prefixes: dict[bytes, tuple[bytes, bytes]] = {}
+        self._seen = b""
 
     def get(self, key: EntryKey) -> Any:
         """The value, ABSENT, or NO_VALUE. One command; the way every read comes."""
@@ -174,13 +175,12 @@ class Entries:
         known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
         if known != server:
             start = prefix(form, server)
+            self._seen = server
             self._prefixes[form.fingerprint] = (server, start)
         return start
 
     def _server(self) -> bytes:
-        for server, _ in list(self._prefixes.values())[-1:]:
-            return server
-        return self.slots.identity_again(self._db)
+        return self._seen or self.slots.identity_again(self._db)
 
     def _judged(self, key: EntryKey, asked: Asked, stamps: Sequence[bytes | None]) -> Look:
         verdict = judge(asked.slot, self._prefix(key.form, asked.server), stamps)

@@ -136,6 +136,8 @@ class Fill:
                     served = self._decoded(key, _payload(slot, key, server))
                     if served is not None:
                         return served
+                    if slot == unusable:
+                        return Unleased.HELD
                     unusable = slot
                     continue
                 case Held():

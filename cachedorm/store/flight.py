@@ -23,6 +23,7 @@ from typing import Any, Final
 from cachedorm.errors import NotCacheable
 from cachedorm.store.colour import Signal, domain, signal
 from cachedorm.store.entry import ABSENT, Form, lease_slot
+from cachedorm.store.forked import anew_when_forked
 
 Place = tuple[Hashable, str]
 
@@ -80,6 +81,11 @@ class Flights:
 
     def __init__(self) -> None:
         self.now = 0
+        self.begin_anew()
+        anew_when_forked(self)
+
+    def begin_anew(self) -> None:
+        """Begin with nothing in the air: in a forked child, leaders of before never land."""
         self._lock = threading.Lock()
         self._flying: dict[Place, Flight] = {}
 

@@ -21,6 +21,7 @@ from cachedorm.store.entry import (
     new_token,
     prefix,
 )
+from cachedorm.store.forked import anew_when_forked
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.slots import (
     SERVER_BYTES,
@@ -53,10 +54,15 @@ class MemorySlots:
     ) -> None:
         self._max_entries = max_entries
         self._clock = clock
-        self._lock = threading.Lock()
+        self.begin_anew()
+        anew_when_forked(self)
         self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
         # Beside the entries and not bounded with them: a writer's intent must not be evicted.
         self._intents: dict[Place, dict[bytes, float]] = {}
+
+    def begin_anew(self) -> None:
+        """A forked child keeps the entries of before, and follows its own writers from now on."""
+        self._lock = threading.Lock()
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         with self._lock:

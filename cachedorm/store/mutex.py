@@ -17,6 +17,7 @@ from cachedorm.store.entries import Entries
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.fill import Served, Unleased
 from cachedorm.store.flight import Asked, Flight
+from cachedorm.store.forked import anew_when_forked
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.slots import Granted
 
@@ -29,11 +30,15 @@ _SEEN: Final[ContextVar[dict[str, Asked] | None]] = ContextVar("cachedorm_seen",
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """One caller's turn at a key. Without a lease it loads for itself and publishes nothing."""
+    """One caller's turn at a key. Without a lease it loads for itself and publishes nothing.
+
+    ``inner``: within a turn of its own, so it must not wait for the lease of that one.
+    """
 
     place: Place
     done: Signal
     lease: Granted | None = None
+    inner: bool = False
 
 
 class Mutexes:
@@ -41,9 +46,15 @@ class Mutexes:
 
     def __init__(self, entries: Entries) -> None:
         self.entries = entries
+        self.begin_anew()
+        anew_when_forked(self)
+
+    def begin_anew(self) -> None:
+        """Begin with nobody's turn: in a forked child, holders of before never release."""
         self._lock = threading.Lock()
         self._held: dict[Place, Holding] = {}
-        self._mine: dict[tuple[str, Owner], Holding] = {}
+        # Innermost last: a creator may ask for its own key again.
+        self._turns: dict[tuple[str, Owner], list[Holding]] = {}
 
     def remember(self, keys: Sequence[EntryKey], asked: Sequence[Asked]) -> None:
         """What the caller has just read: a value it then wants to replace is replaced only if it
@@ -60,7 +71,7 @@ class Mutexes:
         if holding is None:
             return False
         try:
-            got = self._obtain(key, wait)
+            got = self._obtain(key, wait=wait and not holding.inner)
         except BaseException:
             self._end_turn(holding)
             raise
@@ -69,7 +80,7 @@ class Mutexes:
             self._end_turn(holding)
             return False
         with self._lock:
-            self._mine[key, _owner()] = holding
+            self._turns.setdefault((key, _owner()), []).append(holding)
         holding.lease = got if isinstance(got, Granted) else None
         if got is Unleased.INTENT or got is Unleased.UNAVAILABLE:
             # Nothing will be published, so there is nothing that the others could wait for.
@@ -79,9 +90,10 @@ class Mutexes:
     def publish(self, key: EntryKey, value: Any) -> bool:
         """True if the caller has its turn: then the value was published, or rightly refused."""
         with self._lock:
-            holding = self._mine.get((key, _owner()))
-        if holding is None:
+            turns = self._turns.get((key, _owner()))
+        if not turns:
             return False
+        holding = turns[-1]
         lease, holding.lease = holding.lease, None
         if lease is not None:
             self._publish(key, lease, value)
@@ -101,12 +113,25 @@ class Mutexes:
     def release(self, key: EntryKey) -> None:
         """End the caller's turn; a lease that published nothing is given up."""
         with self._lock:
-            holding = self._mine.pop((key, _owner()), None) or self._handed_over(key)
+            holding = self._pop(key, _owner())
         if holding is None:
             return
         if holding.lease is not None:
             self.entries.filling.release(key, holding.lease)
         self._end_turn(holding)
+
+    def _pop(self, key: EntryKey, owner: Owner) -> Holding | None:
+        mine: tuple[str, Owner] = (key, owner)
+        if mine not in self._turns:
+            # A thread may give its mutex to another one (dogpile's async_creation_runner).
+            mine = next((each for each in self._turns if each[0] == key), mine)
+        turns = self._turns.get(mine)
+        if not turns:
+            return None
+        holding = turns.pop()
+        if not turns:
+            del self._turns[mine]
+        return holding
 
     def locked(self, key: EntryKey) -> bool:
         """Whether anybody, here or elsewhere, is filling the key now."""
@@ -115,20 +140,17 @@ class Mutexes:
         slot = self.entries.look((key,))[0].asked.slot
         return slot is not None and slot[:1] == b"L"
 
-    def _handed_over(self, key: EntryKey) -> Holding | None:
-        """The turn of a thread that gave its mutex to another one (``async_creation_runner``)."""
-        for name in [name for name in self._mine if name[0] == key]:
-            return self._mine.pop(name)
-        return None
-
     def _take_turn(self, key: EntryKey, wait: bool) -> Holding | None:
         place = (domain(), str(key))
         mine = Holding(place, signal())
         while True:
             with self._lock:
                 ahead = self._held.get(place)
-                if ahead is None or self._mine.get((key, _owner())) is ahead:
+                if ahead is None:
                     self._held[place] = mine
+                    return mine
+                if ahead in self._turns.get((key, _owner()), ()):
+                    mine.inner = True
                     return mine
             if not wait:
                 return None
@@ -142,7 +164,7 @@ class Mutexes:
                 del self._held[holding.place]
         holding.done.set()
 
-    def _obtain(self, key: EntryKey, wait: bool) -> Granted | Served | Unleased:
+    def _obtain(self, key: EntryKey, *, wait: bool) -> Granted | Served | Unleased:
         seen = (_SEEN.get() or {}).get(key) or self.entries.look((key,))[0].asked
         return self.entries.filling.obtain(key, seen, Flight((None, key)), wait=wait)
 

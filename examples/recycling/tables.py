@@ -96,9 +96,9 @@ def race_table(verdicts: Sequence[Verdict]) -> Table:
 def conclusion(verdicts: Sequence[Verdict]) -> str:
     """What the race showed, and whether it showed anything."""
     by_hand = sum(each.stale for each in verdicts if each.side == BY_HAND)
-    ours = sum(each.stale for each in verdicts if each.side != BY_HAND)
+    ours = sum(each.stale + each.left_stale for each in verdicts if each.side != BY_HAND)
     if ours:
-        return f"[red]cachedorm served {ours} stale reads: that is a bug, please report it.[/]"
+        return f"[red]cachedorm gave {ours} stale answers: that is a bug, please report it.[/]"
     if not by_hand:
         return (
             "The race proved nothing: the side written by hand was never stale either."

@@ -283,6 +283,25 @@ def test_a_late_fill_is_refused(region: Any) -> None:
     assert region.get("k") is NO_VALUE
 
 
+def test_a_creator_may_ask_for_its_own_key(closing: Region) -> None:
+    """It is answered by itself, at once; the outer answer is stored, unless it came too late."""
+    region = closing(wait=0.05)
+
+    def create(inside: Callable[[], None]) -> str:
+        inner = region.get_or_create("k", lambda: "inner")
+        inside()
+        return f"outer of {inner}"
+
+    def ask(inside: Callable[[], None]) -> Any:
+        return region.get_or_create("k", create, creator_args=((inside,), {}))
+
+    assert ask(lambda: region.delete("k")) == "outer of inner"
+    assert region.get("k") is NO_VALUE
+    assert ask(lambda: None) == "outer of inner"
+    assert region.get("k") == "outer of inner"
+    assert not region.key_is_locked("k")
+
+
 def test_a_late_fill_of_many_is_refused(region: Any) -> None:
     """The same for get_or_create_multi, key by key."""
 

@@ -111,6 +111,9 @@ def test_a_value_with_other_stamps_is_replaced(place: Place) -> None:
     place.fill(USER_42, "Kim")
     assert isinstance(place.acquire(EntryKey(USER_42, STATE_42.stamps, TEXT)), Granted)
 
+    place.fill(STATE_42, "level 3")
+    assert isinstance(place.acquire(EntryKey(STATE_42, (USERS,), TEXT)), Granted)
+
     place.fill(USER_43, "Lee")
     place.slots.clear(DB, (USERS,))
     assert isinstance(place.acquire(USER_43), Granted)

@@ -16,8 +16,8 @@ def verdict(side: str, stale: int) -> Verdict:
     [
         (3, 0, "by hand gave 3 stale answers, cachedorm none"),
         (0, 0, "The race proved nothing"),
-        (3, 1, "cachedorm served 1 stale reads: that is a bug"),
-        (0, 1, "cachedorm served 1 stale reads: that is a bug"),
+        (3, 1, "cachedorm gave 1 stale answers: that is a bug"),
+        (0, 1, "cachedorm gave 1 stale answers: that is a bug"),
     ],
 )
 def test_the_conclusion_follows_from_the_counts(by_hand: int, ours: int, said: str) -> None:

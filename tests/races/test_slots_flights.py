@@ -1,5 +1,7 @@
 """Who may take whose answer: followers and leaders of one key, step by step."""
 
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
@@ -8,6 +10,7 @@ import pytest
 
 from cachedorm.observe import Stats
 from cachedorm.store.fill import Loaded, RegionSettings
+from cachedorm.store.flight import Asked
 from cachedorm.store.region import NO_VALUE, CachedRegion
 from tests.contract import places
 from tests.contract.places import DB, USER_42, Place, token
@@ -209,6 +212,27 @@ def test_who_holds_a_connection_waits_so_long_only(region: CachedRegion) -> None
         query.go_on.set()
         assert leader.answer() == "answer"
     assert region.get(USER_42) == "answer"
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_waits_for_no_leader_of_its_parent(region: CachedRegion) -> None:
+    """The flight is in the air in the parent only; in the child it would never land."""
+    query = Query("answer")
+    with ThreadPoolExecutor() as pool:
+        early_tick = region.entries.flights.now
+        leader = Reader(region, pool, query.load).fill()
+        assert query.began.wait(WAIT)
+        child = os.fork()
+        if not child:
+            signal.alarm(int(WAIT))
+            asked = Asked(early_tick)
+            answer = region.entries.fill(USER_42, lambda: Loaded("child's"), asked=asked)
+            os._exit(0 if answer == "child's" else 1)
+        _, status = os.waitpid(child, 0)
+        query.go_on.set()
+
+        assert leader.answer() == "answer"
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_a_value_that_another_published_is_no_answer_to_who_asked_later(
