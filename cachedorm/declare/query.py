@@ -18,6 +18,7 @@ from cachedorm.declare.dependencies import (
     dependencies_of,
     explain,
 )
+from cachedorm.declare.eager import eager_relations, tables_of
 from cachedorm.declare.region import Region, milliseconds
 from cachedorm.declare.statement import Call, called
 from cachedorm.errors import ArgumentError, DeclarationError
@@ -134,11 +135,16 @@ class CachedQuery(Generic[S]):
                     " say depends_on=(Model, ...) with every table that it reads"
                 ) from None
             found = ()
+        added += tuple(
+            Dependency(table)
+            for relation in eager_relations(self.statement)
+            for table in tables_of(relation)
+        )
         whole = {each.table for each in added}
         narrow = tuple(each for each in found if each.table not in whole)
         if not narrow and not added:
             raise DeclarationError(f"{self._who}: the statement reads no table")
-        return (*narrow, *added)
+        return (*narrow, *dict.fromkeys(added))
 
     def _wrong_names(self, values: Mapping[str, Any]) -> str:
         missing = [name for name in self.required if name not in values]

@@ -13,13 +13,12 @@ from cachedorm.declare.dependencies import Dependency
 from cachedorm.declare.query import CachedQuery
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Observer
-from cachedorm.orm.affected import OWN
+from cachedorm.orm.answers import answer_of
 from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
 from cachedorm.orm.compat import rows_result
-from cachedorm.orm.elements import EntityElement, elements_of, first_mapper
-from cachedorm.orm.plan import bound_values, key_value, restored_values
+from cachedorm.orm.elements import EntityElement, first_mapper
+from cachedorm.orm.plan import key_value
 from cachedorm.orm.reads import BYPASSED, Bypassed
-from cachedorm.store.codec import rows_codec
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import (
     EntryKey,
@@ -30,8 +29,6 @@ from cachedorm.store.keys import (
 )
 from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
 
-Rows = list[tuple[Any, ...]]
-
 
 class QueryPlan:
     """How the answers of one query are keyed, stored and read under one Cache."""
@@ -40,16 +37,14 @@ class QueryPlan:
         "_dialect",
         "_narrow",
         "_whole",
-        "decode",
-        "elements",
-        "encode",
+        "answer",
+        "entities",
         "extra",
         "form",
         "mapper",
         "names",
         "query",
         "region",
-        "statement",
     )
 
     def __init__(
@@ -58,35 +53,23 @@ class QueryPlan:
         self.query = query
         self.region = region
         self._dialect = dialect
-        parts = elements_of(query.statement, dialect, repr(query.template.text))
-        self.elements = parts.each
-        self.statement = parts.statement
-        self.mapper = next(
-            (each.plan.mapper for each in parts.each if isinstance(each, EntityElement)),
-            first_mapper(query.statement),
-        )
-        self.names = tuple(element.name for element in parts.each)
-        self.extra = tuple(element.extra for element in parts.each)
-        encode, decode = rows_codec([attribute.kind for attribute in parts.attributes])
-        decorated = [
-            (position, attribute.decorator)
-            for position, attribute in enumerate(parts.attributes)
-            if attribute.decorator is not None
-        ]
-        if decorated:
-            self.encode = lambda rows: encode([bound_values(row, decorated, dialect) for row in rows])
-            self.decode = lambda payload: [
-                restored_values(row, decorated, dialect) for row in decode(payload)
-            ]
-        else:
-            self.encode, self.decode = encode, decode
+        self.answer = answer_of(query.statement, dialect, f"CachedQuery({query.template.text!r})")
+        each = self.answer.elements.each
+        self.mapper = first_mapper(query.statement)
+        self.names = tuple(element.name for element in each)
+        self.extra = tuple(element.extra for element in each)
+        self.entities = tuple(isinstance(element, EntityElement) for element in each)
         self._whole = _whole_stamps(query.dependencies)
         self._narrow = tuple(each for each in query.dependencies if each.column is not None)
+        self.form = Form(self._fingerprint(database), self.answer.encode, self.answer.decode)
+
+    def _fingerprint(self, database: str) -> bytes:
+        query = self.query
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
-        stored = [(each.name, str(each.kind), repr(each.decorator)) for each in parts.attributes]
-        compiled = str(query.statement.compile(dialect=dialect))
+        compiled = str(query.statement.compile(dialect=self._dialect))
+        stored = self.answer.describe()
         digest.update(repr((database, query.template.text, compiled, stored)).encode())
-        self.form = Form(digest.digest(), self.encode, self.decode)
+        return digest.digest()
 
     @property
     def stamps(self) -> tuple[str, ...]:
@@ -121,12 +104,9 @@ class QueryPlan:
             return tuple(key_value(parameter, each, self._dialect) for each in value)
         return key_value(parameter, value, self._dialect)
 
-    def result(self, session: Session, rows: Rows) -> IteratorResult[Any]:
-        """The rows as SQLAlchemy would give them: entities live, columns under their names."""
-        elements = self.elements
-        made = [tuple(element.value(session, row) for element in elements) for row in rows]
-        entities = [isinstance(element, EntityElement) for element in elements]
-        return rows_result(self.names, self.extra, entities, made)
+    def result(self, session: Session, value: Any) -> IteratorResult[Any]:
+        """The answer as SQLAlchemy would give it: entities live, columns under their names."""
+        return rows_result(self.names, self.extra, self.entities, self.answer.rows(session, value))
 
 
 class QueryReader:
@@ -175,13 +155,12 @@ class QueryReader:
     def _load(self, session: Session, plan: QueryPlan, values: Mapping[str, Any]) -> Loaded:
         bind: Any = {} if plan.mapper is None else {"mapper": plan.mapper}
         connection = session.connection(bind_arguments=bind)
-        found = connection.execute(plan.statement, dict(values), execution_options=OWN)
-        rows = [tuple(row) for row in found]
+        value, count = plan.answer.load(connection, values)
         publish = why_not_publish(connection, self._follower_of) is None
-        if len(rows) > plan.query.rows_max:
-            self._observer.error("store", _too_long(plan.query, len(rows)))
+        if count > plan.query.rows_max:
+            self._observer.error("store", _too_long(plan.query, count))
             publish = False
-        return Loaded(rows, None, publish)
+        return Loaded(value, None, publish)
 
 
 def _too_long(query: CachedQuery[Any], count: int) -> ArgumentError:
