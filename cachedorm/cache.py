@@ -67,7 +67,11 @@ class Cache:
             self._followed.plan_of, self._followed.follower_of, self._serves, observer
         )
         self._queries = QueryReader(
-            self._followed.query_plan_of, self._followed.follower_of, self._serves, observer
+            self._followed.query_plan_of,
+            self._followed.spot_plan_of,
+            self._followed.follower_of,
+            self._serves,
+            observer,
         )
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}

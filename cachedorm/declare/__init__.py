@@ -4,6 +4,7 @@ from cachedorm.declare.model import Cached, KeyRead
 from cachedorm.declare.policy import CachePolicy
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
+from cachedorm.declare.spot import cached
 
 __all__ = [
     "CachePolicy",
@@ -12,6 +13,7 @@ __all__ = [
     "KeyRead",
     "Region",
     "Regions",
+    "cached",
     "days",
     "hours",
     "minutes",

@@ -12,7 +12,7 @@ What cannot be analysed is an error that asks for ``depends_on``, never a guess.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Column, FromClause, Table
@@ -48,17 +48,7 @@ VALUES_MAX = 20
 
 # Functions that only look at their arguments, and give the same answer for the same ones.
 _PURE = frozenset(
-    """abs array_agg array_length avg btrim cardinality ceil ceiling char_length coalesce concat
-    concat_ws count cube date_part date_trunc dense_rank every exp extract first_value floor
-    greatest grouping_sets initcap json_agg json_build_object json_object_agg jsonb_agg
-    jsonb_build_object jsonb_object_agg lag last_value lead least left length ln log lower lpad
-    ltrim max md5 min mod mode nth_value ntile nullif octet_length percent_rank percentile_cont
-    percentile_disc position power rank regexp_replace repeat replace reverse right rollup round
-    row_number rpad rtrim sign split_part sqrt stddev string_agg strpos substr substring sum
-    to_char translate trim trunc upper variance bool_and bool_or cume_dist
-    similarity word_similarity unaccent
-    st_asbinary st_asewkb st_astext st_distance st_dwithin st_x st_y st_makepoint st_setsrid
-    st_geogfromtext st_geomfromtext st_geogfromwkb st_geomfromewkb st_geogfromewkb""".split()
+    ["abs", "array_agg", "array_length", "avg", "btrim", "cardinality", "ceil", "ceiling", "char_length", "coalesce", "concat", "concat_ws", "count", "cube", "date_part", "date_trunc", "dense_rank", "every", "exp", "extract", "first_value", "floor", "greatest", "grouping_sets", "initcap", "json_agg", "json_build_object", "json_object_agg", "jsonb_agg", "jsonb_build_object", "jsonb_object_agg", "lag", "last_value", "lead", "least", "left", "length", "ln", "log", "lower", "lpad", "ltrim", "max", "md5", "min", "mod", "mode", "nth_value", "ntile", "nullif", "octet_length", "percent_rank", "percentile_cont", "percentile_disc", "position", "power", "rank", "regexp_replace", "repeat", "replace", "reverse", "right", "rollup", "round", "row_number", "rpad", "rtrim", "sign", "split_part", "sqrt", "stddev", "string_agg", "strpos", "substr", "substring", "sum", "to_char", "translate", "trim", "trunc", "upper", "variance", "bool_and", "bool_or", "cume_dist", "similarity", "word_similarity", "unaccent", "st_asbinary", "st_asewkb", "st_astext", "st_distance", "st_dwithin", "st_x", "st_y", "st_makepoint", "st_setsrid", "st_geogfromtext", "st_geomfromtext", "st_geogfromwkb", "st_geomfromewkb", "st_geogfromewkb"]
 )
 
 
@@ -73,6 +63,8 @@ class Source:
     parameter: str | None = None
     values: tuple[Any, ...] = ()
     many: bool = False
+    # The bind it was read from; a statement of the same shape has another value there.
+    bound: str | None = field(default=None, compare=False)
 
     def of(self, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values under these parameters."""
@@ -268,9 +260,10 @@ def _place(element: Any) -> Place | None:
 
 def _source(bound: BindParameter[Any]) -> Source:
     if bound.required or (bound.value is None and bound.callable is None and not bound.unique):
-        return Source(parameter=bound.key, many=bool(bound.expanding))
+        return Source(parameter=bound.key, many=bool(bound.expanding), bound=bound.key)
     value = bound.effective_value
-    return Source(values=tuple(value) if bound.expanding else (value,), many=bool(bound.expanding))
+    values = tuple(value) if bound.expanding else (value,)
+    return Source(values=values, many=bool(bound.expanding), bound=bound.key)
 
 
 def _sources_in(right: Any) -> Source | None:
@@ -279,7 +272,7 @@ def _sources_in(right: Any) -> Source | None:
     if isinstance(right, BindParameter):
         source = _source(right)
         small = source.parameter is not None or len(source.values) <= VALUES_MAX
-        return Source(source.parameter, source.values, many=True) if small else None
+        return replace(source, many=True) if small else None
     if isinstance(right, ClauseList) and all(isinstance(each, BindParameter) for each in right):
         values = tuple(each.effective_value for each in right)
         return Source(values=values, many=True) if len(values) <= VALUES_MAX else None
@@ -397,9 +390,7 @@ def _check_function(function: FunctionElement[Any]) -> None:
 
 
 _VOLATILE = frozenset(
-    "now current_timestamp localtimestamp statement_timestamp transaction_timestamp clock_timestamp"
-    " timeofday current_date current_time localtime random gen_random_uuid uuid_generate_v4 nextval"
-    " setval currval current_user session_user user current_setting txid_current age".split()
+    ["now", "current_timestamp", "localtimestamp", "statement_timestamp", "transaction_timestamp", "clock_timestamp", "timeofday", "current_date", "current_time", "localtime", "random", "gen_random_uuid", "uuid_generate_v4", "nextval", "setval", "currval", "current_user", "session_user", "user", "current_setting", "txid_current", "age"]
 )
 
 

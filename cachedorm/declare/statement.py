@@ -7,7 +7,7 @@ call, where ``Executable.params`` copies the whole statement on SQLAlchemy 2.0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -73,7 +73,7 @@ def call_of(statement: object) -> Call | None:
     return call if call is not None and call.is_for(statement) else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _called_class(class_: type) -> Any:
     if issubclass(class_, CalledStatement):
         return class_

@@ -33,8 +33,10 @@ class Answer(Protocol):
     def decode(self, payload: bytes) -> Any:
         """What ``rows`` takes; raises only UNDECODABLE."""
 
-    def load(self, connection: Connection, values: Mapping[str, Any]) -> tuple[Any, int]:
-        """The answer from the database, and how many rows it has."""
+    def load(
+        self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
+    ) -> tuple[Any, int]:
+        """The answer of this statement, of the same shape, and how many rows it has."""
 
     def rows(self, session: Session, value: Any) -> Rows:
         """The rows for this session: its own objects, and plain values."""
@@ -76,10 +78,13 @@ class PlainAnswer:
             return rows
         return [restored_values(row, self._decorated, self._dialect) for row in rows]
 
-    def load(self, connection: Connection, values: Mapping[str, Any]) -> tuple[Any, int]:
-        found = connection.execute(
-            self.elements.statement, dict(values), execution_options=OWN
-        )
+    def load(
+        self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
+    ) -> tuple[Any, int]:
+        elements = self.elements
+        if statement is not elements.whole:
+            elements = elements_of(statement, self._dialect, "cached(...)")
+        found = connection.execute(elements.statement, dict(values), execution_options=OWN)
         rows = [tuple(row) for row in found]
         return rows, len(rows)
 
@@ -96,7 +101,6 @@ class GraphAnswer:
 
     def __init__(self, statement: SelectBase, elements: Elements, dialect: Dialect) -> None:
         self.elements = elements
-        self._statement = statement
         mappers = [each.plan.mapper for each in elements.each if isinstance(each, EntityElement)]
         mappers += [relation.mapper for relation in eager_relations(statement)]
         self._codec = GraphCodec(mappers, dialect)
@@ -117,8 +121,10 @@ class GraphAnswer:
     def decode(self, payload: bytes) -> Any:
         return self._codec.decode(payload)
 
-    def load(self, connection: Connection, values: Mapping[str, Any]) -> tuple[Any, int]:
-        rows = load_fresh(connection, self._statement, values)
+    def load(
+        self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
+    ) -> tuple[Any, int]:
+        rows = load_fresh(connection, statement, values)
         return self._codec.encode(rows), len(rows)
 
     def rows(self, session: Session, value: Any) -> Rows:

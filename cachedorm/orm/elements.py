@@ -71,10 +71,12 @@ class Elements:
     each: tuple[Element, ...]
     attributes: tuple[Attribute, ...]
     statement: SelectBase
+    whole: SelectBase
 
 
 def elements_of(statement: SelectBase, dialect: Dialect, who: str) -> Elements:
     """Take a statement's rows apart; DeclarationError for a column that cannot be stored."""
+    whole = statement
     each: list[Element] = []
     attributes: list[Attribute] = []
     columns: list[Any] = []
@@ -96,7 +98,7 @@ def elements_of(statement: SelectBase, dialect: Dialect, who: str) -> Elements:
         each.append(EntityElement(name, entity, plan, start, len(attributes)))
     if isinstance(statement, Select) and any(isinstance(one, EntityElement) for one in each):
         statement = statement.with_only_columns(*columns, maintain_column_froms=True)
-    return Elements(tuple(each), tuple(attributes), statement)
+    return Elements(tuple(each), tuple(attributes), statement, whole)
 
 
 def first_mapper(statement: SelectBase) -> Mapper[Any] | None:

@@ -8,13 +8,16 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.util import LRUCache
 
 from cachedorm.declare.query import CachedQuery, declared_queries, query_count
 from cachedorm.declare.region import Region
 from cachedorm.declare.shape import entity_shape, shape_count, shapes
+from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
 from cachedorm.orm.cascades import Cascades
@@ -26,12 +29,15 @@ from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.queries import QueryPlan
 from cachedorm.orm.recorder import Recorder
+from cachedorm.orm.spots import spot_query
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.store.region import CachedRegion
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 
 _NO_DIALECT = DefaultDialect()
+# How many shapes of statements cached on the spot are remembered.
+SPOTS_MAX = 500
 
 
 class Followed:
@@ -51,6 +57,8 @@ class Followed:
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
         self._declared = (-1, -1)
+        # Bounded: an application may build statements without end.
+        self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
         self._query_plans: WeakKeyDictionary[CachedQuery[Any], QueryPlan] = WeakKeyDictionary()
         self._registries: set[Any] = set()
         self._recorder: Recorder
@@ -121,6 +129,21 @@ class Followed:
             region = self._region_of(query.region)
             dialect = next(iter(self._engines)).dialect
             plan = self._query_plans[query] = QueryPlan(query, region, self.database, dialect)
+            region.watch(plan.stamps)
+        return plan
+
+    def spot_plan_of(
+        self, statement: SelectBase, shape: Any, option: SpotOption
+    ) -> QueryPlan | None:
+        """How answers of this shape of statement, built on the spot, are read here."""
+        place = (shape, option.region, option.ttl_ms)
+        plan = self._spot_plans.get(place)
+        if plan is None and self.database is not None:
+            self._renew()
+            dialect = next(iter(self._engines)).dialect
+            query = spot_query(statement, option, self.interests, dialect)
+            region = self._region_of(option.region)
+            plan = self._spot_plans[place] = QueryPlan(query, region, self.database, dialect)
             region.watch(plan.stamps)
         return plan
 

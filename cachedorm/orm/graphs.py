@@ -76,8 +76,10 @@ class GraphCodec:
         return [tuple(_read(element, made) for element in row) for row in rows]
 
     def _element(self, value: Any, nodes: list[Any], places: dict[int, int]) -> Any:
-        if value is not None and type(value).__name__ in self._plans and hasattr(
-            value, "_sa_instance_state"
+        if (
+            value is not None
+            and type(value).__name__ in self._plans
+            and hasattr(value, "_sa_instance_state")
         ):
             return {"at": self._node(value, nodes, places)}
         return [value]

@@ -92,6 +92,10 @@ class TableInterest:
             self.tags.setdefault(self.table.columns[column.key], set()).add(db)
             self._watch()
 
+    def has_tag(self, db: int, column: str) -> bool:
+        """Whether writers touch the tags of this column's values in this database."""
+        return any(each.name == column and db in dbs for each, dbs in self.tags.items())
+
     def _watch(self) -> None:
         others = {column for each in self.keys for column in each.columns} | set(self.tags)
         self.watched = tuple(
@@ -201,7 +205,10 @@ class Interests:
                 continue
             interest = self._by_name.setdefault(_name(table), TableInterest(table))
             interest.dbs.add(db)
-            if shape.template is None or any(
+            if shape.template is None:
+                interest.memberships.add(db)
+                continue
+            if any(
                 each.mapper is shape.owner and each.template == shape.template
                 for each in interest.keys
             ):
@@ -212,7 +219,6 @@ class Interests:
                 interest.add(KeyInterest(db, shape.template, columns, shape.owner, through))
             else:
                 interest.keyless = True
-
 
     def _follow_query(self, query: CachedQuery[Any]) -> None:
         for dependency in query.dependencies:

@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect, IteratorResult
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.dependencies import Dependency
 from cachedorm.declare.query import CachedQuery
+from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Observer
 from cachedorm.orm.answers import answer_of
@@ -19,6 +21,7 @@ from cachedorm.orm.compat import rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
 from cachedorm.orm.plan import key_value
 from cachedorm.orm.reads import BYPASSED, Bypassed
+from cachedorm.orm.spots import SpotQuery, spot_values
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import (
     EntryKey,
@@ -48,7 +51,11 @@ class QueryPlan:
     )
 
     def __init__(
-        self, query: CachedQuery[Any], region: CachedRegion, database: str, dialect: Dialect
+        self,
+        query: CachedQuery[Any] | SpotQuery,
+        region: CachedRegion,
+        database: str,
+        dialect: Dialect,
     ) -> None:
         self.query = query
         self.region = region
@@ -112,16 +119,18 @@ class QueryPlan:
 class QueryReader:
     """Answers cached queries for the sessions of one Cache."""
 
-    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of")
+    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of", "_spot_plan_of")
 
     def __init__(
         self,
         plan_of: Callable[[CachedQuery[Any]], QueryPlan | None],
+        spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
         follower_of: FollowerOf,
         enabled: Callable[[], bool],
         observer: Observer,
     ) -> None:
         self._plan_of = plan_of
+        self._spot_plan_of = spot_plan_of
         self._follower_of = follower_of
         self._enabled = enabled
         self._observer = observer
@@ -133,16 +142,36 @@ class QueryReader:
         plan = self._plan_of(query)
         if plan is None:
             return BYPASSED
+        return self._answer(session, plan, query.statement, values, values)
+
+    def answer_spot(
+        self, session: Session, statement: SelectBase, option: SpotOption
+    ) -> IteratorResult[Any] | Bypassed:
+        """The same for a statement that was built on the spot."""
+        shape = statement._generate_cache_key()
+        plan = None if shape is None else self._spot_plan_of(statement, shape.key, option)
+        if plan is None or shape is None:
+            return BYPASSED
+        return self._answer(session, plan, statement, spot_values(shape.bindparams), {})
+
+    def _answer(
+        self,
+        session: Session,
+        plan: QueryPlan,
+        statement: SelectBase,
+        values: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> IteratorResult[Any] | Bypassed:
         reason = self._why_bypass(session, plan)
         if reason is not None:
-            self._observer.bypass(query.region.name, reason)
+            self._observer.bypass(plan.query.region.name, reason)
             return BYPASSED
         key = plan.key(values)
         found: Any = plan.region.get(key)
         if found is NO_VALUE:
             found = plan.region.fill(
                 key,
-                lambda: self._load(session, plan, values),
+                lambda: self._load(session, plan, statement, given),
                 bounded=session.in_transaction(),
             )
         return plan.result(session, found)
@@ -152,10 +181,12 @@ class QueryReader:
             return "disabled"
         return why_bypass(session, plan.mapper, self._follower_of)
 
-    def _load(self, session: Session, plan: QueryPlan, values: Mapping[str, Any]) -> Loaded:
+    def _load(
+        self, session: Session, plan: QueryPlan, statement: SelectBase, given: Mapping[str, Any]
+    ) -> Loaded:
         bind: Any = {} if plan.mapper is None else {"mapper": plan.mapper}
         connection = session.connection(bind_arguments=bind)
-        value, count = plan.answer.load(connection, values)
+        value, count = plan.answer.load(connection, statement, given)
         publish = why_not_publish(connection, self._follower_of) is None
         if count > plan.query.rows_max:
             self._observer.error("store", _too_long(plan.query, count))
@@ -163,7 +194,7 @@ class QueryReader:
         return Loaded(value, None, publish)
 
 
-def _too_long(query: CachedQuery[Any], count: int) -> ArgumentError:
+def _too_long(query: CachedQuery[Any] | SpotQuery, count: int) -> ArgumentError:
     return ArgumentError(
         f"the answer of {query.template.text!r} has {count} rows and is not cached: more than"
         f" {query.rows_max}; give the statement a LIMIT, or CachedQuery(rows_max=...)"

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import SQL_OK
 
 from cachedorm.declare.model import Cached, KeyRead
+from cachedorm.declare.spot import SpotOption
 from cachedorm.declare.statement import call_of
 from cachedorm.orm.compat import entity_result
 from cachedorm.orm.queries import QueryReader
@@ -89,13 +90,20 @@ def cached_session_class(
 
 def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
     """Answer the very statement that a cached read made; anything else is plain SQL."""
-    call = call_of(state.statement)
-    if call is None or state.parameters or _asks_more(state.execution_options):
+    statement = state.statement
+    call = call_of(statement)
+    spot = None if call is not None else _spot_option(state)
+    if call is None and spot is None:
+        return None
+    if state.parameters or _asks_more(state.execution_options):
         return None
     session: Any = state.session
     # The event comes before autoflush, and what is flushed must be seen, or bypass.
     if session.autoflush and state.execution_options.get("autoflush", True):
         session._autoflush()
+    if call is None:
+        answer = session._cachedorm_queries.answer_spot(session, statement, spot)
+        return None if answer is BYPASSED else answer
     read = call.query
     if isinstance(read, KeyRead):
         values = [call.values[field] for field in read.fields]
@@ -105,6 +113,14 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
         return entity_result(read.class_, () if found is None else (found,))
     answer = session._cachedorm_queries.answer(session, read, call.values)
     return None if answer is BYPASSED else answer
+
+
+def _spot_option(state: ORMExecuteState) -> SpotOption | None:
+    if state.is_select:
+        for option in state.user_defined_options:
+            if isinstance(option, SpotOption):
+                return option
+    return None
 
 
 def _asks_more(options: Any) -> bool:
