@@ -1,6 +1,7 @@
 """What a model says about its cache: regions, policies and the ``Cached`` mixin."""
 
 from cachedorm.declare.model import Cached, KeyRead
+from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.policy import CachePolicy
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
@@ -11,6 +12,7 @@ __all__ = [
     "Cached",
     "CachedQuery",
     "KeyRead",
+    "Nearby",
     "Region",
     "Regions",
     "cached",

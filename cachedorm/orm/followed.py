@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
 from sqlalchemy.sql.selectable import SelectBase
 from sqlalchemy.util import LRUCache
 
+from cachedorm.declare.nearby import Nearby, declared_nearbys, nearby_count
 from cachedorm.declare.query import CachedQuery, declared_queries, query_count
 from cachedorm.declare.region import Region
 from cachedorm.declare.shape import entity_shape, shape_count, shapes
@@ -24,6 +25,7 @@ from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
+from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.plan import EntityPlan
@@ -56,10 +58,12 @@ class Followed:
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
-        self._declared = (-1, -1)
+        self._declared = (-1, -1, -1)
         # Bounded: an application may build statements without end.
         self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
-        self._query_plans: WeakKeyDictionary[CachedQuery[Any], QueryPlan] = WeakKeyDictionary()
+        self._query_plans: WeakKeyDictionary[CachedQuery[Any] | Nearby, QueryPlan | NearbyPlan] = (
+            WeakKeyDictionary()
+        )
         self._registries: set[Any] = set()
         self._recorder: Recorder
         self._texts: TextRecorder
@@ -121,14 +125,19 @@ class Followed:
         except KeyError:
             return self._plan_made(mapper)
 
-    def query_plan_of(self, query: CachedQuery[Any]) -> QueryPlan | None:
+    def query_plan_of(self, query: CachedQuery[Any] | Nearby) -> QueryPlan | NearbyPlan | None:
         """How the answers of this query are read here, or None while no database is known."""
         plan = self._query_plans.get(query)
         if plan is None and self.database is not None:
             self._renew()
             region = self._region_of(query.region)
             dialect = next(iter(self._engines)).dialect
-            plan = self._query_plans[query] = QueryPlan(query, region, self.database, dialect)
+            plan = (
+                NearbyPlan(query, region, self.database, dialect)
+                if isinstance(query, Nearby)
+                else QueryPlan(query, region, self.database, dialect)
+            )
+            self._query_plans[query] = plan
             region.watch(plan.stamps)
         return plan
 
@@ -209,12 +218,12 @@ class Followed:
     def _renew(self) -> None:
         if any(registry._new_mappers for registry in self._registries):
             configure_mappers()
-        if (shape_count(), query_count()) != self._declared:
+        if (shape_count(), query_count(), nearby_count()) != self._declared:
             self._rebuild()
 
     def _rebuild(self) -> None:
         configure_mappers()
-        self._declared = (shape_count(), query_count())
+        self._declared = (shape_count(), query_count(), nearby_count())
         declared, queries = shapes(), declared_queries()
         self._registries = {shape.owner.registry for shape in declared}
         metadatas = {registry.metadata for registry in self._registries}
@@ -225,7 +234,7 @@ class Followed:
             if isinstance(table, Table)
         )
         tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, queries, tables)
+        self.interests = Interests(declared, queries, tables, declared_nearbys())
         for interest in self.interests:
             for db in interest.dbs:
                 self._store.know(db, (interest.stamp,))

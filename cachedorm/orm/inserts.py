@@ -63,8 +63,7 @@ def _is_exact(statement: Insert, interest: TableInterest) -> bool:
         return False
     target = {_name(each) for each in clause.inferred_target_elements or ()}
     changed = {_name(name) for name, _ in clause.update_values_to_set}
-    needed = {column.name for each in interest.keys for column in each.columns}
-    needed |= {column.name for column in interest.primary_key}
+    needed = {column.name for column in (*interest.primary_key, *interest.watched)}
     return needed <= target and not needed & changed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ from sqlalchemy import Column, Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
 
+from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
+from cachedorm.orm.celltags import cell_tags
 from cachedorm.orm.plan import key_value
 from cachedorm.store.keys import Template, membership_tag, stamp_key, value_tag, wildcard_tag
 from cachedorm.store.slots import Touched
@@ -46,6 +48,15 @@ class KeyInterest:
         return self.template.render(values)
 
 
+@dataclass(frozen=True, slots=True)
+class DerivedTags:
+    """Tags that entries in one database carry, and how they follow from a row."""
+
+    db: int
+    columns: tuple[Column[Any], ...]
+    tags_of: Callable[[Values], Iterable[str]]
+
+
 class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
@@ -53,6 +64,7 @@ class TableInterest:
         "_membership",
         "_stamp",
         "dbs",
+        "derived",
         "keyless",
         "keys",
         "memberships",
@@ -72,6 +84,8 @@ class TableInterest:
         self.memberships: set[int] = set()
         # The databases of queries that a value of the column narrows.
         self.tags: dict[Column[Any], set[int]] = {}
+        # Tags that follow from several columns' values, such as the cells of a place.
+        self.derived: list[DerivedTags] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
         self._stamp = stamp_key(wildcard_tag(table.fullname))
@@ -92,12 +106,25 @@ class TableInterest:
             self.tags.setdefault(self.table.columns[column.key], set()).add(db)
             self._watch()
 
+    def add_derived(
+        self, db: int, columns: Iterable[Column[Any]], tags_of: Callable[[Values], Iterable[str]]
+    ) -> None:
+        """Follow this table for entries that carry tags made of these columns' values.
+
+        ``tags_of`` gives a row's tags; it raises KeyError or ArgumentError where it cannot tell.
+        """
+        self.dbs.add(db)
+        mine = tuple(self.table.columns[column.key] for column in columns)
+        self.derived.append(DerivedTags(db, mine, tags_of))
+        self._watch()
+
     def has_tag(self, db: int, column: str) -> bool:
         """Whether writers touch the tags of this column's values in this database."""
         return any(each.name == column and db in dbs for each, dbs in self.tags.items())
 
     def _watch(self) -> None:
         others = {column for each in self.keys for column in each.columns} | set(self.tags)
+        others.update(column for each in self.derived for column in each.columns)
         self.watched = tuple(
             column
             for column in self.table.columns
@@ -152,6 +179,12 @@ class TableInterest:
                 return
             for db in dbs:
                 touched.add_stamps(db, (stamp_key(tag),))
+        for each in self.derived:
+            try:
+                touched.add_stamps(each.db, [stamp_key(tag) for tag in each.tags_of(row)])
+            except (KeyError, ArgumentError):
+                self.touch_all(touched)
+                return
 
     def __repr__(self) -> str:
         keys = ", ".join(interest.template.text for interest in self.keys)
@@ -171,6 +204,7 @@ class Interests:
         shapes: Iterable[EntityShape],
         queries: Iterable[CachedQuery[Any]],
         tables: Iterable[Table],
+        nearbys: Iterable[Nearby] = (),
     ) -> None:
         self._by_name: dict[TableName, TableInterest] = {}
         self._known = {_name(table) for table in tables}
@@ -179,6 +213,8 @@ class Interests:
                 self._follow(shape, mapper)
         for query in queries:
             self._follow_query(query)
+        for nearby in nearbys:
+            self._follow_nearby(nearby)
 
     def __getitem__(self, table: Table) -> TableInterest | None:
         return self._by_name.get(_name(table))
@@ -225,6 +261,12 @@ class Interests:
             table = dependency.table
             interest = self._by_name.setdefault(_name(table), TableInterest(table))
             interest.add_query(query.region.db, dependency.column)
+
+    def _follow_nearby(self, nearby: Nearby) -> None:
+        table = nearby.table
+        interest = self._by_name.setdefault(_name(table), TableInterest(table))
+        interest.add_query(nearby.region.db, None)  # entries near the poles
+        interest.add_derived(nearby.region.db, *cell_tags(nearby))
 
 
 def _name(table: Table) -> TableName:

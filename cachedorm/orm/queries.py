@@ -6,21 +6,24 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy.engine import Dialect, IteratorResult
+from sqlalchemy.engine import Connection, Dialect, IteratorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.dependencies import Dependency
+from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Observer
 from cachedorm.orm.answers import answer_of
-from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
+from cachedorm.orm.bypass import FollowerOf
 from cachedorm.orm.compat import rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
+from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.plan import key_value
 from cachedorm.orm.reads import BYPASSED, Bypassed
+from cachedorm.orm.serving import Serving
 from cachedorm.orm.spots import SpotQuery, spot_values
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import (
@@ -30,7 +33,7 @@ from cachedorm.store.keys import (
     value_tag,
     wildcard_tag,
 )
-from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
+from cachedorm.store.region import CachedRegion
 
 
 class QueryPlan:
@@ -119,11 +122,11 @@ class QueryPlan:
 class QueryReader:
     """Answers cached queries for the sessions of one Cache."""
 
-    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of", "_spot_plan_of")
+    __slots__ = ("_plan_of", "_serving", "_spot_plan_of")
 
     def __init__(
         self,
-        plan_of: Callable[[CachedQuery[Any]], QueryPlan | None],
+        plan_of: Callable[[CachedQuery[Any] | Nearby], QueryPlan | NearbyPlan | None],
         spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
         follower_of: FollowerOf,
         enabled: Callable[[], bool],
@@ -131,17 +134,19 @@ class QueryReader:
     ) -> None:
         self._plan_of = plan_of
         self._spot_plan_of = spot_plan_of
-        self._follower_of = follower_of
-        self._enabled = enabled
-        self._observer = observer
+        self._serving = Serving(follower_of, enabled, observer)
 
     def answer(
-        self, session: Session, query: CachedQuery[Any], values: Mapping[str, Any]
+        self, session: Session, query: CachedQuery[Any] | Nearby, values: Mapping[str, Any]
     ) -> IteratorResult[Any] | Bypassed:
         """The query's result, or BYPASSED: it is the database's, in SQLAlchemy's own way."""
         plan = self._plan_of(query)
         if plan is None:
             return BYPASSED
+        if isinstance(plan, NearbyPlan):
+            if self._serving.bypasses(session, plan.mapper, query.region.name):
+                return BYPASSED
+            return plan.answer(session, values, self._serving)
         return self._answer(session, plan, query.statement, values, values)
 
     def answer_spot(
@@ -162,36 +167,19 @@ class QueryReader:
         values: Mapping[str, Any],
         given: Mapping[str, Any],
     ) -> IteratorResult[Any] | Bypassed:
-        reason = self._why_bypass(session, plan)
-        if reason is not None:
-            self._observer.bypass(plan.query.region.name, reason)
+        if self._serving.bypasses(session, plan.mapper, plan.query.region.name):
             return BYPASSED
+
+        def load(connection: Connection) -> tuple[Any, bool]:
+            value, count = plan.answer.load(connection, statement, given)
+            if count <= plan.query.rows_max:
+                return value, True
+            self._serving.observer.error("store", _too_long(plan.query, count))
+            return value, False
+
         key = plan.key(values)
-        found: Any = plan.region.get(key)
-        if found is NO_VALUE:
-            found = plan.region.fill(
-                key,
-                lambda: self._load(session, plan, statement, given),
-                bounded=session.in_transaction(),
-            )
+        found = self._serving.entry(session, plan.mapper, plan.region, key, load)
         return plan.result(session, found)
-
-    def _why_bypass(self, session: Session, plan: QueryPlan) -> str | None:
-        if not self._enabled():
-            return "disabled"
-        return why_bypass(session, plan.mapper, self._follower_of)
-
-    def _load(
-        self, session: Session, plan: QueryPlan, statement: SelectBase, given: Mapping[str, Any]
-    ) -> Loaded:
-        bind: Any = {} if plan.mapper is None else {"mapper": plan.mapper}
-        connection = session.connection(bind_arguments=bind)
-        value, count = plan.answer.load(connection, statement, given)
-        publish = why_not_publish(connection, self._follower_of) is None
-        if count > plan.query.rows_max:
-            self._observer.error("store", _too_long(plan.query, count))
-            publish = False
-        return Loaded(value, None, publish)
 
 
 def _too_long(query: CachedQuery[Any] | SpotQuery, count: int) -> ArgumentError:
