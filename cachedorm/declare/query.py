@@ -1,27 +1,30 @@
-"""CachedQuery: a SELECT whose answer is cached under a key of its parameters, and follows writes."""
+"""CachedQuery: a SELECT whose answer is cached by its parameters and follows every write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar
+from itertools import count
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import BindParameter, Table
+from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.selectable import SelectBase
-from sqlalchemy.sql.visitors import iterate
 
+from cachedorm.declare.analysable import check_analysable
 from cachedorm.declare.dependencies import (
     Dependency,
     NotAnalysable,
     dependencies_of,
     explain,
+    without_narrower,
 )
 from cachedorm.declare.eager import eager_relations, tables_of
+from cachedorm.declare.parameters import Parameters
 from cachedorm.declare.region import Region, milliseconds
 from cachedorm.declare.statement import Call, called
-from cachedorm.errors import ArgumentError, DeclarationError
+from cachedorm.errors import DeclarationError
 from cachedorm.store.keys import Template
 
 S = TypeVar("S", bound=SelectBase)
@@ -31,6 +34,7 @@ OnWrite = Literal["invalidate", "refresh"]
 ROWS_MAX = 10_000
 
 _declared: WeakSet[CachedQuery[Any]] = WeakSet()
+_declarations = count(1)
 
 
 class CachedQuery(Generic[S]):
@@ -42,8 +46,11 @@ class CachedQuery(Generic[S]):
     be analysed. ``on_write="refresh"`` fills the entry anew when a commit has made it doubtful,
     which needs all parameters to follow from the rows that were written. Calling it gives the
     statement; ArgumentError for parameters that are missing, unknown or of another type.
-    Raises DeclarationError, at once or when mappers configure.
+    Raises DeclarationError at once, or, for what only configured mappers tell, when a Cache is
+    attached.
     """
+
+    _count: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -64,30 +71,20 @@ class CachedQuery(Generic[S]):
         self.ttl_ms = region.ttl_ms if ttl is None else milliseconds(ttl, f"{self._who}: ttl")
         self._depends_on = tuple(depends_on)
         self._dependencies: tuple[Dependency, ...] | None = None
-        self.parameters = _parameters(statement)
-        self.defaults = {
-            name: bound.effective_value
-            for name, bound in self.parameters.items()
-            if not bound.required
-        }
-        self.required = tuple(name for name in self.parameters if name not in self.defaults)
+        self._check()
+        self._takes = Parameters(statement, self._who, self.template.fields)
+        self.parameters = self._takes.bound
+        self.defaults = self._takes.defaults
         self.appended = tuple(
             sorted(name for name in self.parameters if name not in self.template.fields)
         )
-        self._check()
+        self._check_key()
         _declared.add(self)
+        CachedQuery._count = next(_declarations)
 
     def __call__(self, **values: Any) -> S:
         """The statement for these parameters: plain SQL to a session that no Cache serves."""
-        if len(values) != len(self.parameters) or any(
-            name not in values for name in self.parameters
-        ):
-            values = {**self.defaults, **values}
-            if len(values) != len(self.parameters) or any(
-                name not in values for name in self.parameters
-            ):
-                raise ArgumentError(self._wrong_names(values))
-        return called(self.statement, Call(self, values))
+        return called(self.statement, Call(self, self._takes.complete(values)))
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
@@ -114,6 +111,13 @@ class CachedQuery(Generic[S]):
             )
         if not isinstance(self.statement, SelectBase):
             raise DeclarationError(f"{self._who}: {self.statement!r} is no SELECT")
+        if not self._depends_on:
+            try:
+                check_analysable(self.statement)
+            except NotAnalysable as error:
+                raise DeclarationError(self._untold(error)) from None
+
+    def _check_key(self) -> None:
         for name in self.template.fields:
             if name not in self.parameters:
                 raise DeclarationError(
@@ -123,36 +127,56 @@ class CachedQuery(Generic[S]):
                 )
 
     def _analysed(self) -> tuple[Dependency, ...]:
-        added = tuple(
+        try:
+            found = self._found()
+            check_refresh(self, found)
+        except DeclarationError:
+            _declared.discard(self)  # one that cannot work keeps nothing else from working
+            raise
+        return found
+
+    def _found(self) -> tuple[Dependency, ...]:
+        added = [
             Dependency(table) for each in self._depends_on for table in _tables(each, self._who)
-        )
+        ]
         try:
             found = dependencies_of(self.statement)
         except NotAnalysable as error:
             if not added:
-                raise DeclarationError(
-                    f"{self._who}: it cannot be told what the answer depends on, because of {error};"
-                    " say depends_on=(Model, ...) with every table that it reads"
-                ) from None
+                raise DeclarationError(self._untold(error)) from None
             found = ()
-        added += tuple(
+        added += [
             Dependency(table)
             for relation in eager_relations(self.statement)
             for table in tables_of(relation)
-        )
-        whole = {each.table for each in added}
-        narrow = tuple(each for each in found if each.table not in whole)
-        if not narrow and not added:
+        ]
+        if not found and not added:
             raise DeclarationError(f"{self._who}: the statement reads no table")
-        return (*narrow, *dict.fromkeys(added))
+        return without_narrower((*found, *added))
 
-    def _wrong_names(self, values: Mapping[str, Any]) -> str:
-        missing = [name for name in self.required if name not in values]
-        unknown = [name for name in values if name not in self.parameters]
-        parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
-        takes = ", ".join(self.parameters) or "none"
-        return f"{self._who} takes the parameters {takes}; {'; '.join(parts)}"
+    def _untold(self, error: NotAnalysable) -> str:
+        return (
+            f"{self._who}: it cannot be told what the answer depends on, because of {error};"
+            " say depends_on=(Model, ...) with every table that it reads"
+        )
+
+
+def check_refresh(query: CachedQuery[Any], dependencies: Iterable[Dependency]) -> None:
+    """Raise DeclarationError for a refresh that needs more than a written row's tags tell."""
+    if query.on_write != "refresh" or not query.parameters:
+        return
+    names = set(query.parameters)
+    for each in dependencies:
+        source = each.source
+        told = set() if source is None or source.many else {source.parameter}
+        if told != names:
+            missing = ", ".join(sorted(names - told))
+            raise DeclarationError(
+                f'CachedQuery({query.template.text!r}): on_write="refresh" needs a value for'
+                f" {missing}, which a write that touches {each} does not tell;"
+                ' use on_write="invalidate" (the default), or make it a query of one parameter that'
+                " an equality ties to every table"
+            )
 
 
 def declared_queries() -> list[CachedQuery[Any]]:
@@ -161,17 +185,8 @@ def declared_queries() -> list[CachedQuery[Any]]:
 
 
 def query_count() -> int:
-    """How many queries are declared; grows when modules are imported later."""
-    return len(_declared)
-
-
-def _parameters(statement: SelectBase) -> dict[str, BindParameter[Any]]:
-    """The parameters that a caller names: those with a name of their own."""
-    found: dict[str, BindParameter[Any]] = {}
-    for element in iterate(statement):
-        if isinstance(element, BindParameter) and not element.unique:
-            found.setdefault(element.key, element)
-    return found
+    """How many queries were declared so far; grows when modules are imported later."""
+    return CachedQuery._count
 
 
 def _tables(what: Any, who: str) -> list[Table]:

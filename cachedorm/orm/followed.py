@@ -223,7 +223,7 @@ class Followed:
 
     def _rebuild(self) -> None:
         configure_mappers()
-        self._declared = (shape_count(), query_count(), nearby_count())
+        found = (shape_count(), query_count(), nearby_count())
         declared, queries = shapes(), declared_queries()
         self._registries = {shape.owner.registry for shape in declared}
         metadatas = {registry.metadata for registry in self._registries}
@@ -240,6 +240,7 @@ class Followed:
                 self._store.know(db, (interest.stamp,))
         cascades = Cascades(tables)
         named = {(table.schema, table.name): table for table in tables}
+        self._declared = found
         self._recorder = Recorder(self.interests, cascades)
         self._texts = TextRecorder(self.interests, cascades, named)
 
