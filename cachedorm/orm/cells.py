@@ -66,9 +66,8 @@ def cover(lat: float, lon: float, metres: float, levels: Iterable[int]) -> tuple
 
 def _cells_over(box: Box, level: int) -> tuple[str, ...] | None:
     south, west, north, east = box
-    # Five bits a character, taken in turns, longitude first.
-    columns, rows = 1 << (5 * level + 1) // 2, 1 << 5 * level // 2
-    width, height = 360 / columns, 180 / rows
+    width, height = _sides(level)
+    columns = round(360 / width)
     across = _indices(west + 180, east + 180, width)
     up = _indices(south + 90, north + 90, height)
     if len(across) * len(up) > COVER_MAX:
@@ -98,12 +97,22 @@ def tag_levels(precision: int, radius_max_m: float) -> tuple[int, ...]:
     The coarsest is one whose cells, two by two, hold the widest circle up to 60 degrees north.
     A write touches one stamp a level for where its row was, and one for where it is.
     """
-    coarsest = next(
-        (level for level in range(precision, 1, -1) if _narrowest_m(level) >= 2.2 * radius_max_m), 1
+    width, height = _sides(precision)
+    reach_m = radius_max_m + math.hypot(width, height) / 2 * _DEGREE_M
+    narrow = (
+        level
+        for level in range(precision, 1, -1)
+        if min(_sides(level)[0] * math.cos(math.radians(60)), _sides(level)[1]) * _DEGREE_M
+        >= 2 * reach_m
     )
-    return tuple(range(coarsest, precision + 1))
+    return tuple(range(next(narrow, 1), precision + 1))
 
 
-def _narrowest_m(level: int) -> float:
-    width, height = 360 / (1 << (5 * level + 1) // 2), 180 / (1 << 5 * level // 2)
-    return min(width * math.cos(math.radians(60)), height) * 111_000
+def _sides(level: int) -> tuple[float, float]:
+    """The width and height of a level's cells, in degrees."""
+    # Five bits a character, taken in turns, longitude first.
+    return 360 / 2 ** ((5 * level + 1) // 2), 180 / 2 ** (5 * level // 2)
+
+
+# A little less than a degree of latitude is anywhere.
+_DEGREE_M = 110_000

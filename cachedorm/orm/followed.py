@@ -224,7 +224,7 @@ class Followed:
     def _rebuild(self) -> None:
         configure_mappers()
         found = (shape_count(), query_count(), nearby_count())
-        declared, queries = shapes(), declared_queries()
+        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
         self._registries = {shape.owner.registry for shape in declared}
         metadatas = {registry.metadata for registry in self._registries}
         metadatas.update(
@@ -233,8 +233,9 @@ class Followed:
             for table in shape.owner.tables
             if isinstance(table, Table)
         )
+        metadatas.update(nearby.table.metadata for nearby in nearbys)
         tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, queries, tables, declared_nearbys())
+        self.interests = Interests(declared, queries, tables, nearbys)
         for interest in self.interests:
             for db in interest.dbs:
                 self._store.know(db, (interest.stamp,))
