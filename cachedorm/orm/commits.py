@@ -14,6 +14,7 @@ from cachedorm.orm.interest import KeyInterest
 from cachedorm.orm.ledger import Ledger, ledger_if_any
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.affected import OWN
+from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Ending
 from cachedorm.store.slots import Offer, Touched
 from cachedorm.store.store import Intent, Store
@@ -30,7 +31,7 @@ _METHODS = (
 class Commits:
     """Tells the store of the commits of one engine's connections."""
 
-    __slots__ = ("_doubts", "_everything", "_observer", "_plan", "_prepared", "_store")
+    __slots__ = ("_doubts", "_everything", "_observer", "_plan", "_prepared", "_store", "refresh")
 
     def __init__(
         self,
@@ -39,7 +40,10 @@ class Commits:
         observer: Observer,
         plan: Callable[[KeyInterest], EntityPlan | None],
         everything: Callable[[Ledger], None],
+        refresh: Callable[[Refreshes], None],
     ) -> None:
+        # Fills queries anew, after settle; never raises.
+        self.refresh = refresh
         self._store = store
         self._doubts = doubts
         self._observer = observer
@@ -88,9 +92,10 @@ class Commits:
             else:
                 self._store.settle(intent, {})
             raise
-        values = ledger.values
+        values, refreshes = ledger.values, ledger.refreshes
         ledger.reset()
         self._store.settle(intent, values)
+        self.refresh(refreshes)
 
     def _keep(self, intent: Intent, dbapi_connection: Any, ledger: Ledger) -> None:
         self._store.keep(intent, self._doubts.decided(dbapi_connection, ledger.profile))
@@ -183,12 +188,13 @@ class Commits:
 
     def after_autocommit(self, ledger: Ledger) -> None:
         """The statement has run and is committed."""
-        intent, touched = ledger.intent, ledger.touched
+        intent, touched, refreshes = ledger.intent, ledger.touched, ledger.refreshes
         ledger.reset()
         if intent is not None:
             self._store.settle(intent, {})
         if touched and (intent is None or touched is not intent.touched):
             self._store.invalidate(touched)
+        self.refresh(refreshes)
 
     def failed_autocommit(
         self, ledger: Ledger, error: BaseException, connection: Connection

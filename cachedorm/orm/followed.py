@@ -31,6 +31,7 @@ from cachedorm.orm.ledger import Ledger
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.queries import QueryPlan
 from cachedorm.orm.recorder import Recorder
+from cachedorm.orm.refresh import Refresher
 from cachedorm.orm.spots import spot_query
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.store.region import CachedRegion
@@ -85,8 +86,16 @@ class Followed:
             )
         if publish:
             self._check_database(root)
+        refresher = Refresher(
+            root, self._store, self.query_plan_of, self.follower_of, self._observer
+        )
         commits = Commits(
-            self._store, Doubts(root), self._observer, self._through, self._everything
+            self._store,
+            Doubts(root),
+            self._observer,
+            self._through,
+            self._everything,
+            refresher.run,
         )
         follower = EngineFollower(
             root,

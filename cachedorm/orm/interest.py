@@ -16,6 +16,7 @@ from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.celltags import cell_tags
 from cachedorm.orm.plan import key_value
+from cachedorm.orm.refresh import Refreshed
 from cachedorm.store.keys import Template, membership_tag, stamp_key, value_tag, wildcard_tag
 from cachedorm.store.slots import Touched
 
@@ -69,6 +70,7 @@ class TableInterest:
         "keys",
         "memberships",
         "primary_key",
+        "refreshed",
         "table",
         "tags",
         "watched",
@@ -86,6 +88,8 @@ class TableInterest:
         self.tags: dict[Column[Any], set[int]] = {}
         # Tags that follow from several columns' values, such as the cells of a place.
         self.derived: list[DerivedTags] = []
+        # The queries whose answers a writer fills anew.
+        self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
         self._stamp = stamp_key(wildcard_tag(table.fullname))
@@ -261,6 +265,14 @@ class Interests:
             table = dependency.table
             interest = self._by_name.setdefault(_name(table), TableInterest(table))
             interest.add_query(query.region.db, dependency.column)
+            column, source = dependency.column, dependency.source
+            if source is not None and source.many:
+                # Of many values the whole table is depended on, so that stamps stay few.
+                interest.add_query(query.region.db, None)
+            if query.on_write == "refresh":
+                name = None if column is None else column.name
+                parameter = None if source is None else source.parameter
+                interest.refreshed.append(Refreshed(query, name, parameter))
 
     def _follow_nearby(self, nearby: Nearby) -> None:
         table = nearby.table

@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import BindParameter
 from sqlalchemy.engine import Connection, Dialect, IteratorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.dependencies import Dependency
+from cachedorm.declare.equalities import VALUES_MAX
 from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.spot import SpotOption
-from cachedorm.errors import ArgumentError
+from cachedorm.errors import ArgumentError, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.orm.answers import answer_of
 from cachedorm.orm.bypass import FollowerOf
@@ -25,6 +27,7 @@ from cachedorm.orm.plan import key_value
 from cachedorm.orm.reads import BYPASSED, Bypassed
 from cachedorm.orm.serving import Serving
 from cachedorm.orm.spots import SpotQuery, spot_values
+from cachedorm.store.codec import encode_plain
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import (
     EntryKey,
@@ -42,6 +45,7 @@ class QueryPlan:
     __slots__ = (
         "_dialect",
         "_narrow",
+        "_tagged",
         "_whole",
         "answer",
         "entities",
@@ -71,14 +75,17 @@ class QueryPlan:
         self.entities = tuple(isinstance(element, EntityElement) for element in each)
         self._whole = _whole_stamps(query.dependencies)
         self._narrow = tuple(each for each in query.dependencies if each.column is not None)
+        self._tagged = {each.source.parameter for each in self._narrow if each.source is not None}
         self.form = Form(self._fingerprint(database), self.answer.encode, self.answer.decode)
 
     def _fingerprint(self, database: str) -> bytes:
         query = self.query
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
-        compiled = str(query.statement.compile(dialect=self._dialect))
+        compiled = query.statement.compile(dialect=self._dialect)
+        # A declared query's own values (a limit, a status) are in no key: new code may change them.
+        values = sorted(compiled.params.items()) if isinstance(query, CachedQuery) else ()
         stored = self.answer.describe()
-        digest.update(repr((database, query.template.text, compiled, stored)).encode())
+        digest.update(repr((database, query.template.text, str(compiled), values, stored)).encode())
         return digest.digest()
 
     @property
@@ -104,6 +111,8 @@ class QueryPlan:
         if source.parameter is None:
             values = tuple(key_value(column, value, self._dialect) for value in values)
         table = dependency.table.fullname
+        if len(values) > VALUES_MAX:
+            return (stamp_key(membership_tag(table)),)
         return tuple(
             stamp_key(value_tag(table, column.name, value)) for value in values if value is not None
         )
@@ -111,8 +120,33 @@ class QueryPlan:
     def _bound(self, name: str, value: Any) -> Any:
         parameter = self.query.parameters[name]
         if parameter.expanding:
-            return tuple(key_value(parameter, each, self._dialect) for each in value)
-        return key_value(parameter, value, self._dialect)
+            return tuple(self._exact(name, parameter, each) for each in value)
+        return self._exact(name, parameter, value)
+
+    def _exact(self, name: str, parameter: BindParameter[Any], value: Any) -> Any:
+        """The value as it goes to the database, or what stands for it in the key."""
+        if isinstance(value, list | dict | set | tuple):
+            return digest_of(value)
+        if name in self._tagged:
+            return key_value(parameter, value, self._dialect)
+        try:
+            return key_value(parameter, value, self._dialect)
+        except ArgumentError:
+            return value  # it names the entry only: no row is looked for by it
+
+    def load(
+        self,
+        connection: Connection,
+        statement: SelectBase,
+        given: Mapping[str, Any],
+        observer: Observer,
+    ) -> tuple[Any, bool]:
+        """The answer from the database, and whether it is short enough to keep."""
+        value, count = self.answer.load(connection, statement, given)
+        keep = count <= self.query.rows_max
+        if not keep:
+            observer.error("store", _too_long(self.query, count))
+        return value, keep
 
     def result(self, session: Session, value: Any) -> IteratorResult[Any]:
         """The answer as SQLAlchemy would give it: entities live, columns under their names."""
@@ -171,15 +205,23 @@ class QueryReader:
             return BYPASSED
 
         def load(connection: Connection) -> tuple[Any, bool]:
-            value, count = plan.answer.load(connection, statement, given)
-            if count <= plan.query.rows_max:
-                return value, True
-            self._serving.observer.error("store", _too_long(plan.query, count))
-            return value, False
+            return plan.load(connection, statement, given, self._serving.observer)
 
-        key = plan.key(values)
+        try:
+            key = plan.key(values)
+        except ArgumentError:
+            self._serving.observer.bypass(plan.query.region.name, "key has no text")
+            return BYPASSED
         found = self._serving.entry(session, plan.mapper, plan.region, key, load)
         return plan.result(session, found)
+
+
+def digest_of(value: Any) -> str:
+    """What stands in a key for a list or a document, which have no short text of their own."""
+    try:
+        return hashlib.sha256(encode_plain(value)).hexdigest()[:32]
+    except NotCacheable as error:
+        raise ArgumentError(f"a key cannot be made of {type(value).__name__}: {error}") from None
 
 
 def _too_long(query: CachedQuery[Any] | SpotQuery, count: int) -> ArgumentError:

@@ -98,7 +98,9 @@ def _followed(dependency: Dependency, region: Region, interests: Interests) -> D
     interest = interests[dependency.table]
     if interest is not None:
         column = dependency.column
-        if column is not None and interest.has_tag(region.db, column.name):
+        many = dependency.source is not None and dependency.source.many
+        whole = not many or region.db in interest.memberships
+        if column is not None and whole and interest.has_tag(region.db, column.name):
             return dependency
         if region.db in interest.memberships:
             return Dependency(dependency.table)
