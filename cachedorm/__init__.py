@@ -14,6 +14,7 @@ from cachedorm.declare import (
     hours,
     minutes,
     seconds,
+    tag,
 )
 from cachedorm.observe import Observer
 
@@ -32,4 +33,5 @@ __all__ = [
     "hours",
     "minutes",
     "seconds",
+    "tag",
 ]

@@ -8,21 +8,21 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.declare.region import Region, Regions
-from cachedorm.declare.shape import entity_shape
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
+from cachedorm.orm.byhand import ByHand
 from cachedorm.orm.followed import Followed
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
 from cachedorm.store.region import CachedRegion, RegionSettings
-from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 
 Factory = (
@@ -73,6 +73,7 @@ class Cache:
             self._serves,
             observer,
         )
+        self._by_hand = ByHand(self._followed, self._store, self._live, observer)
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
         self._closed = False
@@ -135,20 +136,47 @@ class Cache:
             self._bypassing.reset(token)
 
     def invalidate(self, what: Any, *key: Any) -> None:
-        """Make one row's entries doubtful: by object, or by model and key (``User, 42``).
+        """End entries at once: of an object, of a model's key, with a tag, or of a whole Region.
 
-        For writes that no session saw. A committed write needs none of this.
+        As in ``invalidate(user)``, ``invalidate(User, 42)``, ``invalidate(tag(Mission.user_id,
+        42))``, ``invalidate(MY)``. For writes that no session saw; a committed write needs none of
+        this. A key ends that row's own entry alone; an object also the queries it may be in.
         """
         self._check_open()
-        touched = Touched()
-        if isinstance(what, type):
-            self._touch_key(touched, inspect(what), key)
-        else:
-            state = inspect(what)
-            if state.key is None:
-                raise ArgumentError(f"invalidate({what!r}): the object has no identity yet")
-            self._followed.touch_object(touched, state)
-        self._store.invalidate(touched)
+        self._by_hand.invalidate(what, key)
+
+    def invalidate_where(self, **field: Any) -> None:
+        """End every entry, in every region, whose template or tags have this field and value.
+
+        ``invalidate_where(user_id=42)`` is everything of one user, whatever else is in the keys.
+        Takes one field. Raises ArgumentError for a field that nothing declared has.
+        """
+        self._check_open()
+        if len(field) != 1:
+            raise ArgumentError(f"invalidate_where takes one field=value; given: {len(field)}")
+        self._by_hand.invalidate_where(*field.popitem())
+
+    def invalidate_matching(self, pattern: str, region: Region | str | None = None) -> int:
+        """End every entry whose key matches a glob pattern, as Redis reads it; how many.
+
+        In one region or in all. Looks at every key there, a batch at a time: for people, not for
+        programs, which have ``invalidate_where``.
+        """
+        self._check_open()
+        return self._by_hand.invalidate_matching(pattern, self._regions_named(region))
+
+    async def ainvalidate(self, what: Any, *key: Any) -> None:
+        """As ``invalidate``, for coroutines."""
+        await greenlet_spawn(self.invalidate, what, *key)
+
+    async def ainvalidate_where(self, **field: Any) -> None:
+        """As ``invalidate_where``, for coroutines."""
+        await greenlet_spawn(self.invalidate_where, **field)
+
+    async def ainvalidate_matching(self, pattern: str, region: Region | str | None = None) -> int:
+        """As ``invalidate_matching``, for coroutines."""
+        gone: int = await greenlet_spawn(self.invalidate_matching, pattern, region)
+        return gone
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""
@@ -213,18 +241,12 @@ class Cache:
             live = self._regions[region.name] = self._store.region(settings_of(region))
         return live
 
-    def _touch_key(self, touched: Touched, mapper: Mapper[Any], key: tuple[Any, ...]) -> None:
-        shape = entity_shape(mapper)
-        if shape is None or shape.template is None:
-            raise ArgumentError(f"invalidate({mapper.class_.__name__}): it is not cached by key")
-        fields = shape.template.fields
-        if len(key) != len(fields):
-            raise ArgumentError(
-                f"invalidate({mapper.class_.__name__}, ...) takes its key's fields:"
-                f" {', '.join(fields)}; given: {len(key)}"
-            )
-        text = shape.template.render(dict(zip(fields, key, strict=True)))
-        touched.add_entries(shape.policy.region.db, (text,))
+    def _regions_named(self, named: Region | str | None) -> list[Region]:
+        if isinstance(named, Region):
+            return [named]
+        if named is not None:
+            return [self._declared[named]]
+        return list(self._declared) or self._by_hand.regions()
 
 
 def settings_of(region: Region) -> RegionSettings:

@@ -6,6 +6,7 @@ from cachedorm.declare.policy import CachePolicy
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
 from cachedorm.declare.spot import cached
+from cachedorm.declare.tag import tag
 
 __all__ = [
     "CachePolicy",
@@ -20,4 +21,5 @@ __all__ = [
     "hours",
     "minutes",
     "seconds",
+    "tag",
 ]

@@ -97,8 +97,11 @@ class EngineFollower:
         ledger = ledger_of(connection)
         if ledger.profile is None:
             ledger.profile = profile_of(connection)
-            self.profile = ledger.profile
-            self.replica = self.replica or ledger.profile.replica
+        elif self.profile is not None:
+            return
+        # A pooled connection may have been learnt by who followed this engine before.
+        self.profile = ledger.profile
+        self.replica = self.replica or ledger.profile.replica
 
     def _before_execute(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
@@ -186,7 +186,7 @@ class Followed:
             if prop.key in state.dict
         }
         loaded.update(zip(mapper.primary_key, state.key[1] if state.key else (), strict=False))
-        dialect = next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
+        dialect = self.dialect
         for table in mapper.tables:
             interest = self.interests[table] if isinstance(table, Table) else None
             if interest is not None:
@@ -194,6 +194,16 @@ class Followed:
                     column.name: value for column, value in loaded.items() if column.table is table
                 }
                 interest.touch(touched, row, dialect)
+
+    def known_interests(self) -> Interests:
+        """What is cached over every table, of all that is declared by now."""
+        self._renew()
+        return self.interests
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the database spells values; a neutral way while no engine is followed."""
+        return next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
 
     @property
     def engines(self) -> list[Engine]:

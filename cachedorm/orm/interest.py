@@ -45,7 +45,7 @@ class KeyInterest:
             value = key_value(column, row[column.name], dialect)
             if value is None:
                 return None
-            values[field] = _as_stored(column, value)
+            values[field] = as_stored(column, value)
         return self.template.render(values)
 
 
@@ -177,7 +177,7 @@ class TableInterest:
                 value = key_value(column, row[column.name], dialect)
                 if value is None:
                     continue  # no equality finds a null
-                tag = value_tag(self.table.fullname, column.name, _as_stored(column, value))
+                tag = value_tag(self.table.fullname, column.name, as_stored(column, value))
             except (KeyError, ArgumentError):
                 self.touch_all(touched)
                 return
@@ -298,7 +298,8 @@ def _columns_of(
     return tuple(found)
 
 
-def _as_stored(column: Column[Any], value: Any) -> Any:
+def as_stored(column: Column[Any], value: Any) -> Any:
+    """The value as a row of the table has it."""
     # varchar(n) drops blanks beyond its length without a word; the row has the shorter value.
     length = getattr(column.type, "length", None)
     if length is not None and isinstance(value, str) and len(value) > length:

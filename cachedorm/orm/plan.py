@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapper
 
 from cachedorm.declare.kinds import decorator_of
 from cachedorm.declare.shape import EntityShape, RowShape, row_shape
+from cachedorm.orm.fields import field_stamps
 from cachedorm.store.codec import UndecodableError, row_codec
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import EntryKey, stamp_key, wildcard_tag
@@ -150,8 +151,12 @@ class EntityPlan:
 
     def key(self, values: Sequence[Any]) -> EntryKey:
         """The entry's key for these values of the key's fields, in the template's order."""
-        text = self.template.render(dict(zip(self.fields, values, strict=True)))
-        return EntryKey(text, self.stamps, self.form, self.ttl_ms)
+        named = dict(zip(self.fields, values, strict=True))
+        stamps = self.stamps
+        if len(self.fields) > 1:
+            # One field alone does not name the key, so ``invalidate_where`` needs a stamp to end.
+            stamps += field_stamps(self.fields, named)
+        return EntryKey(self.template.render(named), stamps, self.form, self.ttl_ms)
 
     def in_key_order(self, identity: Sequence[Any]) -> Sequence[Any]:
         """A primary key in the order of the key template's fields."""

@@ -22,6 +22,7 @@ from cachedorm.orm.answers import answer_of
 from cachedorm.orm.bypass import FollowerOf
 from cachedorm.orm.compat import rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
+from cachedorm.orm.fields import field_stamps, stamped_fields
 from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.plan import key_value
 from cachedorm.orm.reads import BYPASSED, Bypassed
@@ -44,6 +45,7 @@ class QueryPlan:
 
     __slots__ = (
         "_dialect",
+        "_fields",
         "_narrow",
         "_tagged",
         "_whole",
@@ -76,6 +78,7 @@ class QueryPlan:
         self._whole = _whole_stamps(query.dependencies)
         self._narrow = tuple(each for each in query.dependencies if each.column is not None)
         self._tagged = {each.source.parameter for each in self._narrow if each.source is not None}
+        self._fields = stamped_fields(query)
         self.form = Form(self._fingerprint(database), self.answer.encode, self.answer.decode)
 
     def _fingerprint(self, database: str) -> bytes:
@@ -101,6 +104,8 @@ class QueryPlan:
         stamps = self._whole
         for dependency in self._narrow:
             stamps += self._stamps_of(dependency, bound)
+        if self._fields:
+            stamps += field_stamps(self._fields, bound)
         return EntryKey(text, stamps, self.form, query.ttl_ms)
 
     def _stamps_of(self, dependency: Dependency, bound: Mapping[str, Any]) -> tuple[str, ...]:

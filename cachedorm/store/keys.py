@@ -6,6 +6,7 @@ Names in one Redis database::
     ~s:my_db.users                the stamp of a tag (here a table's wildcard)
     ~s:my_db.users.*              the stamp of a table's membership
     ~s:my_db.missions.user_id=42  the stamp of one column's value
+    ~s:?user_id=42                the stamp of one field's value, whatever the template
     ~i:user:profile:42            the intents on any key, a stamp's included
 
 Values are percent-escaped wherever a character has a meaning in a key, so a template's fields
@@ -93,6 +94,14 @@ def membership_tag(table_fullname: str) -> str:
 def value_tag(table_fullname: str, column: str, value: object) -> str:
     """The tag of the rows that have this value in this column."""
     return _bounded(f"{table_fullname}.{column}=", escape(value))
+
+
+def field_tag(field: str, value: object) -> str:
+    """The tag of the entries whose template has this field with this value.
+
+    Only entries carry it that neither their key nor a narrower tag finds by that field alone.
+    """
+    return _bounded(f"?{field}=", escape(value))
 
 
 def escape(value: object) -> str:
