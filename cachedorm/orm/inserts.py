@@ -62,7 +62,8 @@ def _is_exact(statement: Insert, interest: TableInterest) -> bool:
     if clause.__visit_name__ != "on_conflict_do_update":
         return False
     target = {_name(each) for each in clause.inferred_target_elements or ()}
-    changed = {_name(name) for name, _ in clause.update_values_to_set}
+    # A list of pairs in 2.0, a dict in 2.1.
+    changed = {_name(name) for name in dict(clause.update_values_to_set)}
     needed = {column.name for column in (*interest.primary_key, *interest.watched)}
     return needed <= target and not needed & changed
 

@@ -76,16 +76,19 @@ class Differential:
     ) -> None:
         self.report = Report()
         self._served, self._plain = served, plain
+        self._seed = seed
         self._random = random.Random(seed)
         self._queries = queries
         self._made = 0
+        self._k_max = 500
         # Points close to each other, so that many of them find their cell cached.
         self._hot = [self._near(SEOUL, 0.15) for _ in range(8)]
         self._hot += [(0.0, 0.0), (89.9, 12.0), (-89.95, -170.0), (3.0, 179.99), (-7.0, -179.98)]
 
-    def run(self, comparisons: int) -> Report:
+    def run(self, comparisons: int, k_max: int = 500) -> Report:
         """Compare so many times; a write comes before every seventh or so."""
         began = time.monotonic()
+        self._k_max = k_max
         asked = self._asked()
         for _ in range(comparisons):
             # Half of the time somebody close by asks the same: a hit, unless a write came between.
@@ -102,7 +105,8 @@ class Differential:
     def _asked(self) -> Asked:
         place, point = self._point()
         k = self._random.choices((1, 5, 20, 100, 500), (10, 20, 60, 9, 1))[0]
-        return Asked(place, self._random.choice(self._queries), point, self._radius(point), k)
+        query = self._random.choice(self._queries)
+        return Asked(place, query, point, self._radius(point), min(k, self._k_max))
 
     def _beside(self, asked: Asked) -> Asked:
         point = self._near(asked.point, self._random.choice((0.0, 1e-7, 0.0005, 0.01)))
@@ -200,7 +204,7 @@ class Differential:
     def _insert(self, session: Session, point: Point) -> None:
         self._made += 1
         lat, lon = self._near(point, self._random.choice((0.0, 0.001, 0.02)))
-        session.add(Spot(id=f"new{self._made}", note="new", lat=lat, lon=lon))
+        session.add(Spot(id=f"new{self._seed}-{self._made}", note="new", lat=lat, lon=lon))
         session.commit()
 
     def _move(self, session: Session, point: Point) -> None:
