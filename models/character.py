@@ -90,7 +90,7 @@ class Character(Cached, Base):
         Raises ValueError for less than 1 and for more than the column holds, TypeError for what
         is no whole number.
         """
-        if not isinstance(exp, int) or isinstance(exp, bool):
+        if type(exp) is not int:
             raise TypeError(f"experience is a whole number, found {exp!r}")
         if exp < 1:
             raise ValueError(f"a character gains 1 or more, found {exp}; experience is never taken")

@@ -83,7 +83,7 @@ def _why_not(element: Any) -> str | None:
             return f"a statement inside that writes: {element}"
         case TableSample():
             return f"a random sample of {element.element}"
-        case ColumnClause() if element.is_literal and str(element) != "*":
+        case ColumnClause() if element.is_literal and not _is_harmless(element.name):
             return f"a literal column: {str(element)!r}"
         case FunctionElement():
             return _why_not_function(element)
@@ -91,6 +91,11 @@ def _why_not(element: Any) -> str | None:
             return _why_not_select(element)
         case _:
             return None
+
+
+def _is_harmless(literal: str) -> bool:
+    """The star of COUNT(*), and the number that relationships' EXISTS select."""
+    return literal == "*" or literal.isdecimal()
 
 
 def _why_not_select(statement: Select[Any]) -> str | None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from sqlalchemy import Column, FromClause, Table
 from sqlalchemy.sql.selectable import (
-    CTE,
     Alias,
+    AliasedReturnsRows,
     CompoundSelect,
     GenerativeSelect,
     Lateral,
@@ -32,6 +32,15 @@ from cachedorm.declare.analysable import NotAnalysable, check_analysable, tables
 from cachedorm.declare.equalities import Scope, Source, id_of, joins, learn_equalities, leaves
 
 __all__ = ["Dependency", "NotAnalysable", "Source", "dependencies_of", "explain"]
+
+
+# Where 2.1 lets extensions such as DISTINCT ON add their clauses.
+_EXTENSIONS = (
+    "_pre_columns_clause",
+    "_post_select_clause",
+    "_post_criteria_clause",
+    "_post_body_clause",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +129,21 @@ def _own_froms(statement: Select[Any], outer: Scope | None) -> list[FromClause]:
 def _read_from(source: FromClause, scope: Scope) -> Iterator[Dependency]:
     for leaf in leaves(source):
         table = _table_of(leaf)
-        inner = getattr(leaf, "element", None)
+        inner = _select_of(leaf)
         if table is not None:
             yield _narrowest(leaf, table, scope)
-        elif isinstance(inner, SelectBase):
+        elif inner is not None:
             # Only a lateral one sees what stands beside it.
             yield from _analysed(inner, scope if isinstance(leaf, Lateral) else None)
         elif not isinstance(leaf, Values):
             raise NotAnalysable(f"the source {str(leaf)!r}, which is no table")
+
+
+def _select_of(leaf: FromClause) -> SelectBase | None:
+    inner: Any = leaf
+    while isinstance(inner, AliasedReturnsRows):
+        inner = inner.element
+    return inner if isinstance(inner, SelectBase) else None
 
 
 def _table_of(leaf: FromClause) -> Table | None:
@@ -136,7 +152,7 @@ def _table_of(leaf: FromClause) -> Table | None:
         inner = inner.element
     if isinstance(inner, Table):
         return inner
-    if isinstance(inner, TableClause) and not isinstance(inner, CTE):
+    if isinstance(inner, TableClause):
         raise NotAnalysable(f"the source {inner.name!r}, of which only the name is known")
     return None
 
@@ -159,6 +175,7 @@ def _parts(statement: Select[Any], froms: Iterable[FromClause]) -> list[Any]:
     parts: list[Any] = [*statement._raw_columns, *statement._where_criteria]
     parts += [*statement._having_criteria, *getattr(statement, "_distinct_on", ())]
     parts += [join.onclause for each in froms for join in joins(each)]
+    parts += [getattr(statement, name, None) for name in _EXTENSIONS]
     return parts + _clauses(statement)
 
 

@@ -53,8 +53,9 @@ def _relations_on(element: Any) -> list[RelationshipProperty[Any]]:
 
 def _entities(statement: SelectBase) -> Iterator[Mapper[Any]]:
     for description in getattr(statement, "column_descriptions", ()):
-        if description["entity"] is not None and description["expr"] is description["entity"]:
-            yield inspect(description["entity"]).mapper
+        entity = description.get("entity")  # a Core statement has none
+        if entity is not None and description["expr"] is entity:
+            yield inspect(entity).mapper
 
 
 def _by_default(

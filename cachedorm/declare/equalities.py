@@ -241,7 +241,7 @@ def _source(bound: BindParameter[Any]) -> Source:
     many = bool(bound.expanding)
     if not bound.unique:  # named by the author: another value may come with the call
         return Source(parameter=bound.key, many=many, bound=bound.key)
-    value = bound.effective_value
+    value: Any = bound.effective_value
     return Source(values=tuple(value) if many else (value,), many=many, bound=bound.key)
 
 

@@ -22,7 +22,7 @@ _WIDER: Mapping[type, tuple[type, ...]] = {Decimal: (int,), float: (int, Decimal
 class Parameters:
     """The named parameters of one statement, with their defaults and the types they take."""
 
-    __slots__ = ("_expected", "bound", "defaults", "never_null", "who")
+    __slots__ = ("_expected", "_quickly", "bound", "defaults", "never_null", "who")
 
     def __init__(self, statement: SelectBase, who: str, key_fields: Collection[str]) -> None:
         self.who = who
@@ -32,18 +32,22 @@ class Parameters:
         }
         self.never_null = frozenset(key_fields)
         self._expected = {name: _expected(bound.type) for name, bound in self.bound.items()}
+        # Where the very type is all there is to check.
+        self._quickly = {
+            name: None if self.bound[name].expanding or expected is datetime else expected
+            for name, expected in self._expected.items()
+        }
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
         """The values with defaults for those not given; ArgumentError for what does not fit."""
-        names = self._expected
+        names = self._quickly
         if values.keys() != names.keys():
             values = {**self.defaults, **values}
             if values.keys() != names.keys():
                 raise ArgumentError(self._wrong_names(values))
         for name, value in values.items():
-            expected = names[name]
-            if type(value) is not expected or expected is datetime:
-                values[name] = self._checked(name, value, expected)
+            if type(value) is not names[name]:
+                values[name] = self._checked(name, value, self._expected[name])
         return values
 
     def _checked(self, name: str, value: Any, expected: type | None) -> Any:
