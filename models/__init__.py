@@ -12,7 +12,7 @@ from models.character import (
 )
 from models.chat import Conversation, chat_history
 from models.info import Guide, all_categories, search_guides
-from models.location import RecycleCenter
+from models.location import RecycleCenter, nearby_centers
 from models.my import Activity, User, recent_activities
 from models.regions import API, AUTH, CHARACTER, CHAT, INFO, LOCATION, MY, REGIONS, SCAN
 from models.scan import ScanResult, ScanStatus, scan_history
@@ -44,6 +44,7 @@ __all__ = [
     "character_state",
     "chat_history",
     "missions_of",
+    "nearby_centers",
     "recent_activities",
     "scan_history",
     "search_guides",

@@ -26,8 +26,8 @@ def cell_of(lat: float, lon: float, precision: int) -> str:
 
 def box_of(cell: str) -> Box:
     """The sides of a cell."""
-    box = geo_library("pygeohash").get_bounding_box(cell)
-    return (box.min_lat, box.min_lon, box.max_lat, box.max_lon)
+    lat, lon, up, across = geo_library("pygeohash").decode_exactly(cell)
+    return (lat - up, lon - across, lat + up, lon + across)
 
 
 def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set[str]:
@@ -35,16 +35,15 @@ def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set
 
     Raises ArgumentError for what is no place on earth.
     """
+    if not (abs(lat) <= 90 and abs(lon) <= 180):  # a NaN neither
+        raise ArgumentError(f"lat={lat!r}, lon={lon!r} is no place on earth")
     slack += SLACK_DEG
     finest = max(levels)
-    try:
-        corners = {
-            cell_of(_clamped(lat + up, 90.0, slack), _clamped(lon + across, 180.0, slack), finest)
-            for up in (-slack, slack)
-            for across in (-slack, slack)
-        }
-    except ValueError as error:
-        raise ArgumentError(f"lat={lat!r}, lon={lon!r} is no place on earth") from error
+    corners = {
+        cell_of(_clamped(lat + up, 90.0), _clamped(lon + across, 180.0), finest)
+        for up in (-slack, slack)
+        for across in (-slack, slack)
+    }
     return {corner[:level] for corner in corners for level in levels}
 
 
@@ -85,9 +84,8 @@ def _indices(low: float, high: float, size: float) -> range:
     return range(first, last + 1)
 
 
-def _clamped(degrees: float, limit: float, slack: float) -> float:
-    # Only what the slack itself has pushed over the edge.
-    return max(-limit, min(limit, degrees)) if abs(degrees) <= limit + slack else math.nan
+def _clamped(degrees: float, limit: float) -> float:
+    return max(-limit, min(limit, degrees))
 
 
 def tag_levels(precision: int, radius_max_m: float) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from sqlalchemy import Column
 from cachedorm.declare.nearby import Nearby
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.cells import cells_at, tag_levels
+from cachedorm.orm.geodesy import geo_library
 from cachedorm.store.keys import value_tag
 
 Values = Mapping[str, Any]
@@ -26,6 +27,7 @@ def cell_tags(nearby: Nearby) -> tuple[tuple[Column[Any], Column[Any]], TagsOf]:
 
     The tags raise KeyError for a value that is not known, ArgumentError for what is no place.
     """
+    geo_library("pygeohash")  # said when a Cache is attached, not when a row is written
     lat, lon = nearby.column("lat"), nearby.column("lon")
     table, levels = nearby.table.fullname, tag_levels(nearby.precision, nearby.radius_max_m)
     # A Numeric keeps so many places of what it is given.

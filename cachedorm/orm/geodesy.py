@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -31,6 +31,7 @@ Box = tuple[float, float, float, float]
 _HUNDREDTH_NM = 1e8  # PostGIS rounds to 1e-8 m what it gives as a distance
 
 
+@cache
 def geo_library(name: str) -> Any:
     """A library of the extra ``geo``, imported when first needed."""
     try:
