@@ -6,29 +6,34 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.declare.region import Region, Regions
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
 from cachedorm.orm.byhand import ByHand
+from cachedorm.orm.factories import (
+    Target,
+    engines_of,
+    factory_of,
+    session_class,
+    set_session_class,
+)
 from cachedorm.orm.followed import Followed
+from cachedorm.orm.many import ManyReader
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
 from cachedorm.store.region import CachedRegion, RegionSettings
 from cachedorm.store.store import Store
 
-Factory = (
-    sessionmaker[Any] | async_sessionmaker[Any] | scoped_session[Any] | async_scoped_session[Any]
-)
-Target = Factory | Engine | AsyncEngine
+T = TypeVar("T")
 
 
 class Cache:
@@ -74,6 +79,9 @@ class Cache:
             observer,
         )
         self._by_hand = ByHand(self._followed, self._store, self._live, observer)
+        self._many = ManyReader(
+            self._followed.plan_of, self._followed.follower_of, self._serves, observer
+        )
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
         self._closed = False
@@ -91,20 +99,20 @@ class Cache:
         if isinstance(target, Engine | AsyncEngine):
             self._followed.follow(target, publish=publish)
             return
-        factory = _factory_of(target)
+        factory = factory_of(target)
         if id(factory) in self._attached:
             return
-        before = _session_class(factory)
+        before = session_class(factory)
         if getattr(before, "_cachedorm_reader", None) is not None:
             raise ConfigurationError(
                 f"{factory!r} is attached to another Cache; detach it there first"
             )
-        for engine in _engines_of(factory):
+        for engine in engines_of(factory):
             self._followed.follow(engine, publish=publish)
         made = cached_session_class(before, self._reader, self._queries)
         event.listen(made, "after_begin", self._followed.met)
         self._attached[id(factory)] = (factory, before, made)
-        _set_session_class(factory, made)
+        set_session_class(factory, made)
 
     def detach(self, target: Target) -> None:
         """Undo ``attach``: new sessions of the factory, or the engine, know nothing of this cache.
@@ -115,10 +123,10 @@ class Cache:
         if isinstance(target, Engine | AsyncEngine):
             self._followed.unfollow(target)
             return
-        factory = _factory_of(target)
+        factory = factory_of(target)
         found = self._attached.pop(id(factory), None)
         if found is not None:
-            _set_session_class(factory, found[1])
+            set_session_class(factory, found[1])
 
     def region(self, name: str) -> CachedRegion:
         """The live region of this name, a dogpile.cache region; ArgumentError if there is none."""
@@ -177,6 +185,22 @@ class Cache:
         """As ``invalidate_matching``, for coroutines."""
         gone: int = await greenlet_spawn(self.invalidate_matching, pattern, region)
         return gone
+
+    def get_many(self, session: Session, model: type[T], keys: Iterable[Any]) -> list[T | None]:
+        """The objects with these primary keys, in their order, None where there is no such row.
+
+        What the session holds is the session's own; the rest is one read of the cache, and one
+        SELECT for what is not there. As ``session.get`` it goes to the database where a cached
+        read could be wrong. Keys are as for ``session.get``.
+        """
+        self._check_open()
+        return self._many.get_many(session, model, keys)
+
+    async def aget_many(
+        self, session: AsyncSession, model: type[T], keys: Iterable[Any]
+    ) -> list[T | None]:
+        """As ``get_many``, for coroutines."""
+        return await session.run_sync(self.get_many, model, keys)
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""
@@ -267,36 +291,3 @@ def settings_of(region: Region) -> RegionSettings:
         intent_ms=ms("intent"),
         intents=region.intents,
     )
-
-
-def _factory_of(target: Any) -> Any:
-    if isinstance(target, scoped_session | async_scoped_session):
-        return target.session_factory
-    if isinstance(target, sessionmaker | async_sessionmaker):
-        return target
-    raise ArgumentError(
-        f"attach({target!r}): give a sessionmaker, async_sessionmaker, scoped_session, Engine or"
-        " AsyncEngine"
-    )
-
-
-def _session_class(factory: Any) -> type[Session]:
-    if isinstance(factory, async_sessionmaker):
-        chosen = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
-    else:
-        chosen = factory.class_
-    found: type[Session] = chosen
-    return found
-
-
-def _set_session_class(factory: Any, class_: type[Session] | None) -> None:
-    if isinstance(factory, async_sessionmaker):
-        # Its own class is shared by every async_sessionmaker; the keyword is its alone.
-        factory.kw["sync_session_class"] = class_
-    else:
-        factory.class_ = class_
-
-
-def _engines_of(factory: Any) -> list[Engine | AsyncEngine]:
-    binds = [factory.kw.get("bind"), *(factory.kw.get("binds") or {}).values()]
-    return [bind for bind in binds if isinstance(bind, Engine | AsyncEngine)]

@@ -47,5 +47,5 @@ def _column_of(given: Any) -> Column[Any] | None:
         inspect(given)
     except NoInspectionAvailable:
         return None
-    columns = getattr(getattr(given, "property", None), "columns", ())
-    return columns[0] if len(columns) and isinstance(columns[0], Column) else None
+    columns: list[Any] = list(getattr(getattr(given, "property", None), "columns", ()))
+    return columns[0] if columns and isinstance(columns[0], Column) else None

@@ -132,7 +132,7 @@ class EntityPlan:
         self.negative_ttl_ms = shape.policy.negative_ttl_ms
         self.ttl_field = shape.policy.ttl if isinstance(shape.policy.ttl, str) else None
         columns = [owner.get_property(name).columns[0] for name in self.fields]
-        self.key_types = tuple(_python_type(column) for column in columns)
+        self.key_types = tuple(python_type(column) for column in columns)
         criteria = (
             column == bindparam(f"key_{number}", type_=column.type)
             for number, column in enumerate(columns)
@@ -242,7 +242,8 @@ def key_value(column: Any, value: Any, dialect: Dialect) -> Any:
     return value
 
 
-def _python_type(column: Any) -> type | None:
+def python_type(column: Any) -> type | None:
+    """The very type of the column's values in rows; None if that is not known."""
     if decorator_of(column.type) is not None:
         return None
     try:

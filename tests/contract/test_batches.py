@@ -1,5 +1,7 @@
 """Many entries at once: what is true of one lease is true of each, for one pipeline."""
 
+from typing import Any
+
 import pytest
 
 from cachedorm.store.entry import Miss, value_slot
@@ -131,14 +133,21 @@ def test_nothing_is_nothing(place: Place) -> None:
 
 
 @pytest.mark.parametrize("slots", ["redis"], indirect=True)
-def test_a_batch_is_one_send(slots: Slots, redis_log: RedisLog) -> None:
+def test_a_batch_is_one_send(
+    slots: Slots, redis_log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All scripts of a batch travel together on one line, and the source at most once."""
     assert isinstance(slots, RedisSlots)
     server = slots.identity_again(DB)
     wanted = [Wanted(key, token()) for key in USERS_MANY]
-    sends: list[int] = []
+    sends: list[bytes] = []
     exchange = slots._wire._exchange
-    slots._wire._exchange = lambda *args: (sends.append(1), exchange(*args))[1]  # type: ignore[method-assign]
+
+    def counted(db: int, packed: bytes, *args: Any) -> Any:
+        sends.append(packed)
+        return exchange(db, packed, *args)
+
+    monkeypatch.setattr(slots._wire, "_exchange", counted)
     slots.acquire_many(DB, wanted, LEASE_MS, TTL_MS, server=server)
     assert len(sends) == 2  # the server did not know the script
     slots.release_many(DB, [(each.key, each.token) for each in wanted])
