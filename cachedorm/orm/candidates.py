@@ -52,12 +52,12 @@ class Candidates:
         """What PostGIS would answer for this point; None where a millimetre would decide it."""
         exact = distances(lat, lon, self.lats, self.lons)
         reach = radius_m + DOUBT_M
-        found = [(rounded(metres), at) for at, metres in enumerate(exact) if metres <= reach]
+        found = [(metres, at) for at, metres in enumerate(exact) if metres <= reach]
         # By distance, then by the place among the candidates, which is the primary key's.
         found.sort()
         if self._doubtful(found[: k + 1], k, radius_m):
             return None
-        return [(at, metres) for metres, at in found[:k]]
+        return [(at, rounded(metres)) for metres, at in found[:k]]
 
     def _doubtful(self, found: list[tuple[float, int]], k: int, radius_m: float) -> bool:
         """Whether PostGIS may see another order than we, or another end."""

@@ -22,8 +22,8 @@ def cell_tag(table: str, cell: str) -> str:
     return value_tag(table, "geohash", cell)
 
 
-def cell_tags(nearby: Nearby) -> tuple[tuple[Column[Any], Column[Any]], TagsOf]:
-    """The columns that tell a row's cells, and the tags of a row with these columns' values.
+def cell_tags(nearby: Nearby) -> tuple[str, tuple[Column[Any], Column[Any]], TagsOf]:
+    """How the tags are made, of which columns, and the tags of a row with these columns' values.
 
     The tags raise KeyError for a value that is not known, ArgumentError for what is no place.
     """
@@ -40,7 +40,8 @@ def cell_tags(nearby: Nearby) -> tuple[tuple[Column[Any], Column[Any]], TagsOf]:
         for cell in cells_at(_degrees(at[0]), _degrees(at[1]), levels, slack):
             yield cell_tag(table, cell)
 
-    return (lat, lon), tags
+    made = f"geohash({lat.name},{lon.name}):{','.join(map(str, levels))}"
+    return made, (lat, lon), tags
 
 
 def _degrees(value: Any) -> float:

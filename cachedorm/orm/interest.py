@@ -54,6 +54,7 @@ class DerivedTags:
     """Tags that entries in one database carry, and how they follow from a row."""
 
     db: int
+    name: str
     columns: tuple[Column[Any], ...]
     tags_of: Callable[[Values], Iterable[str]]
 
@@ -111,15 +112,20 @@ class TableInterest:
             self._watch()
 
     def add_derived(
-        self, db: int, columns: Iterable[Column[Any]], tags_of: Callable[[Values], Iterable[str]]
+        self,
+        db: int,
+        name: str,
+        columns: Iterable[Column[Any]],
+        tags_of: Callable[[Values], Iterable[str]],
     ) -> None:
         """Follow this table for entries that carry tags made of these columns' values.
 
-        ``tags_of`` gives a row's tags; it raises KeyError or ArgumentError where it cannot tell.
+        ``name`` says how they are made: writers that know it touch the same tags. ``tags_of`` gives
+        a row's tags; it raises KeyError or ArgumentError where it cannot tell.
         """
         self.dbs.add(db)
         mine = tuple(self.table.columns[column.key] for column in columns)
-        self.derived.append(DerivedTags(db, mine, tags_of))
+        self.derived.append(DerivedTags(db, name, mine, tags_of))
         self._watch()
 
     def has_tag(self, db: int, column: str) -> bool:

@@ -206,6 +206,18 @@ def test_a_moved_row_is_followed(
     assert ask(sessions, NOWHERE) == ask(plain, NOWHERE)
 
 
+@pytest.mark.parametrize("beside", [(0.044, 0.0), (-0.044, 0.0), (0.0, 0.06), (0.0, -0.06)])
+def test_a_write_in_the_next_cell_is_followed(
+    sessions: Sessions, plain: Sessions, beside: tuple[float, float]
+) -> None:
+    """The circle around a point reaches beyond its cell, and so do the stamps."""
+    assert ask(sessions, NOWHERE) == []
+    put(sessions, "x1", NOWHERE[0] + beside[0], NOWHERE[1] + beside[1])
+    found = ask(sessions, NOWHERE)
+    assert [key for key, _ in found] == ["x1"]
+    assert found == ask(plain, NOWHERE)
+
+
 def test_inserts_deletes_and_bulk_writes_are_followed(sessions: Sessions, plain: Sessions) -> None:
     """By the session, by Core, and where only the database knows the new place."""
     assert ask(sessions, NOWHERE) == []
