@@ -22,7 +22,6 @@ from models.base import Base, Identifier, Moment, new_id, one_of
 from models.my import User
 from models.regions import CHARACTER
 
-
 # What the columns hold.
 EXP_MAX = 2**63 - 1
 LEVEL_MAX = 2**31 - 1

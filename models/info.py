@@ -75,7 +75,7 @@ class SearchWord(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:
-        """Return the word; some systems send Korean as single letters, the table holds syllables."""
+        """Return the word; some systems send Korean letter by letter, rows hold syllables."""
         if not isinstance(value, str):
             raise TypeError(f"a search word is a str, found {type(value).__name__}")
         return normalize("NFC", value).strip().lower()

@@ -32,6 +32,17 @@ def eager_relations(statement: SelectBase) -> tuple[RelationshipProperty[Any], .
     return tuple(found)
 
 
+def repeats_itself(statement: SelectBase) -> bool:
+    """Whether loading goes on with a copy of the statement, values and all (``subqueryload``)."""
+    if any(relation.lazy == "subquery" for relation in eager_relations(statement)):
+        return True
+    return any(
+        dict(element.strategy or ()).get("lazy") == "subquery"
+        for option in getattr(statement, "_with_options", ())
+        for element in getattr(option, "context", ())
+    )
+
+
 def tables_of(relation: RelationshipProperty[Any]) -> tuple[Table, ...]:
     """The tables that loading a relationship reads."""
     tables = [table for table in relation.mapper.tables if isinstance(table, Table)]

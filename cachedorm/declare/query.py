@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import cached_property
 from itertools import count
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 from weakref import WeakSet
@@ -20,7 +21,7 @@ from cachedorm.declare.dependencies import (
     explain,
     without_narrower,
 )
-from cachedorm.declare.eager import eager_relations, tables_of
+from cachedorm.declare.eager import eager_relations, repeats_itself, tables_of
 from cachedorm.declare.parameters import Parameters
 from cachedorm.declare.region import Region, milliseconds
 from cachedorm.declare.statement import Call, called
@@ -84,7 +85,13 @@ class CachedQuery(Generic[S]):
 
     def __call__(self, **values: Any) -> S:
         """The statement for these parameters: plain SQL to a session that no Cache serves."""
-        return called(self.statement, Call(self, self._takes.complete(values)))
+        values = self._takes.complete(values)
+        statement = self.statement.params(values) if self._repeats_itself else self.statement
+        return called(statement, Call(self, values))
+
+    @cached_property
+    def _repeats_itself(self) -> bool:
+        return repeats_itself(self.statement)
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:

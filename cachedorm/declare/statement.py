@@ -1,4 +1,4 @@
-"""A statement that a cached read made: plain SQL to any session, answered where a Cache is attached.
+"""A statement that a cached read made: plain SQL to any session, answered where a Cache serves.
 
 It carries the values of its parameters and binds them when it is executed, which costs nothing per
 call, where ``Executable.params`` copies the whole statement on SQLAlchemy 2.0.
@@ -44,6 +44,14 @@ class CalledStatement:
 
     inherit_cache = True
     _cachedorm_call: Call
+
+    def params(self, given: Any = None, /, **named: Any) -> Any:
+        """A changed copy: plain SQL, with these values in place of the call's."""
+        changed = {**(given or {}), **named}
+        copy: Any = super().params(changed)  # type: ignore[misc]
+        call = self._cachedorm_call
+        copy._cachedorm_call = Call(call.query, {**call.values, **changed})
+        return copy
 
     def _execute_on_connection(
         self, connection: Any, distilled_params: Any, execution_options: Any

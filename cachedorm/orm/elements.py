@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, inspect
+from sqlalchemy import LargeBinary, Select, TypeDecorator, inspect
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.types import NullType
 
 from cachedorm.declare.kinds import decorator_of, kind_of
 from cachedorm.declare.shape import Attribute, RowShape, loose_row_shape
 from cachedorm.errors import DeclarationError
 from cachedorm.orm.hydrate import hydrate
 from cachedorm.orm.plan import RowPlan
+from cachedorm.store.codec import Kind, decode_plain, encode_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,24 @@ def _check_entity(mapper: Mapper[Any], who: str) -> None:
         )
 
 
+class Untyped(TypeDecorator[Any]):
+    """How a value of no declared type is stored (``avg()`` has none): as what the driver gave."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes:
+        """The value as bytes that bring it back exactly; raises NotCacheable."""
+        return encode_plain(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """The value again."""
+        return decode_plain(value)
+
+
 def _stored(name: str, expression: Any, type_: Any, who: str) -> Attribute:
+    if isinstance(type_, NullType):
+        return Attribute(name, expression, Kind.BYTES, Untyped())
     kind = kind_of(type_)
     if kind is None:
         raise DeclarationError(

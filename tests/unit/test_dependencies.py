@@ -448,13 +448,13 @@ def test_depends_on_adds_to_what_is_inferred() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "no SELECT": (lambda: CachedQuery(HERE, "x:all", insert(other)), "is no SELECT"),  # type: ignore[type-var]
+    "no SELECT": (lambda: CachedQuery(HERE, "x:all", insert(other)), "is no SELECT"),
     "a field that is no parameter": (
         lambda: CachedQuery(HERE, "x:{isbn}", of_shelf),
         "has the field 'isbn', which is no parameter of the statement; its parameters are: shelf",
     ),
     "another on_write": (
-        lambda: CachedQuery(HERE, "x:{shelf}", of_shelf, on_write="later"),
+        lambda: CachedQuery(HERE, "x:{shelf}", of_shelf, on_write="later"),  # type: ignore[arg-type]
         'give "invalidate" or "refresh"',
     ),
     "a value looked up later": (
