@@ -13,21 +13,18 @@ import argparse
 import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import sqlalchemy
-from sqlalchemy import Engine, Select, create_engine, delete, func, select, text, update
+from sqlalchemy import Select, create_engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache, Nearby
 from examples.servers import scratch_database, servers
+from tests.differential.report import REPORT, Report, described
 from tests.differential.world import ROWS, SEOUL, SIDE, Spot, nearby, populate
 
-REPORT = Path(__file__).parents[2] / "benchmarks" / "nearby_differential.md"
 # Distances may differ by this much, in metres; the promise is a millimetre.
 TOLERANCE_M = 1e-6
 
@@ -49,19 +46,6 @@ class Asked:
         """The statement that asks it."""
         lat, lon = self.point
         return self.query(lat=lat, lon=lon, radius_m=self.radius_m, k=self.k)
-
-
-@dataclass
-class Report:
-    """What was compared, and what came of it."""
-
-    comparisons: int = 0
-    rows: int = 0
-    places: Counter[str] = field(default_factory=Counter)
-    writes: Counter[str] = field(default_factory=Counter)
-    differences: list[str] = field(default_factory=list)
-    farthest_apart_m: float = 0.0
-    seconds: float = 0.0
 
 
 class Differential:
@@ -254,43 +238,6 @@ def _first_difference(answer: Answer, truth: Answer) -> str:
         if a != b:
             return f"row {place} is {a}, should be {b}"
     return f"{len(answer)} rows, should be {len(truth)}"
-
-
-def described(report: Report, cache: Cache, engine: Engine) -> str:
-    """The report, as Markdown."""
-    stats = cache.stats()
-    with engine.connect() as connection:
-        postgis = connection.scalar(text("select postgis_lib_version()"))
-    lines = [
-        "# Nearby against PostGIS",
-        "",
-        "`make differential` compares every answer with the plain query's: rows, all their columns,"
-        " order, distances.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| comparisons | {report.comparisons:,} |",
-        f"| **differences** | **{len(report.differences)}** |",
-        f"| rows compared | {report.rows:,} |",
-        f"| farthest apart two distances were | {report.farthest_apart_m:.1e} m |",
-        f"| places asked | {_counted(report.places)} |",
-        f"| writes in between | {_counted(report.writes)} |",
-        f"| entries read | {stats.hits.total():,} hits, {stats.misses.total():,} misses |",
-        f"| left to PostGIS | {_counted(_left(cache))} |",
-        f"| rows in the table | {ROWS:,} |",
-        f"| took | {report.seconds:.0f} s |",
-        f"| on | PostGIS {postgis}, SQLAlchemy {sqlalchemy.__version__} |",
-        "",
-    ]
-    return "\n".join(lines + [f"- {each}" for each in report.differences])
-
-
-def _left(cache: Cache) -> Counter[str]:
-    return Counter({reason: count for (_, reason), count in cache.stats().bypasses.items()})
-
-
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.most_common()) or "none"
 
 
 def main() -> int:
