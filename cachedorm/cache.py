@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util.concurrency import greenlet_spawn
 
+from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions
+from cachedorm.declare.warmset import Parameters, WarmSet
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
 from cachedorm.orm.byhand import ByHand
@@ -23,6 +25,7 @@ from cachedorm.orm.factories import (
     engines_of,
     factory_of,
     session_class,
+    sessions_of,
     set_session_class,
 )
 from cachedorm.orm.followed import Followed
@@ -30,6 +33,8 @@ from cachedorm.orm.many import ManyReader
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
+from cachedorm.orm.warming import Progress, Warmed, Warmer
+from cachedorm.store.batch import BATCH
 from cachedorm.store.region import CachedRegion, RegionSettings
 from cachedorm.store.store import Store
 
@@ -81,6 +86,12 @@ class Cache:
         self._by_hand = ByHand(self._followed, self._store, self._live, observer)
         self._many = ManyReader(
             self._followed.plan_of, self._followed.follower_of, self._serves, observer
+        )
+        self._warmer = Warmer(
+            self._followed.plan_of,
+            self._followed.query_plan_of,
+            self._followed.follower_of,
+            observer,
         )
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
@@ -201,6 +212,46 @@ class Cache:
     ) -> list[T | None]:
         """As ``get_many``, for coroutines."""
         return await session.run_sync(self.get_many, model, keys)
+
+    def warm(
+        self,
+        what: WarmSet | type | CachedQuery[Any],
+        parameters: Parameters | None = None,
+        *,
+        source: Target | None = None,
+        batch: int = BATCH,
+        after: str | None = None,
+        progress: Progress | None = None,
+    ) -> Warmed:
+        """Fill what is not cached yet: all rows of a model, or a query for each set of parameters.
+
+        Leased like any miss, so nothing newer is overwritten; a batch at a time, so memory is
+        bounded. ``after`` goes on from a ``position`` of before; ``progress`` is told after each
+        batch. Reads through ``source``, by default what was attached first. Blocks until done.
+        Raises CacheUnavailable if Redis is away, ConfigurationError where nothing may be stored.
+        """
+        self._check_open()
+        sessions = sessions_of(self.source if source is None else source)
+        chosen = WarmSet.of(what, parameters)
+        return self._warmer.warm(sessions, chosen, batch=batch, after=after, progress=progress)
+
+    async def awarm(
+        self,
+        what: WarmSet | type | CachedQuery[Any],
+        parameters: Parameters | None = None,
+        **options: Any,
+    ) -> Warmed:
+        """As ``warm``, for coroutines, with its keywords."""
+        warmed: Warmed = await greenlet_spawn(self.warm, what, parameters, **options)
+        return warmed
+
+    @property
+    def source(self) -> Target:
+        """The factory or engine that was attached first; ConfigurationError if there is none."""
+        attached = [factory for factory, _, _ in self._attached.values()]
+        for found in (*attached, *self._followed.engines):
+            return found
+        raise ConfigurationError("nothing is attached to this Cache, so it reads no database")
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""

@@ -7,6 +7,7 @@ from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
 from cachedorm.declare.spot import cached
 from cachedorm.declare.tag import tag
+from cachedorm.declare.warmset import WarmSet
 
 __all__ = [
     "CachePolicy",
@@ -16,6 +17,7 @@ __all__ = [
     "Nearby",
     "Region",
     "Regions",
+    "WarmSet",
     "cached",
     "days",
     "hours",

@@ -1,7 +1,8 @@
-"""Session factories of every kind: which class their sessions have, and which engines they use."""
+"""Session factories of every kind: which class their sessions have, which engines they use."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -51,3 +52,21 @@ def engines_of(factory: Any) -> list[Engine | AsyncEngine]:
     """The engines that its sessions are bound to, as far as it says."""
     binds = [factory.kw.get("bind"), *(factory.kw.get("binds") or {}).values()]
     return [bind for bind in binds if isinstance(bind, Engine | AsyncEngine)]
+
+
+def sessions_of(source: Any) -> Callable[[], Session]:
+    """Makes sessions through a factory or an engine; those of async ones need a greenlet."""
+    if isinstance(source, AsyncEngine):
+        source = source.sync_engine
+    if isinstance(source, Engine):
+        return sessionmaker(source)
+    factory = factory_of(source)
+    if isinstance(factory, async_sessionmaker):
+        return lambda: factory().sync_session
+    made: Callable[[], Session] = factory
+    return made
+
+
+def is_async(source: Any) -> bool:
+    """Whether its sessions are for coroutines."""
+    return isinstance(source, AsyncEngine | async_sessionmaker | async_scoped_session)

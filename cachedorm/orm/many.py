@@ -132,12 +132,13 @@ def rows_by_identity(
     connection: Connection, plan: EntityPlan, identities: Sequence[Identity]
 ) -> dict[Identity, Row]:
     """The rows with these primary keys, each as a row of its concrete mapper."""
-    return dict(_concrete_rows(connection, plan, _selected(connection, plan.root, identities)))
+    return dict(concrete_rows(connection, plan, _selected(connection, plan.root, identities)))
 
 
-def _concrete_rows(
+def concrete_rows(
     connection: Connection, plan: EntityPlan, rows: Iterable[Row]
 ) -> Iterator[tuple[Identity, Row]]:
+    """The same rows, by primary key, each as its concrete mapper has it."""
     others: dict[RowPlan, list[Identity]] = {}
     for row in rows:
         identity = plan.identity(row)

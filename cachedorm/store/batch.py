@@ -87,8 +87,12 @@ def publish_loaded(
     keys: Sequence[EntryKey],
     leases: Mapping[int, Granted],
     load: Callable[[], Mapping[int, Loaded]],
+    stored: list[int] | None = None,
 ) -> Mapping[int, Loaded]:
-    """What ``load`` gave, after what had a lease and may be kept was published."""
+    """What ``load`` gave, after what had a lease and may be kept was published.
+
+    Adds the positions of what was published to ``stored``.
+    """
     began = time.monotonic()
     try:
         loaded = load()
@@ -98,6 +102,8 @@ def publish_loaded(
         # Nobody shall wait for leases whose holder has failed.
         entries.slots.shielded(lambda: _release(entries, keys, leases, leases))
         raise
+    if stored is not None:
+        stored.extend(published)
     for at, each in loaded.items():
         size = published.get(at, 0)
         entries.observer.fill(entries.settings.name, keys[at], seconds, size, at in published)
