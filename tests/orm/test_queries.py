@@ -14,7 +14,6 @@ from sqlalchemy import (
     Engine,
     Enum,
     ForeignKey,
-    Integer,
     Numeric,
     String,
     Text,
@@ -54,6 +53,7 @@ from sqlalchemy.orm import (
     selectinload,
     sessionmaker,
     subqueryload,
+    undefer,
 )
 
 from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours
@@ -766,6 +766,28 @@ def test_composites_and_deferred_columns(sessions: sessionmaker[Session]) -> Non
             assert chair.story == "once 1"
 
 
+def test_undeferred_columns_are_refused(sessions: sessionmaker[Session]) -> None:
+    """Filled lazily they would raise under asyncio, and only on hits."""
+    told = query(select(Chair).options(undefer(Chair.story)))
+    with sessions() as session, pytest.raises(DeclarationError, match=r"Chair\.story"):
+        session.execute(told())
+
+
+def test_rows_that_come_twice_stay_twice(sessions: sessionmaker[Session], room: Engine) -> None:
+    """Only what a joined collection repeats is made one; and entries hold whole rows."""
+    cached = query(
+        select(Maker)
+        .join(Maker.chairs)
+        .options(selectinload(Maker.chairs).load_only(Chair.title))
+        .order_by(Maker.id)
+    )
+    for make in (lambda: Session(room), sessions, sessions):
+        with make() as session:
+            found = session.scalars(cached()).all()
+            assert [each.name for each in found] == ["Kim"] * 3 + ["이"] * 2
+            assert found[0].chairs[0].width == 1
+
+
 def test_what_cannot_be_stored_is_refused_by_name(sessions: sessionmaker[Session]) -> None:
     """A bundle has no exact form."""
     bundled = query(select(Bundle("b", Chair.id, Chair.title)), depends_on=(Chair,))
@@ -786,9 +808,10 @@ def test_keys_tell_parameters_apart(sessions: sessionmaker[Session], redis_log: 
         session.scalars(cached(title="의자 A", extra={"n": [1]}, limit=5)).all()
         session.scalars(cached(title="x" * 9000, extra=None)).all()
     first, second, third = (each.args[0] for each in redis_log.commands() if each.name == "mget")
-    assert first.startswith("q:") and first.endswith("?extra&limit=10")
-    assert second.rpartition("&")[2] == "limit=5" and "extra=" in second
-    assert third.startswith("q:~h:") and len(third) < 60
+    assert first.endswith("?extra&limit=10")
+    assert second.endswith("&limit=5")
+    assert third.startswith("q:~h:")
+    assert len(third) < 60
 
 
 def test_a_long_answer_is_given_but_not_kept(
@@ -824,7 +847,8 @@ async def test_writes_are_followed_in_both_colours(
         with sessions() as session:
             before = session.scalars(many(ids=range(50))).all()
             assert [chair.id for chair in session.scalars(few(ids=[1, 20 + session_of]))] == [1]
-        chair = dict(title="x", code="x", price=1, mark=MARKS[0], width=1, height=1, story="")
+        chair: dict[str, Any] = {"title": "x", "code": "x", "mark": MARKS[0], "story": ""}
+        chair |= {"price": 1, "width": 1, "height": 1}
         async with async_sessions() as asynchronous:
             asynchronous.add(Chair(id=20 + session_of, **chair))
             await asynchronous.commit()
