@@ -248,7 +248,7 @@ class Cache:
     @property
     def source(self) -> Target:
         """The factory or engine that was attached first; ConfigurationError if there is none."""
-        attached = [factory for factory, _, _ in self._attached.values()]
+        attached: list[Target] = [factory for factory, _, _ in self._attached.values()]
         for found in (*attached, *self._followed.engines):
             return found
         raise ConfigurationError("nothing is attached to this Cache, so it reads no database")

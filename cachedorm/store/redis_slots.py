@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachedorm.store import colour, scripts
@@ -85,7 +85,7 @@ class RedisSlots:
         *,
         server: bytes,
     ) -> list[Acquired]:
-        calls = [_acquire(db, each, lease_ms, stamp_ttl_ms, server) for each in wanted]
+        calls = list(_acquires(db, wanted, lease_ms, stamp_ttl_ms, server))
         replies, answered = self._wire.pipeline(calls)
         # As in acquire; of so many, the few that a failover has hit are just not leased.
         return [
@@ -194,10 +194,27 @@ class RedisSlots:
 def _acquire(
     db: int, wanted: Wanted, lease_ms: int, stamp_ttl_ms: int, server: bytes
 ) -> ScriptCall:
-    key, replace = wanted.key, wanted.replace
-    replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
-    args = (wanted.token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced)
-    return ScriptCall(db, scripts.ACQUIRE, _guarded(key), (*args, *_new_stamps(key)))
+    return next(_acquires(db, (wanted,), lease_ms, stamp_ttl_ms, server))
+
+
+def _acquires(
+    db: int, wanted: Iterable[Wanted], lease_ms: int, stamp_ttl_ms: int, server: bytes
+) -> Iterator[ScriptCall]:
+    # Entries of one table carry the same stamps, so what belongs to those is made once.
+    shared: dict[tuple[str, ...], tuple[list[str | bytes], list[bytes]]] = {}
+    starts: dict[bytes, bytes] = {}
+    for each in wanted:
+        key, replace = each.key, each.replace
+        found = shared.get(key.stamps)
+        if found is None:
+            found = shared[key.stamps] = (_with_intents(key.stamps), _new_stamps(key))
+        start = starts.get(key.form.fingerprint)
+        if start is None:
+            start = starts[key.form.fingerprint] = prefix(key.form, server)
+        replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
+        keys = (key, intents_key(key), *found[0])
+        args = (each.token, lease_ms, start, stamp_ttl_ms, replaced, *found[1])
+        yield ScriptCall(db, scripts.ACQUIRE, keys, args)
 
 
 def _text(key: bytes) -> str | None:
