@@ -190,9 +190,7 @@ def test_natural_keys_and_subclasses(sessions: sessionmaker[Session], cache: Cac
     assert cache.warm(Place).stored == 2
     assert cache.warm(Animal).stored == 3
     with sessions() as session:
-        place: Place | None = session.scalar(Place.by(code="y"))
-        assert place is not None
-        assert place.id == 2
+        assert session.scalars(Place.by(code="y")).one().id == 2
         assert session.get_one(Dog, 2).tricks == 3
 
 
