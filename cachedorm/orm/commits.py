@@ -210,6 +210,8 @@ class Commits:
 
     def before_text(self, ledger: Ledger, ending: Ending) -> None:
         """A transaction is ended by SQL text, past the DBAPI's own commit."""
+        # It may go on after all, and a refresh would then wait for its locks.
+        ledger.refreshes = Refreshes()
         if ending in ("commit prepared", "rollback prepared"):
             self._everything(ledger)
         self.before_autocommit(ledger)

@@ -21,6 +21,7 @@ from cachedorm.declare.shape import entity_shape, shape_count, shapes
 from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
+from cachedorm.orm.bypass import why_not_publish
 from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
@@ -87,7 +88,7 @@ class Followed:
         if publish:
             self._check_database(root)
         refresher = Refresher(
-            root, self._store, self.query_plan_of, self.follower_of, self._observer
+            root, self._store, self.query_plan_of, self._why_not_publish, self._observer
         )
         commits = Commits(
             self._store,
@@ -230,6 +231,9 @@ class Followed:
 
     def _through(self, interest: KeyInterest) -> EntityPlan | None:
         return self.plan_of(interest.mapper)
+
+    def _why_not_publish(self, connection: Connection, plan: QueryPlan) -> str | None:
+        return why_not_publish(connection, self.follower_of)
 
     def _everything(self, ledger: Ledger) -> None:
         self.texts().everything(ledger)
