@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, bindparam, create_engine, event, select, text
@@ -190,7 +191,8 @@ def test_natural_keys_and_subclasses(sessions: sessionmaker[Session], cache: Cac
     assert cache.warm(Place).stored == 2
     assert cache.warm(Animal).stored == 3
     with sessions() as session:
-        assert session.scalars(Place.by(code="y")).one().id == 2
+        place: Any = session.scalar(Place.by(code="y"))
+        assert place.id == 2
         assert session.get_one(Dog, 2).tricks == 3
 
 
