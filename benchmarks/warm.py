@@ -44,7 +44,8 @@ def main() -> None:
     with servers() as found:
         engine = create_engine(found.database_url)
         _fill(engine, given.rows)
-        with Cache(found.redis_url, regions=REGIONS) as cache:
+        # Longer than in production: this machine may run other things too.
+        with Cache(found.redis_url, regions=REGIONS, operation_timeout=5) as cache:
             factory = sessionmaker(engine)
             cache.attach(factory)
             _table(given.rows, given.runs, dict(_ways(engine, cache)))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # One script blocks the server while it runs, so a bulk write is told in several.
 KEYS_PER_CALL = 1000
+# Hundreds of scripts in one pipeline take longer than the one command that time limits are for.
+MANY_TIMEOUT = 2.0
 
 
 class RedisSlots:
@@ -86,7 +88,7 @@ class RedisSlots:
         server: bytes,
     ) -> list[Acquired]:
         calls = list(_acquires(db, wanted, lease_ms, stamp_ttl_ms, server))
-        replies, answered = self._wire.pipeline(calls)
+        replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
         # As in acquire; of so many, the few that a failover has hit are just not leased.
         return [
             Refused()
@@ -105,12 +107,13 @@ class RedisSlots:
             )
             for each in filled
         ]
-        replies, _ = self._wire.pipeline(calls)
+        replies, _ = self._wire.pipeline(calls, MANY_TIMEOUT)
         return [bool(reply) for reply in replies]
 
     def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
         self._wire.pipeline(
-            [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases]
+            [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases],
+            MANY_TIMEOUT,
         )
 
     def intend(

@@ -60,7 +60,7 @@ def written(engine: Engine, redis_url: str) -> Iterator[tuple[Cache, sessionmake
             for number in range(5)
         )
         session.commit()
-    with Cache(redis_url, regions=REGIONS) as cache:
+    with Cache(redis_url, regions=REGIONS, operation_timeout=5) as cache:
         cache.attach(factory)
         yield cache, factory
         cache.detach(factory)
