@@ -216,7 +216,7 @@ def _acquires(
             start = starts[key.form.fingerprint] = prefix(key.form, server)
         replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
         keys = (key, intents_key(key), *found[0])
-        args = (each.token, lease_ms, start, stamp_ttl_ms, replaced, *found[1])
+        args: tuple[Word, ...] = (each.token, lease_ms, start, stamp_ttl_ms, replaced, *found[1])
         yield ScriptCall(db, scripts.ACQUIRE, keys, args)
 
 
