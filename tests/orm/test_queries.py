@@ -62,6 +62,7 @@ from examples.servers import Found, scratch_database
 from tests.fixtures.logs import RedisLog, SqlLog
 
 ROOM = Region("room", db=3, ttl=hours(1), jitter=0)
+HALL = Region("hall", db=4, ttl=hours(1), jitter=0)
 
 
 class Base(DeclarativeBase):
@@ -472,7 +473,7 @@ def sql_log(room: Engine) -> SqlLog:
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis."""
-    with Cache(redis_url, regions=Regions(ROOM)) as made:
+    with Cache(redis_url, regions=Regions(ROOM, HALL)) as made:
         yield made
 
 
@@ -855,3 +856,33 @@ async def test_writes_are_followed_in_both_colours(
         with sessions() as session:
             assert len(session.scalars(many(ids=range(50))).all()) == len(before) + 1
             assert len(session.scalars(few(ids=[1, 20 + session_of])).all()) == 2
+
+
+# The only query of its region: nothing else makes writers touch the table's membership there.
+polishes = CachedQuery(
+    HALL,
+    "polishes:some",
+    select(Polish).where(Polish.id.in_(bindparam("ids", expanding=True))).order_by(Polish.id),
+)
+
+
+@pytest.mark.parametrize("ids", [range(5), range(50), []])
+def test_a_list_of_any_length_follows_its_rows(
+    ids: Any, sessions: sessionmaker[Session], redis_log: RedisLog
+) -> None:
+    """A few values are a stamp each, more are the table's membership."""
+
+    def colours() -> list[str]:
+        with sessions() as session:
+            return [each.colour for each in session.scalars(polishes(ids=ids))]
+
+    assert colours() == (["red"] if ids else [])
+    with sessions() as session:
+        session.get_one(Polish, 1).colour = "blue"
+        session.add(Polish(id=2, colour="green"))
+        session.commit()
+    assert colours() == (["blue", "green"] if ids else [])
+    redis_log.clear()
+    assert colours() == (["blue", "green"] if ids else [])
+    (read,) = redis_log.commands()
+    assert len(read.args) <= 1 + 1 + 5
