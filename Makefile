@@ -8,7 +8,7 @@ CODE = cachedorm models migrations examples tests benchmarks
 OLDER = tests/orm tests/contract tests/races
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mutants test-2.0 test-floor clean
+.PHONY: help demo test check mutants differential test-2.0 test-floor clean
 .SUFFIXES:
 
 help:  ## This list
@@ -28,6 +28,9 @@ check: .venv/installed  ## Format, lint, types, layers
 
 mutants: .venv/installed  ## Take each rule out of a copy of the code; its test must fail
 	.venv/bin/python -m tests.mutate --jobs $(WORKERS) $(ARGS)
+
+differential: .venv/installed  ## Nearby against PostGIS, 10,000 times, with writes in between
+	.venv/bin/python -m tests.differential.nearby --write $(ARGS)
 
 test-2.0: .venv-2.0/installed  ## ORM, contract and race tests on SQLAlchemy 2.0
 	.venv-2.0/bin/python -m pytest -n $(WORKERS) $(wildcard $(OLDER)) $(ARGS)

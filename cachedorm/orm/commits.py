@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.ledger import Ledger, ledger_if_any
+from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent, Store
@@ -21,11 +22,19 @@ class Commits:
     committed, or others would read the old rows.
     """
 
-    __slots__ = ("_before", "_check_open", "doubts", "store")
+    __slots__ = ("_before", "_check_open", "_refresh", "doubts", "store")
 
-    def __init__(self, store: Store, doubts: Doubts, check_open: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        doubts: Doubts,
+        check_open: Callable[[], None],
+        refresh: Callable[[Refreshes], None],
+    ) -> None:
         self.store = store
         self.doubts = doubts
+        # Fills queries anew, after settle; never raises.
+        self._refresh = refresh
         self._check_open = check_open
         self._before: dict[str, Any] = {}
 
@@ -69,9 +78,10 @@ class Commits:
             self.failed(ledger, error, dbapi_connection)
             ledger.reset()  # no rollback follows: to SQLAlchemy the transaction has ended
             raise
-        intent, values = ledger.intent, ledger.values
+        intent, values, refreshes = ledger.intent, ledger.values, ledger.refreshes
         ledger.reset()
         self.store.settle(intent, values)
+        self._refresh(refreshes)
 
     def failed(self, ledger: Ledger, error: BaseException, dbapi_connection: Any) -> None:
         """A COMMIT failed: uncover what its intent hides, unless it may be committed yet."""
@@ -120,12 +130,13 @@ class Commits:
 
     def after_alone(self, ledger: Ledger) -> None:
         """The statement has run and is committed."""
-        intent, touched = ledger.intent, ledger.touched
+        intent, touched, refreshes = ledger.intent, ledger.touched, ledger.refreshes
         ledger.reset()
         if intent is not None:
             self.store.settle(intent, {})  # all that was touched since as well
         elif touched:
             self.store.invalidate(touched)
+        self._refresh(refreshes)
 
     def before_ending(self, ledger: Ledger, effect: Effect) -> None:
         """The SQL text that is about to run ends the transaction, past the DBAPI's own commit."""

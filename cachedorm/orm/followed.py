@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.util import LRUCache
 
+from cachedorm.declare.nearby import Nearby, declared_nearbys, nearby_count
+from cachedorm.declare.query import CachedQuery, declared_queries, query_count
 from cachedorm.declare.region import Region
 from cachedorm.declare.shape import entity_shape, shape_count, shapes
+from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
 from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
+from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
+from cachedorm.orm.queries import QueryPlan
 from cachedorm.orm.recorder import Recorder
+from cachedorm.orm.refresh import Refresher
+from cachedorm.orm.spots import spot_query
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.unseen import Unseen
 from cachedorm.store.region import CachedRegion
@@ -31,6 +41,8 @@ from cachedorm.store.store import Store
 
 _NO_DIALECT = DefaultDialect()
 _PORTS: dict[str, Any] = {"postgresql": 5432}
+# How many shapes of statements cached on the spot are remembered.
+SPOTS_MAX = 500
 
 
 class Followed:
@@ -51,7 +63,12 @@ class Followed:
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
-        self._shape_count = -1
+        self._declared = (-1, -1, -1)
+        # Bounded: an application may build statements without end.
+        self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
+        self._query_plans: WeakKeyDictionary[CachedQuery[Any] | Nearby, QueryPlan | NearbyPlan] = (
+            WeakKeyDictionary()
+        )
         self._registries: set[Any] = set()
         self._recorder: Recorder
         self._texts: TextRecorder
@@ -73,11 +90,14 @@ class Followed:
             )
         if publish:
             self._check_database(root)
+        refresher = Refresher(
+            root, self._store, self.query_plan_of, self.follower_of, self._observer
+        )
         follower = EngineFollower(
             root,
             self.recorder,
             self.texts,
-            Commits(self._store, Doubts(root), self._check_open),
+            Commits(self._store, Doubts(root), self._check_open, refresher.run),
             NewRows(self._through, self._observer.error),
             publish=publish,
             observer=self._observer,
@@ -111,6 +131,40 @@ class Followed:
         except KeyError:
             return self._plan_made(mapper)
 
+    def query_plan_of(self, query: CachedQuery[Any] | Nearby) -> QueryPlan | NearbyPlan | None:
+        """How the answers of this query are read here, or None while no database is known."""
+        plan = self._query_plans.get(query)
+        source = self._source() if plan is None else None
+        if source is not None and self.database is not None:
+            self._renew()
+            region = self._region_of(query.region)
+            profile, dialect = source.know(), source.engine.dialect
+            plan = (
+                NearbyPlan(query, region, self.database, profile, dialect)
+                if isinstance(query, Nearby)
+                else QueryPlan(query, region, self.database, profile, dialect)
+            )
+            self._query_plans[query] = plan
+            region.watch(plan.stamps)
+        return plan
+
+    def spot_plan_of(
+        self, statement: SelectBase, shape: Any, option: SpotOption
+    ) -> QueryPlan | None:
+        """How answers of this shape of statement, built on the spot, are read here."""
+        place = (shape, option.region, option.ttl_ms)
+        plan = self._spot_plans.get(place)
+        source = self._source() if plan is None else None
+        if source is not None and self.database is not None:
+            self._renew()
+            profile, dialect = source.know(), source.engine.dialect
+            query = spot_query(statement, option, self.interests, dialect)
+            region = self._region_of(option.region)
+            plan = QueryPlan(query, region, self.database, profile, dialect)
+            self._spot_plans[place] = plan
+            region.watch(plan.stamps)
+        return plan
+
     def recorder(self) -> Recorder:
         """Records statements; knows every model that is mapped by now."""
         self._renew()
@@ -132,7 +186,7 @@ class Followed:
             if prop.key in state.dict
         }
         loaded.update(zip(mapper.primary_key, state.key[1] if state.key else (), strict=False))
-        dialect = next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
+        dialect = self.dialect
         for table in mapper.tables:
             interest = self.interests[table] if isinstance(table, Table) else None
             if interest is not None:
@@ -140,6 +194,16 @@ class Followed:
                     column.name: value for column, value in loaded.items() if column.table is table
                 }
                 interest.touch(touched, row, dialect)
+
+    def known_interests(self) -> Interests:
+        """What is cached over every table, of all that is declared by now."""
+        self._renew()
+        return self.interests
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the database spells values; a neutral way while no engine is followed."""
+        return next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
 
     @property
     def engines(self) -> list[Engine]:
@@ -182,13 +246,13 @@ class Followed:
     def _renew(self) -> None:
         if any(registry._new_mappers for registry in self._registries):
             configure_mappers()
-        if shape_count() != self._shape_count:
+        if (shape_count(), query_count(), nearby_count()) != self._declared:
             self._rebuild()
 
     def _rebuild(self) -> None:
         configure_mappers()
-        self._shape_count = shape_count()
-        declared = shapes()
+        found = (shape_count(), query_count(), nearby_count())
+        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
         self._registries = {shape.owner.registry for shape in declared}
         metadatas = {registry.metadata for registry in self._registries}
         metadatas.update(
@@ -197,13 +261,15 @@ class Followed:
             for table in shape.owner.tables
             if isinstance(table, Table)
         )
+        metadatas.update(nearby.table.metadata for nearby in nearbys)
         tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, tables)
+        self.interests = Interests(declared, queries, tables, nearbys)
         for interest in self.interests:
             for db in interest.dbs:
                 self._store.know(db, (interest.stamp,))
         cascades = Cascades(tables)
         named = {(table.schema, table.name): table for table in tables}
+        self._declared = found
         unseen = Unseen(declared, tables, self.interests, cascades)
         self._recorder = Recorder(self.interests, cascades, unseen)
         self._texts = TextRecorder(self.interests, cascades, unseen, self._recorder, named)

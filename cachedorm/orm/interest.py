@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,14 @@ from sqlalchemy import Column, Table
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
 
+from cachedorm.declare.nearby import Nearby
+from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
+from cachedorm.orm.celltags import cell_tags
 from cachedorm.orm.keyvalue import key_value
-from cachedorm.store.keys import Template, stamp_key, wildcard_tag
+from cachedorm.orm.refresh import Refreshed
+from cachedorm.store.keys import Template, membership_tag, stamp_key, value_tag, wildcard_tag
 from cachedorm.store.slots import Touched
 
 TableName = tuple[str | None, str]
@@ -42,14 +46,38 @@ class KeyInterest:
             value = key_value(column, row[column.name], dialect)
             if value is None:
                 return None
-            values[field] = _as_stored(column, value)
+            values[field] = as_stored(column, value)
         return self.template.render(values)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedTags:
+    """Tags that entries in one database carry, and how they follow from a row."""
+
+    db: int
+    name: str
+    columns: tuple[Column[Any], ...]
+    tags_of: Callable[[Values], Iterable[str]]
 
 
 class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
-    __slots__ = ("_stamp", "dbs", "keyless", "keys", "primary_key", "table", "through", "watched")
+    __slots__ = (
+        "_membership",
+        "_stamp",
+        "dbs",
+        "derived",
+        "keyless",
+        "keys",
+        "memberships",
+        "primary_key",
+        "refreshed",
+        "table",
+        "tags",
+        "through",
+        "watched",
+    )
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -59,17 +87,61 @@ class TableInterest:
         self.keyless = False
         # Some entries are written through.
         self.through = False
+        # The databases of queries that no equality narrows on this table.
+        self.memberships: set[int] = set()
+        # The databases of queries that a value of the column narrows.
+        self.tags: dict[Column[Any], set[int]] = {}
+        # Tags that follow from several columns' values, such as the cells of a place.
+        self.derived: list[DerivedTags] = []
+        # The queries whose answers a writer fills anew.
+        self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
         self._stamp = stamp_key(wildcard_tag(table.fullname))
+        self._membership = stamp_key(membership_tag(table.fullname))
 
     def add(self, interest: KeyInterest) -> None:
         """Follow this table's rows for one more kind of entry."""
         self.keys.append(interest)
         self.dbs.add(interest.db)
         self.through = self.through or interest.write_through
+        self._watch()
+
+    def add_query(self, db: int, column: Column[Any] | None) -> None:
+        """Follow this table for a query: by a column's value, or (None) as a whole."""
+        self.dbs.add(db)
+        if column is None:
+            self.memberships.add(db)
+        else:
+            self.tags.setdefault(self.table.columns[column.key], set()).add(db)
+            self._watch()
+
+    def add_derived(
+        self,
+        db: int,
+        name: str,
+        columns: Iterable[Column[Any]],
+        tags_of: Callable[[Values], Iterable[str]],
+    ) -> None:
+        """Follow this table for entries that carry tags made of these columns' values.
+
+        ``name`` says how they are made: writers that know it touch the same tags. ``tags_of`` gives
+        a row's tags; it raises KeyError or ArgumentError where it cannot tell.
+        """
+        self.dbs.add(db)
+        mine = tuple(self.table.columns[column.key] for column in columns)
+        self.derived.append(DerivedTags(db, name, mine, tags_of))
+        self._watch()
+
+    def has_tag(self, db: int, column: str) -> bool:
+        """Whether writers touch the tags of this column's values in this database."""
+        return any(each.name == column and db in dbs for each, dbs in self.tags.items())
+
+    def _watch(self) -> None:
         # By name: two Table objects may stand for one table.
         others = {column.name for each in self.keys for column in each.columns}
+        others.update(column.name for column in self.tags)
+        others.update(column.name for each in self.derived for column in each.columns)
         others.difference_update(column.name for column in self.primary_key)
         self.watched = tuple(column for column in self.table.columns if column.name in others)
 
@@ -87,6 +159,7 @@ class TableInterest:
         """This row changed, or was, or came to be: the entries it has a key in are doubtful."""
         if self.keyless:
             self.touch_all(touched)
+        self._touch_tags(touched, row, dialect)
         for interest in self.keys:
             try:
                 key = interest.key_of(row, dialect)
@@ -108,6 +181,27 @@ class TableInterest:
                 if key is not None:
                     yield interest, key, tuple(row[column.name] for column in interest.columns)
 
+    def _touch_tags(self, touched: Touched, row: Values, dialect: Dialect) -> None:
+        for db in self.memberships:
+            touched.add_stamps(db, (self._membership,))
+        for column, dbs in self.tags.items():
+            try:
+                value = key_value(column, row[column.name], dialect)
+                if value is None:
+                    continue  # no equality finds a null
+                tag = value_tag(self.table.fullname, column.name, as_stored(column, value))
+            except (KeyError, ArgumentError):
+                self.touch_all(touched)
+                return
+            for db in dbs:
+                touched.add_stamps(db, (stamp_key(tag),))
+        for each in self.derived:
+            try:
+                touched.add_stamps(each.db, [stamp_key(tag) for tag in each.tags_of(row)])
+            except (KeyError, ArgumentError):
+                self.touch_all(touched)
+                return
+
     def __repr__(self) -> str:
         keys = ", ".join(interest.template.text for interest in self.keys)
         return f"<TableInterest {self.table.fullname}: {keys or 'followed'}>"
@@ -121,12 +215,22 @@ class Interests:
 
     __slots__ = ("_by_name", "_known")
 
-    def __init__(self, shapes: Iterable[EntityShape], tables: Iterable[Table]) -> None:
+    def __init__(
+        self,
+        shapes: Iterable[EntityShape],
+        queries: Iterable[CachedQuery[Any]],
+        tables: Iterable[Table],
+        nearbys: Iterable[Nearby] = (),
+    ) -> None:
         self._by_name: dict[TableName, TableInterest] = {}
         self._known = {_name(table) for table in tables}
         for shape in shapes:
             for mapper in shape.owner.self_and_descendants:
                 self._follow(shape, mapper)
+        for query in queries:
+            self._follow_query(query)
+        for nearby in nearbys:
+            self._follow_nearby(nearby)
 
     def __getitem__(self, table: Table) -> TableInterest | None:
         return self._by_name.get(_name(table))
@@ -153,7 +257,10 @@ class Interests:
                 continue
             interest = self._by_name.setdefault(_name(table), TableInterest(table))
             interest.dbs.add(db)
-            if shape.template is None or any(
+            if shape.template is None:
+                interest.memberships.add(db)
+                continue
+            if any(
                 each.mapper is shape.owner and each.template == shape.template
                 for each in interest.keys
             ):
@@ -164,6 +271,26 @@ class Interests:
                 interest.add(KeyInterest(db, shape.template, columns, shape.owner, through))
             else:
                 interest.keyless = True
+
+    def _follow_query(self, query: CachedQuery[Any]) -> None:
+        for dependency in query.dependencies:
+            table = dependency.table
+            interest = self._by_name.setdefault(_name(table), TableInterest(table))
+            interest.add_query(query.region.db, dependency.column)
+            column, source = dependency.column, dependency.source
+            if source is not None and source.many:
+                # Of many values the whole table is depended on, so that stamps stay few.
+                interest.add_query(query.region.db, None)
+            if query.on_write == "refresh":
+                name = None if column is None else column.name
+                parameter = None if source is None else source.parameter
+                interest.refreshed.append(Refreshed(query, name, parameter))
+
+    def _follow_nearby(self, nearby: Nearby) -> None:
+        table = nearby.table
+        interest = self._by_name.setdefault(_name(table), TableInterest(table))
+        interest.add_query(nearby.region.db, None)  # entries near the poles
+        interest.add_derived(nearby.region.db, *cell_tags(nearby))
 
 
 def _name(table: Table) -> TableName:
@@ -183,7 +310,8 @@ def _columns_of(
     return tuple(found)
 
 
-def _as_stored(column: Column[Any], value: Any) -> Any:
+def as_stored(column: Column[Any], value: Any) -> Any:
+    """The value as a row of the table has it."""
     # varchar(n) drops blanks beyond its length without a word; the row has the shorter value.
     length = getattr(column.type, "length", None)
     if length is not None and isinstance(value, str) and len(value) > length:

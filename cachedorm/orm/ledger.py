@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Dialect
 from cachedorm.orm.affected import ROWS_MAX
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile
+from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
@@ -34,6 +35,7 @@ class Ledger:
         "passing",
         "pending",
         "profile",
+        "refreshes",
         "through",
         "touched",
         "values",
@@ -68,11 +70,15 @@ class Ledger:
         self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
         # New values, read just before COMMIT.
         self.values: dict[Any, Any] = {}
+        # Answers to fill anew when it is all done.
+        self.refreshes = Refreshes()
         self._rows: dict[TableInterest, int] = {}
 
     def touch(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
         """This row of a followed table changed: mark its entries, or the table if it is one of
         too many."""
+        if interest.refreshed:
+            self.refreshes.note_row(interest.refreshed, row)
         count = self._rows.get(interest, 0) + 1
         self._rows[interest] = count
         if count > ROWS_MAX:
@@ -92,6 +98,8 @@ class Ledger:
 
     def touch_all(self, interest: TableInterest) -> None:
         """It is not known which rows of this table changed."""
+        if interest.refreshed:
+            self.refreshes.note_table(interest.refreshed)
         interest.touch_all(self.touched)
 
     def touch_everything(self, interests: Interests) -> None:

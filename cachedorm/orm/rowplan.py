@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, TypeDecorator, select, type_coerce
+from sqlalchemy import Select, TypeDecorator, select, type_coerce
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
+from sqlalchemy.types import TypeEngine
 
 from cachedorm.declare.kinds import decorator_of, kind_of, raw_type
 from cachedorm.declare.shape import Attribute, RowShape, why_not_stored
@@ -35,6 +36,7 @@ class RowPlan:
         "mapper",
         "name",
         "names",
+        "shape",
         "signature",
         "statement",
         "stored",
@@ -43,6 +45,7 @@ class RowPlan:
 
     def __init__(self, shape: RowShape, owner: Mapper[Any], dialect: Dialect) -> None:
         self._dialect = dialect
+        self.shape = shape
         self.mapper = shape.mapper
         self.name = shape.mapper.class_.__name__
         self.names = tuple(attribute.name for attribute in shape.attributes)
@@ -67,7 +70,7 @@ class RowPlan:
             self._restore if self._restored else _as_they_are
         )
         self.statement: Select[Any] = select(
-            *(_selected(attribute, dialect) for attribute in shape.attributes)
+            *(own_value(attribute.column, dialect) for attribute in shape.attributes)
         ).select_from(shape.mapper.persist_selectable)
 
     def refills(self, names: Iterable[str]) -> bool:
@@ -104,18 +107,21 @@ def _kind(attribute: Attribute, dialect: Dialect, mapper: Mapper[Any]) -> Kind:
     return kind
 
 
-def _decorator(attribute: Attribute, dialect: Dialect) -> TypeDecorator[Any] | None:
-    type_ = attribute.column.type
+def restorer_of(type_: TypeEngine[Any], dialect: Dialect) -> TypeDecorator[Any] | None:
+    """The decorator that makes live values of this type from the database's own, if one does."""
     found = decorator_of(type_._variant_mapping.get(dialect.name, type_))
     return found if found is not None and found._has_result_processor else None
 
 
 def _restored(attributes: Sequence[Attribute], dialect: Dialect) -> list[_Restore]:
-    found = [(at, _decorator(attribute, dialect)) for at, attribute in enumerate(attributes)]
+    found = (
+        (at, restorer_of(attribute.column.type, dialect)) for at, attribute in enumerate(attributes)
+    )
     return [(at, decorator) for at, decorator in found if decorator is not None]
 
 
-def _selected(attribute: Attribute, dialect: Dialect) -> ColumnElement[Any]:
-    if _decorator(attribute, dialect) is None:
-        return attribute.column
-    return type_coerce(attribute.column, raw_type(attribute.column.type, dialect))
+def own_value(column: Any, dialect: Dialect) -> Any:
+    """The column as the database has it, past the decorator of its type."""
+    if restorer_of(column.type, dialect) is None:
+        return column
+    return type_coerce(column, raw_type(column.type, dialect))

@@ -24,7 +24,7 @@ from cachedorm.store.entry import (
 )
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Acquired, Granted, Held, Refused, Slots, Valid
+from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
 
 FIRST_PAUSE: Final = 0.002
 LAST_PAUSE: Final = 0.025
@@ -211,7 +211,7 @@ class Fill:
             # Nobody shall wait for a lease whose holder has failed.
             self._slots.shielded(lambda: self.release(key, lease))
             raise
-        self._count_outlived(published, seconds)
+        self.count_outlived(published, seconds)
         self._observer.fill(self._settings.name, key, seconds, len(payload or b""), published)
         return Landed(loaded.value, payload, shared=loaded.publish)
 
@@ -243,6 +243,13 @@ class Fill:
             self._observer.error("encode", error)
             return None
 
+    def filled(self, key: EntryKey, lease: Granted, loaded: Loaded) -> Filled | None:
+        """What to publish under this lease, one among many; None if it is not to be kept."""
+        payload, ttl_ms = self._encoded(key, loaded), self._ttl_ms(key, loaded)
+        if payload is None or ttl_ms <= 0:
+            return None
+        return Filled(key, lease.token, self._slot(key, lease, payload, loaded.value), ttl_ms)
+
     def _ttl_ms(self, key: EntryKey, loaded: Loaded) -> int:
         if loaded.ttl_ms is not None:
             return loaded.ttl_ms
@@ -258,16 +265,20 @@ class Fill:
         self, key: EntryKey, lease: Granted, payload: bytes, absent: bool, ttl_ms: int
     ) -> bool:
         """True if the value stands in place of the lease now. Never raises."""
-        # The server is the one that granted: a lease that was replicated to another one must
-        # not make an entry that is servable there.
-        slot = value_slot(
-            key.form, lease.server, lease.stamps, payload, absent=absent, created_ms=now_ms()
-        )
+        slot = self._slot(key, lease, payload, ABSENT if absent else None)
         try:
             return self._slots.publish(self._settings.db, key, lease.token, slot, ttl_ms)
         except CacheUnavailable as error:
             self._observer.error("publish", error)
             return False
+
+    def _slot(self, key: EntryKey, lease: Granted, payload: bytes, value: Any) -> bytes:
+        # The server is the one that granted: a lease that was replicated to another one must
+        # not make an entry that is servable there.
+        absent = value is ABSENT
+        return value_slot(
+            key.form, lease.server, lease.stamps, payload, absent=absent, created_ms=now_ms()
+        )
 
     def release(self, key: EntryKey, lease: Granted) -> None:
         """Gives the lease up, so that nobody waits for it. Never raises."""
@@ -276,7 +287,8 @@ class Fill:
         except CacheUnavailable as error:
             self._observer.error("release", error)
 
-    def _count_outlived(self, published: bool, seconds: float) -> None:
+    def count_outlived(self, published: bool, seconds: float) -> None:
+        """Count a load that was not published because its lease had ended."""
         # A query slower than its region's lease is never cached: somebody should see that.
         if not published and seconds * 1000 >= self._settings.lease_ms:
             self.outlived += 1

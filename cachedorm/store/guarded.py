@@ -10,7 +10,7 @@ from cachedorm.store import colour
 from cachedorm.store.breaker import Breaker
 from cachedorm.store.journal import Journal
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Acquired, Fixed, Offer, Slots, Touched
+from cachedorm.store.slots import Acquired, Filled, Fixed, Offer, Slots, Touched, Wanted
 
 T = TypeVar("T")
 
@@ -104,6 +104,26 @@ class Guarded:
     def release(self, db: int, key: str, token: bytes) -> bool:
         return self._ask(lambda: self._slots.release(db, key, token))
 
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        return self._ask_trusted(
+            db,
+            lambda: self._slots.acquire_many(db, wanted, lease_ms, stamp_ttl_ms, server=server),
+        )
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        return self._ask_trusted(db, lambda: self._slots.publish_many(db, filled))
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        self._ask(lambda: self._slots.release_many(db, leases))
+
     def intend(
         self,
         touched: Touched,
@@ -137,6 +157,9 @@ class Guarded:
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
         self._ask(lambda: self._slots.delete(db, keys))
+
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        return self._ask(lambda: self._slots.scan(db, cursor, pattern))
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         self._ask(lambda: self._slots.clear(db, stamps))

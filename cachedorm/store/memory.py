@@ -23,9 +23,11 @@ from cachedorm.store.entry import (
 )
 from cachedorm.store.forked import anew_when_forked
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.matching import glob
 from cachedorm.store.slots import (
     SERVER_BYTES,
     Acquired,
+    Filled,
     Fixed,
     Granted,
     Held,
@@ -33,6 +35,7 @@ from cachedorm.store.slots import (
     Refused,
     Touched,
     Valid,
+    Wanted,
 )
 
 SERVER = bytes(SERVER_BYTES)
@@ -117,6 +120,35 @@ class MemorySlots:
             del self._kept[db, key]
             return True
 
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        return [
+            self.acquire(
+                db,
+                each.key,
+                each.token,
+                lease_ms,
+                stamp_ttl_ms,
+                server=server,
+                replace=each.replace,
+            )
+            for each in wanted
+        ]
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        return [self.publish(db, each.key, each.token, each.slot, each.ttl_ms) for each in filled]
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        for key, token in leases:
+            self.release(db, key, token)
+
     def intend(
         self,
         touched: Touched,
@@ -182,6 +214,12 @@ class MemorySlots:
         with self._lock:
             for key in keys:
                 self._kept.pop((db, key), None)
+
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        matches = glob(pattern)
+        with self._lock:
+            keys = [key for each, key in self._kept if each == db and matches(key)]
+        return 0, keys
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         self.delete(db, stamps)

@@ -13,6 +13,7 @@ from cachedorm.store.packing import Word
 from cachedorm.store.scripts import ScriptCall
 from cachedorm.store.slots import (
     Acquired,
+    Filled,
     Fixed,
     Granted,
     Held,
@@ -20,6 +21,7 @@ from cachedorm.store.slots import (
     Refused,
     Touched,
     Valid,
+    Wanted,
 )
 
 if TYPE_CHECKING:
@@ -55,10 +57,8 @@ class RedisSlots:
         server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
-        replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
         for _ in range(2):
-            args = (token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced)
-            call = ScriptCall(db, scripts.ACQUIRE, _guarded(key), (*args, *_new_stamps(key)))
+            call = _acquire(db, Wanted(key, token, replace), lease_ms, stamp_ttl_ms, server)
             reply, answered = self._wire.script(call)
             # The prefix named another server than the one that answered (a failover between two
             # commands): what it calls valid may be a replica's copy of what was true there.
@@ -75,6 +75,43 @@ class RedisSlots:
 
     def release(self, db: int, key: str, token: bytes) -> bool:
         return bool(self._script(db, scripts.RELEASE, (key,), (token,)))
+
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        calls = [_acquire(db, each, lease_ms, stamp_ttl_ms, server) for each in wanted]
+        replies, answered = self._wire.pipeline(calls)
+        # As in acquire; of so many, the few that a failover has hit are just not leased.
+        return [
+            Refused()
+            if reply[0] == b"valid" and answered != server
+            else _acquired(reply, each.token, answered)
+            for each, reply in zip(wanted, replies, strict=True)
+        ]
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        calls = [
+            ScriptCall(
+                db,
+                scripts.PUBLISH,
+                (each.key, *each.key.stamps),
+                (each.token, each.slot, each.ttl_ms),
+            )
+            for each in filled
+        ]
+        replies, _ = self._wire.pipeline(calls)
+        return [bool(reply) for reply in replies]
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        self._wire.pipeline(
+            [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases]
+        )
 
     def intend(
         self,
@@ -134,6 +171,10 @@ class RedisSlots:
         if keys:
             self._wire.call(db, "UNLINK", *keys)
 
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        reply = self._wire.call(db, "SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_PER_CALL)
+        return int(reply[0]), [key for key in map(_text, reply[1]) if key is not None]
+
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         self._script(db, scripts.CLEAR, stamps, ())
 
@@ -148,6 +189,22 @@ class RedisSlots:
     ) -> Any:
         reply, _ = self._wire.script(ScriptCall(db, script, keys, args))
         return reply
+
+
+def _acquire(
+    db: int, wanted: Wanted, lease_ms: int, stamp_ttl_ms: int, server: bytes
+) -> ScriptCall:
+    key, replace = wanted.key, wanted.replace
+    replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
+    args = (wanted.token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced)
+    return ScriptCall(db, scripts.ACQUIRE, _guarded(key), (*args, *_new_stamps(key)))
+
+
+def _text(key: bytes) -> str | None:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return None  # no template renders such a key
 
 
 def _acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:

@@ -106,6 +106,11 @@ class CachedRegion(CacheRegion):
         self.entries.clear(sorted(self._stamps))
 
     @property
+    def stamps(self) -> set[str]:
+        """The stamps that are watched."""
+        return set(self._stamps)
+
+    @property
     def outlived(self) -> int:
         """How many loads took longer than the region's lease, and so were never cached."""
         return self.entries.filling.outlived

@@ -53,6 +53,25 @@ Acquired: TypeAlias = Granted | Held | Refused | Valid
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of many entries to lease: as in ``acquire``, a fresh token and what it may replace."""
+
+    key: EntryKey
+    token: bytes
+    replace: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """One of many entries to publish: the lease's token, the value's slot bytes, its TTL."""
+
+    key: EntryKey
+    token: bytes
+    slot: bytes
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """An entry whose new value its writer would like to put in place after COMMIT."""
 
@@ -132,6 +151,23 @@ class Slots(Protocol):
     def release(self, db: int, key: str, token: bytes) -> bool:
         """True iff the lease was still there; it is gone now."""
 
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        """``acquire`` for each, in order, as one pipeline."""
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        """``publish`` for each, in order, as one pipeline."""
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        """``release`` for each key and token, as one pipeline."""
+
     def intend(
         self,
         touched: Touched,
@@ -163,6 +199,12 @@ class Slots(Protocol):
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
         """Takes whatever stands at the keys away, leases too."""
+
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        """Some keys that match a glob pattern, and where to go on; 0 after the last.
+
+        A key that stands there from the first call to the last is found at least once.
+        """
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         """Takes the stamps away, all in one moment, and so every entry that carries one."""
