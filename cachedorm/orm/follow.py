@@ -115,8 +115,13 @@ class EngineFollower:
             with unnoticed(connection):
                 ledger.profile = profile_of(connection)
                 self.facts = facts_of(connection)
-            self.profile = ledger.profile
-            self.replica = ledger.profile.replica
+        elif self.profile is not None:
+            return
+        else:  # a pooled connection, learnt by who followed this engine before
+            with unnoticed(connection):
+                self.facts = facts_of(connection)
+        self.profile = ledger.profile
+        self.replica = ledger.profile.replica
 
     def _before_execute(
         self,
