@@ -19,9 +19,7 @@ class Observer:
     def miss(self, region: str, key: str, reason: str) -> None:
         """A read found no servable entry; the reason is a word such as ``empty`` or ``stamp``."""
 
-    def fill(
-        self, region: str, key: str, seconds: float, size_bytes: int, published: bool
-    ) -> None:
+    def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:
         """A missed entry was loaded in so many seconds, and published or refused."""
 
     def wait(self, region: str, key: str, seconds: float) -> None:
@@ -58,9 +56,7 @@ class Stats(Observer):
     def miss(self, region: str, key: str, reason: str) -> None:
         self.misses[region, reason] += 1
 
-    def fill(
-        self, region: str, key: str, seconds: float, size_bytes: int, published: bool
-    ) -> None:
+    def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:
         (self.fills if published else self.refused)[region] += 1
 
     def wait(self, region: str, key: str, seconds: float) -> None:
@@ -115,9 +111,7 @@ class Observers(Observer):
         for observer in self._each:
             observer.miss(region, key, reason)
 
-    def fill(
-        self, region: str, key: str, seconds: float, size_bytes: int, published: bool
-    ) -> None:
+    def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:
         for observer in self._each:
             observer.fill(region, key, seconds, size_bytes, published)
 

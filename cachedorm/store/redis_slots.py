@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,16 @@ from cachedorm.store import colour, scripts
 from cachedorm.store.entry import new_token, prefix
 from cachedorm.store.keys import EntryKey, intents_key
 from cachedorm.store.packing import Word
+from cachedorm.store.registry import (
+    GRACE_MS,
+    REGISTRY_DB,
+    REGISTRY_KEY,
+    RIPE_MS,
+    Glance,
+    Look,
+    Registered,
+    Registry,
+)
 from cachedorm.store.scripts import ScriptCall
 from cachedorm.store.slots import (
     Acquired,
@@ -42,6 +53,7 @@ class RedisSlots:
         self._wire = wire
         # What every hit calls, without a step in between.
         self.read = wire.mget
+        self.registry = Registry()
         self.identity_again = wire.identity_again
 
     def acquire(
@@ -56,10 +68,22 @@ class RedisSlots:
         replace: bytes | None = None,
     ) -> Acquired:
         replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
-        for _ in range(2):
-            args = (token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced)
+        self.registry.outlive(stamp_ttl_ms)
+        for _ in range(4):
+            if self.registry.is_due:
+                self._register()
+            registered = self.registry.version
+            if self.registry.own and not registered:
+                continue
+            if not self.registry.is_ripe(key.stamps):
+                return Refused("interest")
+            where = (registered, db, REGISTRY_DB, REGISTRY_KEY)
+            args = (token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced, *where)
             call = ScriptCall(db, scripts.ACQUIRE, _guarded(key), (*args, *_new_stamps(key)))
             reply, answered = self._wire.script(call)
+            if reply[0] == b"unregistered":
+                self.registry.lost(registered)
+                continue
             # The prefix named another server than the one that answered (a failover between two
             # commands): what it calls valid may be a replica's copy of what was true there.
             if reply[0] != b"valid" or answered == server:
@@ -69,7 +93,16 @@ class RedisSlots:
             return Refused()
         return _acquired(reply, token, answered)
 
+    def _register(self) -> None:
+        interests, asked_at = sorted(self.registry.own), time.monotonic()
+        args: list[Word] = [new_token(), self.registry.keep_ms, RIPE_MS, GRACE_MS, *interests]
+        version, *waits = self._script(REGISTRY_DB, scripts.REGISTER, (REGISTRY_KEY,), args)
+        self.registry.registered(asked_at, interests, Registered(version, waits))
+
     def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        self.registry.outlive(ttl_ms)
+        if self.registry.is_due:
+            self._register()
         keys = (key, *key.stamps)
         return bool(self._script(db, scripts.PUBLISH, keys, (token, slot, ttl_ms)))
 
@@ -83,6 +116,7 @@ class RedisSlots:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
         calls: list[ScriptCall] = []
         asked: list[tuple[int, list[Offer]]] = []
@@ -95,7 +129,7 @@ class RedisSlots:
             stamps, entries = told[-1]
             asked.append((len(calls), mine))
             calls.append(_intend(db, stamps, entries, mine, token, intent_ms))
-        replies, server = self._wire.pipeline(calls, timeout)
+        replies, server = self._look_after(calls, timeout, glance)
         return {
             offer: Fixed(bool(reply[0]), tuple(reply[1:]), server)
             for at, mine in asked
@@ -114,6 +148,7 @@ class RedisSlots:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
         calls = []
         for db in _dbs(touched, values):
@@ -122,7 +157,20 @@ class RedisSlots:
                 told = set(entries)
                 put = [(key, *mine[key]) for key in mine if key in told]
                 calls.append(_settle(db, stamps, entries, put, token))
-        self._wire.pipeline(calls, timeout)
+        self._look_after(calls, timeout, glance)
+
+    def _look_after(
+        self, calls: list[ScriptCall], timeout: float | None, glance: Glance | None
+    ) -> tuple[list[Any], bytes]:
+        """Runs the calls, and then the look, in one send."""
+        if glance is None:
+            return self._wire.pipeline(calls, timeout)
+        look = ScriptCall(
+            REGISTRY_DB, scripts.LOOK, (REGISTRY_KEY,), (glance.known, new_token(), GRACE_MS)
+        )
+        replies, server = self._wire.pipeline([*calls, look], timeout)
+        glance.found = _look(replies.pop(), glance.known)
+        return replies, server
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
@@ -160,6 +208,12 @@ def _acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
             return Valid(reply[1], server)
         case _:
             return Refused()
+
+
+def _look(reply: Sequence[Any], known: bytes) -> Look:
+    version, grown, *interests = reply
+    texts = frozenset(text.decode(errors="replace") for text in interests)
+    return Look(version, bool(grown), None if version == known else texts)
 
 
 def _guarded(key: EntryKey) -> list[str | bytes]:
