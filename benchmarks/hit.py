@@ -2,8 +2,8 @@
 
     python -m benchmarks.hit            prints the table; --write puts it into benchmarks/hit.md
 
-One row of 12 columns (about 500 bytes as JSON) on real PostgreSQL and Redis, found as the tests find
-them. Method: benchmarks/interleaved.py. The baseline is ``redis.Redis().get`` of the same payload.
+One row of 12 columns (about 500 bytes as JSON) on real PostgreSQL and Redis, found as the tests
+find them. Method: benchmarks/interleaved.py. Baseline: ``redis.Redis().get`` of the same payload.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,13 @@ def contestants(
     region = make_region().configure("dogpile.cache.redis", arguments={"url": redis_url})
     region.set("bench:dogpile", json.loads(payload))
     _check(cached, engine)
-    return _ways(client, region, cached, plain), lambda: (cache.close(), engine.dispose())[-1]
+
+    def close() -> None:
+        cache.detach(cached)
+        cache.close()
+        engine.dispose()
+
+    return _ways(client, region, cached, plain), close
 
 
 def _ways(

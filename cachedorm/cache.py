@@ -59,7 +59,8 @@ class Cache:
             commit_timeout=commit_timeout,
             observer=observer,
         )
-        self._declared = regions or Regions()
+        self._closed_list = regions is not None and len(regions) > 0
+        self._declared = regions if regions is not None else Regions()
         self._regions: dict[str, CachedRegion] = {}
         self._followed = Followed(self._store, self._live, observer, database, self._check_open)
         self._reader = Reader(
@@ -119,7 +120,7 @@ class Cache:
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """Within the block, reads of this thread or task go to the database. Writes are followed."""
+        """Within the block, this caller's reads go to the database; its writes are followed."""
         token = self._bypassing.set(True)
         try:
             yield
@@ -198,10 +199,12 @@ class Cache:
             )
 
     def _live(self, region: Region) -> CachedRegion:
+        if self._closed_list:
+            self._declared.require(region, "Cache")
+        else:
+            self._declared.add(region)  # refuses a second meaning of one name
         live = self._regions.get(region.name)
         if live is None:
-            if len(self._declared):
-                self._declared.require(region, "Cache")
             live = self._regions[region.name] = self._store.region(settings_of(region))
         return live
 

@@ -22,10 +22,11 @@ class ReadByKey(UserDefinedOption):
     ``limit``, ``with_for_update``) carries the option along and must be plain SQL.
     """
 
-    __slots__ = ("_made", "values")
+    __slots__ = ("_made", "mapper", "values")
 
-    def __init__(self, values: tuple[Any, ...]) -> None:
+    def __init__(self, mapper: Mapper[Any], values: tuple[Any, ...]) -> None:
         super().__init__(payload=None)
+        self.mapper = mapper
         self.values = values
 
     def made(self, statement: Select[Any]) -> None:
@@ -43,7 +44,7 @@ class Cached:
     __cache__: ClassVar[CachePolicy]
 
     @classmethod
-    def by(cls, **key: Any) -> Select[tuple[Self]]:
+    def by(cls, **key: Any) -> Select[Self]:
         """A statement for the row with this cache key, served from the cache where one is attached.
 
         Takes exactly the fields of the policy's key, by keyword, none of them None; any session
@@ -68,10 +69,10 @@ class Cached:
                 f"{cls.__name__}.by({missing[0]}=None): a key is never null;"
                 f" for rows without one write select({cls.__name__}).where(...)"
             )
-        option = ReadByKey(tuple(key[name] for name in fields))
+        option = ReadByKey(mapper, tuple(key[name] for name in fields))
         attributes = (getattr(cls, name) for name in fields)
         criteria = (column == key[name] for name, column in zip(fields, attributes, strict=True))
-        statement: Select[Any] = select(cls).where(*criteria).options(option)
+        statement = select(cls).where(*criteria).options(option)
         option.made(statement)
         return statement
 

@@ -73,11 +73,8 @@ def declare_shape(mapper: Mapper[Any]) -> None:
             _check_key(mapper, policy.template, who)
             _check_ttl(mapper, policy, who)
         _rows[mapper] = _row_shape(mapper, policy, who)
-        if policy.on_write == "write_through" and len(owner.tables) > 1:
-            raise DeclarationError(
-                f"{who}: write_through needs a mapper of one table;"
-                ' use on_write="invalidate" (the default)'
-            )
+        if policy.on_write == "write_through":
+            _check_write_through(mapper, who)
     if owner is mapper:
         _shapes[mapper] = EntityShape(
             owner, policy, policy.template, _is_primary_key(mapper, policy.template)
@@ -150,6 +147,15 @@ def _check_rows(mapper: Mapper[Any], who: str) -> None:
         raise DeclarationError(
             f"{who}: polymorphic_on={discriminator} is computed; store the discriminator in a"
             " column, or drop the key"
+        )
+
+
+def _check_write_through(mapper: Mapper[Any], who: str) -> None:
+    # A writer puts the row of one table in place, without asking which class it is.
+    if len(mapper.tables) > 1 or mapper.polymorphic_on is not None:
+        raise DeclarationError(
+            f"{who}: write_through needs a mapper of one table and one class;"
+            ' use on_write="invalidate" (the default)'
         )
 
 

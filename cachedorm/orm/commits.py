@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
@@ -21,23 +21,24 @@ class Commits:
     committed, or others would read the old rows.
     """
 
-    __slots__ = ("_check_open", "doubts", "store")
+    __slots__ = ("_before", "_check_open", "doubts", "store")
 
     def __init__(self, store: Store, doubts: Doubts, check_open: Callable[[], None]) -> None:
         self.store = store
         self.doubts = doubts
         self._check_open = check_open
+        self._before: dict[str, Any] = {}
 
     def wrap(self, dialect: Dialect) -> None:
         """Pass this dialect instance's commits and rollbacks through here."""
+        self._before = remember(dialect, ("do_commit", "do_rollback"))
         instance: Any = dialect
         instance.do_commit = self._do_commit(instance.do_commit)
         instance.do_rollback = self._do_rollback(instance.do_rollback)
 
     def unwrap(self, dialect: Dialect) -> None:
-        """Give the dialect instance its class's methods back."""
-        for name in ("do_commit", "do_rollback"):
-            dialect.__dict__.pop(name, None)
+        """Leave the dialect instance as it was."""
+        restore(dialect, self._before)
 
     def intend(self, ledger: Ledger) -> Intent:
         """Hide what the ledger's transaction touched, which is about to be committed."""
@@ -57,11 +58,16 @@ class Commits:
             commit()
             ledger.reset()
             return
-        ledger.intent = intent if intent is not None else self.intend(ledger)
+        try:
+            ledger.intent = intent if intent is not None else self.intend(ledger)
+        except Exception:
+            give_up(dbapi_connection, ledger)
+            raise
         try:
             commit()
         except BaseException as error:
             self.failed(ledger, error, dbapi_connection)
+            ledger.reset()  # no rollback follows: to SQLAlchemy the transaction has ended
             raise
         intent, values = ledger.intent, ledger.values
         ledger.reset()
@@ -145,6 +151,33 @@ class Commits:
         """A statement that commits by itself, or a text that ends the transaction, failed."""
         ledger.ending, ledger.begun = None, False
         self.failed(ledger, error, connection.connection)
+
+
+def give_up(dbapi_connection: Any, ledger: Ledger) -> None:
+    """Roll back a transaction whose COMMIT will not be sent.
+
+    SQLAlchemy takes it for ended whatever is raised there, and would hand the connection to the
+    next caller with the transaction still open.
+    """
+    try:
+        dbapi_connection.rollback()
+    except Exception:  # noqa: BLE001 - the first error is the one that the caller gets
+        dbapi_connection.invalidate()
+    ledger.reset()
+
+
+def remember(dialect: Dialect, names: Iterable[str]) -> dict[str, Any]:
+    """What the instance itself has under these names; None: its class's."""
+    return {name: dialect.__dict__.get(name) for name in names}
+
+
+def restore(dialect: Dialect, before: Mapping[str, Any]) -> None:
+    """Give the instance back what it had."""
+    for name, method in before.items():
+        if method is None:
+            dialect.__dict__.pop(name, None)
+        else:
+            setattr(dialect, name, method)
 
 
 def owner_of(dialect: Dialect) -> Commits | None:

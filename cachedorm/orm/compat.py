@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy
 from sqlalchemy.engine import IteratorResult
@@ -14,39 +16,30 @@ _IS_20 = sqlalchemy.__version__.startswith("2.0.")
 _NOTHING: Mapping[str, Any] = {}
 
 
-def _private(session: Session) -> Any:
-    return session
-
+_Read = Callable[[Session], Mapping[Any, Any]]
 
 if _IS_20:
-
-    def session_binds(session: Session) -> Mapping[Any, Any]:
-        """The binds of single classes and tables that a session was given."""
-        binds: Mapping[Any, Any] = _private(session)._Session__binds
-        return binds
-
-    def session_options(session: Session) -> Mapping[str, Any]:  # noqa: ARG001 2.1's signature
-        """The execution options that all of a session's statements get: none before 2.1."""
-        return _NOTHING
-
+    # The binds of single classes and tables that a session was given.
+    session_binds: _Read = attrgetter("_Session__binds")
     _UNIQUE: dict[str, Any] = {"_unique_filters": [id]}
-
 else:
-
-    def session_binds(session: Session) -> Mapping[Any, Any]:
-        """The binds of single classes and tables that a session was given."""
-        binds: Mapping[Any, Any] = _private(session).binds
-        return binds
-
-    def session_options(session: Session) -> Mapping[str, Any]:
-        """The execution options that all of a session's statements get."""
-        options: Mapping[str, Any] = _private(session).execution_options
-        return options
-
+    session_binds = attrgetter("binds")
     _UNIQUE = {"_create_unique_filters": lambda _result: [id]}
+
+
+def session_options(session: Session) -> Mapping[Any, Any]:
+    """The execution options that all of a session's statements get: none before 2.1."""
+    return getattr(session, "execution_options", _NOTHING)
+
+
+_metadata: WeakKeyDictionary[type, SimpleResultMetaData] = WeakKeyDictionary()
 
 
 def entity_result(class_: type, objects: Iterable[object]) -> IteratorResult[Any]:
     """A result whose rows hold one object each, as ``select(class_)`` gives it."""
-    metadata = SimpleResultMetaData((class_.__name__,), [(class_,)], **_UNIQUE)
+    metadata = _metadata.get(class_)
+    if metadata is None:
+        metadata = _metadata[class_] = SimpleResultMetaData(
+            (class_.__name__,), [(class_,)], **_UNIQUE
+        )
     return IteratorResult(metadata, iter([(found,) for found in objects]))

@@ -17,7 +17,7 @@ from sqlalchemy.sql.selectable import CompoundSelect, Select
 
 from cachedorm.observe import Observer
 from cachedorm.orm.catalog import NO_FACTS, facts_of
-from cachedorm.orm.commits import Commits
+from cachedorm.orm.commits import Commits, give_up
 from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.profile import Profile, is_autocommit, profile_of, unnoticed
@@ -187,7 +187,7 @@ class EngineFollower:
             ledger.begun = True
             return
         if context.isinsert:
-            self._recorder().foretell(ledger, context.compiled.statement, context)
+            self._recorder().foretell(ledger, context.invoked_statement, context)
         self._commits.before_alone(ledger)
 
     def _after_cursor_execute(
@@ -200,6 +200,8 @@ class EngineFollower:
         executemany: bool,
     ) -> None:
         ledger = ledger_of(connection)
+        if context.isinsert and ledger.pending:
+            ledger.inserted = cursor.rowcount
         if ledger.ending is not None:
             self._commits.after_ending(ledger, autocommit=is_autocommit(connection))
         elif ledger.written and not ledger.passing and _is_alone(connection, ledger):
@@ -223,8 +225,13 @@ class EngineFollower:
 
     def _commit(self, connection: Connection) -> None:
         ledger = ledger_of(connection)
-        if ledger.through:
+        if not ledger.through:
+            return
+        try:
             self._new_rows.read(connection, ledger)
+        except Exception:
+            give_up(connection.connection, ledger)
+            raise
 
     def __repr__(self) -> str:
         return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"

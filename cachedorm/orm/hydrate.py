@@ -59,7 +59,7 @@ def _made(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any, 
     if manager.dispatch.load:
         manager.dispatch.load(state, None)
     if session.dispatch.loaded_as_persistent:
-        session.dispatch.loaded_as_persistent(session, instance)
+        session.dispatch.loaded_as_persistent(session, state)
     return instance
 
 
@@ -92,7 +92,10 @@ def _merged(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any
     state = instance_state(instance)
     state.key = key
     state.expired_attributes.difference_update(plan.names)
-    return session.merge(instance, load=False)
+    merged = session.merge(instance, load=False)
+    if session.dispatch.loaded_as_persistent:
+        session.dispatch.loaded_as_persistent(session, instance_state(merged))
+    return merged
 
 
 @cache

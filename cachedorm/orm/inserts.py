@@ -48,9 +48,9 @@ def add_generated_keys(rows: Rows, interest: TableInterest, result: CursorResult
         row.update({name: value for name, value in known if value is not None})
 
 
-def is_certain(statement: Insert, rows: Rows, result: CursorResult[Any]) -> bool:
+def is_certain(statement: Insert, rows: Rows, count: int) -> bool:
     """Whether each of the rows was written, and is locked until our transaction ends."""
-    return _conflict_clause(statement) is None or result.rowcount == len(rows)
+    return _conflict_clause(statement) is None or count == len(rows)
 
 
 def changed_on_conflict(statement: Insert) -> frozenset[str] | None:

@@ -27,6 +27,7 @@ class Ledger:
         "_rows",
         "begun",
         "ending",
+        "inserted",
         "intent",
         "lingering",
         "opaque",
@@ -60,6 +61,8 @@ class Ledger:
         self.intent: Intent | None = None
         # Statements between their before_execute and after_execute.
         self.pending: dict[int, Any] = {}
+        # What the database counted of the newest INSERT; its result does not keep it.
+        self.inserted = -1
         # Rows that a write-through may put in place at commit: key text -> values of its columns.
         # We wrote them, so they are locked, and nobody else changes them before we commit.
         self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}

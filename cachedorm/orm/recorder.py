@@ -92,8 +92,14 @@ class Recorder:
         table = table_of(statement)
         if pending is None or pending.interest is None or table is None:
             return
-        for row in rows_to_insert(statement, table, pending.interest, context) or ():
-            ledger.touch(pending.interest, row, context.dialect)
+        interest = pending.interest
+        rows = rows_to_insert(statement, table, interest, context)
+        if rows is None:
+            ledger.touch_all(interest)
+        for row in rows or ():
+            # A key that the database makes is told afterwards.
+            if all(column.name in row for column in interest.primary_key):
+                ledger.touch(interest, row, context.dialect)
 
     def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
         """Finish what only the statement's result can tell."""
@@ -140,7 +146,7 @@ class Recorder:
             ledger.touch_all(interest)
             return
         add_generated_keys(rows, interest, result)
-        certain = is_certain(statement, rows, result)
+        certain = is_certain(statement, rows, ledger.inserted)
         for row in rows:
             ledger.touch(interest, row, result.dialect)
             if certain:

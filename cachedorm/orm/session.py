@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+# Options of an execution that ask for more than the statement.
+_MORE = frozenset({"execution_options", "bind_arguments", "_parent_execute_state", "_add_event"})
+# Marks an execution that has been past the cache already.
+_PAST = {"cachedorm_past": True}
 _FETCH = SQL_OK | RELATED_OBJECT_OK
 
 
@@ -71,6 +75,21 @@ class CachedReads(_Base):
         served = self._cachedorm_reader.get(self, mapper, tuple(primary_key_identity))
         # None goes on to SQL: a foreign key to a row that is not there is rare, and is checked.
         return None if served is BYPASSED else served
+
+    def _execute_internal(self, statement: Any, params: Any = None, **options: Any) -> Any:
+        """A statement of ``Model.by``, executed as it is, needs none of SQLAlchemy's layers."""
+        for option in getattr(statement, "_with_options", ()):
+            if type(option) is ReadByKey and option.is_for(statement):
+                if params or any(value for name, value in options.items() if name in _MORE):
+                    break  # do_orm_execute says what is left of it
+                found = _read(self, option)
+                if found is BYPASSED:
+                    options["execution_options"] = _PAST
+                    break
+                if options.get("_scalar_result"):
+                    return found
+                return entity_result(option.mapper.class_, () if found is None else (found,))
+        return super()._execute_internal(statement, params, **options)
 
     def _cachedorm_refresh(self, mapper: Mapper[Any], state: Any, names: Any) -> bool:
         return self._cachedorm_reader.refresh(self, mapper, state, names)
@@ -127,17 +146,20 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
 
 
 def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[Any] | None:
-    session: Any = state.session
     if state.parameters or _asks_more(state.execution_options) or _is_sent_elsewhere(state):
         return None
-    # The event comes before autoflush, and what is flushed must be seen, or bypass.
-    if session.autoflush and state.execution_options.get("autoflush", True):
-        session._autoflush()
-    mapper = inspect(state.statement.column_descriptions[0]["entity"])  # type: ignore[attr-defined]
-    found = session._cachedorm_reader.by(session, mapper, option.values)
+    autoflush = bool(state.execution_options.get("autoflush", True))
+    found = _read(state.session, option, autoflush=autoflush)
     if found is BYPASSED:
         return None
-    return entity_result(mapper.class_, () if found is None else (found,))
+    return entity_result(option.mapper.class_, () if found is None else (found,))
+
+
+def _read(session: Any, option: ReadByKey, *, autoflush: bool = True) -> Any:
+    # Both ways here come before autoflush, and what is flushed must be seen, or bypass.
+    if autoflush and session.autoflush:
+        session._autoflush()
+    return session._cachedorm_reader.by(session, option.mapper, option.values)
 
 
 def _asks_more_of_get(options: dict[str, Any]) -> bool:
@@ -154,7 +176,8 @@ def _asks_more_of_get(options: dict[str, Any]) -> bool:
 
 def _asks_more(options: Any) -> bool:
     return bool(
-        options.get("populate_existing")
+        options.get("cachedorm_past")
+        or options.get("populate_existing")
         or options.get("yield_per")
         or options.get("stream_results")
         or options.get("schema_translate_map")

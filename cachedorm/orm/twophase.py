@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
 
-from cachedorm.orm.commits import Commits
+from cachedorm.orm.commits import Commits, remember, restore
 from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
@@ -41,24 +41,25 @@ class Prepared:
 class TwoPhase:
     """Tells the store of the two-phase commits of one engine's connections."""
 
-    __slots__ = ("_commits", "_everything", "_prepared")
+    __slots__ = ("_before", "_commits", "_everything", "_prepared")
 
     def __init__(self, commits: Commits, everything: Callable[[Ledger], None]) -> None:
         self._commits = commits
         self._everything = everything
+        self._before: dict[str, Any] = {}
         # Transactions prepared here and not yet ended, by their xid.
         self._prepared: dict[str, Prepared] = {}
 
     def wrap(self, dialect: Dialect) -> None:
         """Pass this dialect instance's two-phase methods through here."""
+        self._before = remember(dialect, _METHODS)
         instance: Any = dialect
         for name in _METHODS:
             setattr(instance, name, getattr(self, "_" + name)(getattr(instance, name)))
 
     def unwrap(self, dialect: Dialect) -> None:
-        """Give the dialect instance its class's methods back."""
-        for name in _METHODS:
-            dialect.__dict__.pop(name, None)
+        """Leave the dialect instance as it was."""
+        restore(dialect, self._before)
 
     def _do_prepare_twophase(self, prepare: Callable[..., None]) -> Callable[..., None]:
         def do_prepare_twophase(connection: Connection, xid: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, Select, inspect, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cached
+from cachedorm import Cache, Cached
 from tests.fixtures.logs import SqlLog
 from tests.orm.library import Animal, Author, Book, Place, Token
 from tests.orm.shop import Branch, Leaf, Owner, Part, Root, Seat, ShopBase, Slug, Thing
@@ -38,6 +38,7 @@ class Entries:
     sessions: sessionmaker[Session]
     plain: sessionmaker[Session]
     sql_log: SqlLog
+    cache: Cache
 
     def fill(self, *keys: str) -> None:
         """From now on these are served from the cache."""
@@ -88,10 +89,13 @@ def _values(row: Any) -> dict[str, Any] | None:
 
 @pytest.fixture
 def entries(
-    sessions: sessionmaker[Session], plain: sessionmaker[Session], sql_log: SqlLog
+    sessions: sessionmaker[Session],
+    plain: sessionmaker[Session],
+    sql_log: SqlLog,
+    cache: Cache,
 ) -> Entries:
     """Fills entries and says which of them a write has ended."""
-    return Entries(sessions, plain, sql_log)
+    return Entries(sessions, plain, sql_log, cache)
 
 
 @pytest.fixture

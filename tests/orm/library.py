@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, Column, DateTime, ForeignKey, Integer, String, Table
+from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.ext.mutable import MutableDict
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    composite,
+    mapped_column,
+    reconstructor,
+    relationship,
+)
 
 from cachedorm import Cached, CachePolicy, Region, Regions, hours, seconds
 
@@ -17,7 +26,7 @@ DESK = Region("desk", db=2, ttl=seconds(90), jitter=0)
 REGIONS = Regions(SHELF, DESK, reserved=range(10, 16))
 
 
-class Base(DeclarativeBase):
+class Base(AsyncAttrs, DeclarativeBase):
     __cache_regions__ = REGIONS
 
 
@@ -68,6 +77,17 @@ class Place(Cached, Base):
     title: Mapped[str] = mapped_column(String(50), default="")
 
 
+class Shelf(Cached, Base):
+    """A composite primary key, in another order than the template's."""
+
+    __tablename__ = "shelves"
+    __cache__ = CachePolicy(SHELF, key="shelf:{row}:{room}")
+
+    room: Mapped[str] = mapped_column(String(20), primary_key=True)
+    row: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str | None] = mapped_column(String(20))
+
+
 class Token(Cached, Base):
     """Written through, and kept as long as the token lives."""
 
@@ -103,6 +123,73 @@ class Cat(Animal):
     __mapper_args__ = {"polymorphic_identity": "cat"}  # noqa: RUF012
 
     lives: Mapped[int | None]
+
+
+class Desk(Cached, Base):
+    """Its author is loaded with it, always."""
+
+    __tablename__ = "desks"
+    __cache__ = CachePolicy(DESK, key="desk:{id}")
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("authors.id", ondelete="SET NULL"))
+    author: Mapped[Author | None] = relationship(lazy="joined")
+
+
+class Letter(Cached, Base):
+    """Relationships to one author, in every way that is no plain lazy load."""
+
+    __tablename__ = "letters"
+    __cache__ = CachePolicy(SHELF, key="letter:{id}")
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("authors.id", ondelete="CASCADE"))
+    raising: Mapped[Author | None] = relationship(lazy="raise", viewonly=True)
+    raising_on_sql: Mapped[Author | None] = relationship(lazy="raise_on_sql", viewonly=True)
+    kim: Mapped[Author | None] = relationship(
+        primaryjoin="and_(Letter.author_id == Author.id, Author.name == 'Kim')", viewonly=True
+    )
+    lee: Mapped[Author | None] = relationship(
+        primaryjoin="and_(Letter.author_id == Author.id, Author.name == 'Lee')", viewonly=True
+    )
+
+
+class Note(Cached, Base):
+    """Followed, but not cached row by row."""
+
+    __tablename__ = "notes"
+    __cache__ = CachePolicy(SHELF)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A composite value."""
+
+    x: int
+    y: int
+
+
+class Page(Cached, Base):
+    """What a mapper can add to columns: composite, deferred, version counter, reconstructor."""
+
+    __tablename__ = "pages"
+    __cache__ = CachePolicy(SHELF, key="page:{id}")
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    x: Mapped[int]
+    y: Mapped[int]
+    body: Mapped[str | None] = mapped_column(String(50), deferred=True)
+    mark: Mapped[str | None] = mapped_column(String(50), deferred=True, deferred_group="marks")
+    version: Mapped[int] = mapped_column()
+    point: Mapped[Point] = composite("x", "y")
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+    rebuilt = False
+
+    @reconstructor
+    def rebuild(self) -> None:
+        self.rebuilt = True
 
 
 class Diary(Base):

@@ -252,10 +252,8 @@ def test_session_to_be_rolled_back(stocked: Sessions) -> None:
         session.add(Book(id=2, title="twice"))
         with pytest.raises(Exception, match="duplicate key"):
             session.flush()
-        try:
+        with pytest.raises(PendingRollbackError):
             session.get(Book, 1)
-        except PendingRollbackError:
-            pass
         session.rollback()
         assert session.get(Book, 1) is not None
 

@@ -7,8 +7,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, raiseload, sessionmaker
-from sqlalchemy.orm.attributes import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT
-from sqlalchemy.orm.base import instance_state
+from sqlalchemy.orm.base import PASSIVE_NO_FETCH, PASSIVE_NO_RESULT, instance_state
 
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.orm.library import Author, Book, Letter

@@ -196,7 +196,9 @@ class LibraryMachine(RuleBasedStateMachine):
     @rule(title=titles, to=titles)
     def change_books_in_bulk(self, title: str, to: str) -> None:
         self.here.run(
-            lambda session: session.execute(update(Book).where(Book.title == title).values(title=to))
+            lambda session: session.execute(
+                update(Book).where(Book.title == title).values(title=to)
+            )
         )
 
     @rule(id_=ids)
@@ -244,10 +246,9 @@ class LibraryMachine(RuleBasedStateMachine):
     @rule(id_=ids, title=titles)
     def core_on_the_engine(self, id_: int, title: str) -> None:
         def act(session: Session) -> None:
-            table = Book.__table__
-            session.connection().execute(
-                update(table).where(table.c.id == id_).values(title=func.upper(title))
-            )
+            table = Base.metadata.tables["books"]
+            changed = update(table).where(table.c.id == id_).values(title=func.upper(title))
+            session.connection().execute(changed)
 
         self.here.run(act)
 
@@ -255,7 +256,10 @@ class LibraryMachine(RuleBasedStateMachine):
     def sql_text(self, id_: int, title: str) -> None:
         def act(session: Session) -> None:
             session.execute(
-                text("with x as (update books set title = :title where id = :id returning id) table x"),
+                text(
+                    "with x as (update books set title = :title where id = :id returning id)"
+                    " select * from x"
+                ),
                 {"title": title, "id": id_},
             )
 
@@ -358,7 +362,9 @@ def _furnish(session: Session) -> None:
     session.add_all(
         [Place(id=id_, code=code, title="") for id_, code in zip(IDS, CODES, strict=True)]
     )
-    session.add_all([Dog(id=1, name="rex"), Cat(id=2, name="tom", lives=7), Animal(id=3, name="it")])
+    session.add_all(
+        [Dog(id=1, name="rex"), Cat(id=2, name="tom", lives=7), Animal(id=3, name="it")]
+    )
 
 
 def _move(session: Session, id_: int, code: str) -> None:
