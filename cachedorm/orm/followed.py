@@ -19,6 +19,7 @@ from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
+from cachedorm.orm.foreign import Foreign
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
@@ -149,8 +150,10 @@ class Followed:
     def _plan_made(self, mapper: Mapper[Any]) -> EntityPlan | None:
         if self.database is None:
             return None
-        # A process's very first read may be this one, before anything has configured its mappers.
+        # A process's very first read may be this one, before anything has configured its mappers,
+        # and what it is about to fill must be declared before.
         configure_mappers()
+        self._renew()
         shape = entity_shape(mapper)
         if shape is None or shape.template is None:
             self._plans[mapper] = None
@@ -190,15 +193,19 @@ class Followed:
             if isinstance(table, Table)
         )
         tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, tables)
-        for interest in self.interests:
+        interests = Interests(declared, tables)
+        for interest in interests:
             for db in interest.dbs:
                 self._store.know(db, (interest.stamp,))
         cascades = Cascades(tables)
         named = {(table.schema, table.name): table for table in tables}
-        unseen = Unseen(declared, tables, self.interests, cascades)
-        self._recorder = Recorder(self.interests, cascades, unseen)
-        self._texts = TextRecorder(self.interests, cascades, unseen, self._recorder, named)
+        unseen = Unseen(declared, tables, interests, cascades)
+        foreign = Foreign.of(interests, tables, cascades, unseen)
+        interests.known, interests.written_with = foreign.known, foreign.written_with
+        self._store.declare(foreign.registered)
+        self.interests = interests
+        self._recorder = Recorder(interests, cascades, unseen)
+        self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)
 
     def _check_database(self, engine: Engine) -> None:
         found = database_identity(engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -119,11 +119,14 @@ class Interests:
     Tables are told apart by schema and name: two Table objects may stand for one table.
     """
 
-    __slots__ = ("_by_name", "_known")
+    __slots__ = ("_by_name", "_known", "known", "written_with")
 
     def __init__(self, shapes: Iterable[EntityShape], tables: Iterable[Table]) -> None:
         self._by_name: dict[TableName, TableInterest] = {}
         self._known = {_name(table) for table in tables}
+        # What is registered of all this, and which tables are written along with one.
+        self.known: frozenset[str] = frozenset()
+        self.written_with: Callable[[Table], Iterable[str]] = _itself
         for shape in shapes:
             for mapper in shape.owner.self_and_descendants:
                 self._follow(shape, mapper)
@@ -164,6 +167,10 @@ class Interests:
                 interest.add(KeyInterest(db, shape.template, columns, shape.owner, through))
             else:
                 interest.keyless = True
+
+
+def _itself(table: Table) -> tuple[str]:
+    return (table.fullname,)
 
 
 def _name(table: Table) -> TableName:

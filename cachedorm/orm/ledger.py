@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.affected import ROWS_MAX
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
 
@@ -34,6 +36,7 @@ class Ledger:
         "passing",
         "pending",
         "profile",
+        "tables",
         "through",
         "touched",
         "values",
@@ -51,6 +54,8 @@ class Ledger:
     def reset(self) -> None:
         """The transaction has ended."""
         self.touched = Touched()
+        # The tables written, cached here or not: others may cache them.
+        self.tables = Written()
         self.written = False
         # The state of the session on the server may have changed (SET ROLE, SQL not understood).
         self.opaque = self.lingering
@@ -97,6 +102,11 @@ class Ledger:
     def touch_everything(self, interests: Interests) -> None:
         """It is not known which tables changed."""
         interests.touch_everything(self.touched)
+        self.tables.add_everything(interests.known)
+
+    def wrote(self, interests: Interests, table: Table) -> None:
+        """Rows of this table, and of those that the database writes along with it, changed."""
+        self.tables.add(interests.written_with(table), interests.known)
 
     def __repr__(self) -> str:
         return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"

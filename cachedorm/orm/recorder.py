@@ -75,6 +75,7 @@ class Recorder:
             # A view, a partition, an alias: any table may be behind it.
             ledger.touch_everything(self._interests)
             return
+        ledger.wrote(self._interests, table)
         self._touch_all(ledger, self._unseen.of(table))
         if isinstance(statement, Insert):
             self._before_insert(ledger, statement, table)
@@ -117,6 +118,7 @@ class Recorder:
     def write_unknown(self, ledger: Ledger, table: Table) -> None:
         """Some rows of this table are written, nobody knows which."""
         ledger.written = True
+        ledger.wrote(self._interests, table)
         interest = self._interests[table]
         if interest is not None:
             ledger.touch_all(interest)
