@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cachedorm.store import colour, scripts
@@ -36,6 +37,9 @@ from cachedorm.store.slots import (
 if TYPE_CHECKING:
     from cachedorm.store.wire import Wire
 
+
+# Where the version of the registry stands among the arguments.
+_ASKED_AT = {"intend": 4, "settle": 3}
 
 # One script blocks the server while it runs, so a bulk write is told in several.
 KEYS_PER_CALL = 1000
@@ -162,14 +166,21 @@ class RedisSlots:
     def _look_after(
         self, calls: list[ScriptCall], timeout: float | None, glance: Glance | None
     ) -> tuple[list[Any], bytes]:
-        """Runs the calls, and then the look, in one send."""
+        """Runs the calls in one send; the last one asks whether the registry is as it was."""
         if glance is None:
             return self._wire.pipeline(calls, timeout)
-        look = ScriptCall(
-            REGISTRY_DB, scripts.LOOK, (REGISTRY_KEY,), (glance.known, new_token(), GRACE_MS)
+        if not calls or not glance.known:
+            replies, server = self._wire.pipeline([*calls, _look_call(glance)], timeout)
+            glance.found = _look(replies.pop(), glance.known)
+            return replies, server
+        replies, server = self._wire.pipeline(
+            [*calls[:-1], _asking(calls[-1], glance.known)], timeout
         )
-        replies, server = self._wire.pipeline([*calls, look], timeout)
-        glance.found = _look(replies.pop(), glance.known)
+        if replies[-1].pop():
+            glance.found = Look(glance.known, None, None)
+        else:
+            answers, _ = self._wire.pipeline([_look_call(glance)], timeout)
+            glance.found = _look(answers[0], glance.known)
         return replies, server
 
     def put(
@@ -208,6 +219,11 @@ def _acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
             return Valid(reply[1], server)
         case _:
             return Refused()
+
+
+def _look_call(glance: Glance) -> ScriptCall:
+    args = (glance.known, new_token(), GRACE_MS)
+    return ScriptCall(REGISTRY_DB, scripts.LOOK, (REGISTRY_KEY,), args)
 
 
 def _look(reply: Sequence[Any], known: bytes) -> Look:
@@ -259,13 +275,24 @@ def _intend(
     intent_ms: int,
 ) -> ScriptCall:
     keys = _with_intents((*stamps, *entries))
-    args: list[Word] = [token, intent_ms, len(stamps), len(entries)]
+    args: list[Word] = [token, intent_ms, len(stamps), len(entries), *_unasked(db)]
     for offer in offers:
         key = offer.key
         keys += (key, *_with_intents(key.stamps))
         # Until settle the stamps need to live no longer than the intent; settle raises them.
         args += (intent_ms, len(key.stamps), *_new_stamps(key))
     return ScriptCall(db, scripts.INTEND, keys, args)
+
+
+def _unasked(db: int) -> tuple[Word, ...]:
+    """The part of INTEND's and SETTLE's arguments that asks for the registry's version."""
+    return ("", db, REGISTRY_DB, REGISTRY_KEY)
+
+
+def _asking(call: ScriptCall, known: bytes) -> ScriptCall:
+    args = list(call.args)
+    args[_ASKED_AT[call.script.name]] = known
+    return replace(call, args=args)
 
 
 def _settle(
@@ -276,7 +303,7 @@ def _settle(
     token: bytes,
 ) -> ScriptCall:
     keys = _with_intents((*stamps, *entries))
-    args: list[Word] = [token, len(stamps), len(entries)]
+    args: list[Word] = [token, len(stamps), len(entries), *_unasked(db)]
     for key, slot, ttl_ms in values:
         keys += (key, *key.stamps)
         args += (slot, ttl_ms, len(key.stamps))

@@ -113,10 +113,13 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a writer saw. ``interests`` is None if the version is the one it knew."""
+    """What a writer saw. ``interests`` is None if the version is the one it knew.
+
+    ``grown``: the registry is no longer young (None: not asked).
+    """
 
     version: bytes
-    grown: bool
+    grown: bool | None
     interests: frozenset[str] | None
 
 
@@ -253,7 +256,8 @@ class Registry:
             return  # another thread has looked since
         if look.interests is None:
             if look.version == seen.version:
-                self.seen = replace(seen, grown=look.grown, at=asked_at)
+                grown = seen.grown if look.grown is None else look.grown
+                self.seen = replace(seen, grown=grown, at=asked_at)
             return
         by_table: dict[str, tuple[tuple[str, Interest], ...]] = {}
         for text in look.interests:
@@ -261,7 +265,7 @@ class Registry:
             if interest is not None:
                 table = interest.written
                 by_table[table] = (*by_table.get(table, ()), (text, interest))
-        self.seen = Seen(look.version, look.grown, asked_at, look.interests, by_table)
+        self.seen = Seen(look.version, bool(look.grown), asked_at, look.interests, by_table)
 
     def unconcerned(self, written: Written) -> bool:
         """True iff nobody else can have published anything over these tables by now.
