@@ -222,13 +222,21 @@ def test_the_look_travels_with_the_commit(redis_url: str, redis_log: RedisLog, c
         redis_log.clear()
         store.settle(store.intend(Touched(stamps={2: {BOOKS}}), (), known))
 
-    assert redis_log == ["intend", "settle"]
+    names = [c.name for c in redis_log.commands(handshakes=True) if c.client != "lua"]
+    assert names == ["intend", "settle"]
     store.close()
 
 
 def grow(client: "redis.Redis") -> None:
     """Make the registry old, as it is on any Redis that has run for a minute."""
     client.hset(REGISTRY_KEY, "~born", 1)
+
+
+def looks(redis_log: RedisLog) -> int:
+    """How often the registry was looked at by a command of its own; nothing else was done."""
+    names = [c.name for c in redis_log.commands(handshakes=True) if c.name != "select"]
+    assert set(names) <= {"look"}
+    return len(names)
 
 
 def other(redis_url: str) -> Store:
@@ -249,7 +257,7 @@ def test_writes_that_nobody_caches_ask_once_a_period(
     for _ in range(5):
         store.settle(store.intend(Touched(), (), books()))
 
-    assert redis_log == ["look", "look"]  # around the first commit; the others pass
+    assert looks(redis_log) == 2  # around the first commit; the others pass
     store.close()
 
 
@@ -261,7 +269,7 @@ def test_while_the_registry_is_young_every_writer_asks(
     for _ in range(2):  # at first the script is not known
         redis_log.clear()
         store.settle(store.intend(Touched(), (), books()))
-    assert redis_log == ["look", "look"]
+    assert looks(redis_log) == 2
     store.close()
 
 
