@@ -259,13 +259,15 @@ class Registry:
                 grown = seen.grown if look.grown is None else look.grown
                 self.seen = replace(seen, grown=grown, at=asked_at)
             return
+        # What was seen once is remembered: the registry may have been lost, but not the entries.
+        interests = seen.interests | look.interests
         by_table: dict[str, tuple[tuple[str, Interest], ...]] = {}
-        for text in look.interests:
+        for text in interests:
             interest = Interest.parse(text)
             if interest is not None:
                 table = interest.written
                 by_table[table] = (*by_table.get(table, ()), (text, interest))
-        self.seen = Seen(look.version, bool(look.grown), asked_at, look.interests, by_table)
+        self.seen = Seen(look.version, bool(look.grown), asked_at, interests, by_table)
 
     def unconcerned(self, written: Written) -> bool:
         """True iff nobody else can have published anything over these tables by now.

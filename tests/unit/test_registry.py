@@ -100,6 +100,15 @@ def test_an_older_look_does_not_replace_a_newer_one(clock: Clock) -> None:
     assert not registry.unconcerned(books())
 
 
+def test_what_was_seen_once_is_remembered(clock: Clock) -> None:
+    """The registry alone was lost: the entries that were filled before are still served."""
+    registry, touched = Registry(clock), Touched()
+    looked(registry, BY_SHELF, at=clock.now)
+    looked(registry, at=clock.now + 1)
+    registry.glance(touched, books())
+    assert touched.stamps == {2: {BY_SHELF.stamp}}
+
+
 def test_a_young_registry_lets_everybody_publish(clock: Clock) -> None:
     """In its first minute all writers ask at every commit."""
     slots = MemorySlots(clock=clock)
