@@ -33,8 +33,15 @@ class Affected:
     """
 
     __slots__ = (
-        "_connection", "_held", "_params", "_statement", "_table", "keys", "named", "where",
-    )  # fmt: skip
+        "_connection",
+        "_held",
+        "_params",
+        "_statement",
+        "_table",
+        "_where",
+        "keys",
+        "named",
+    )
 
     def __init__(
         self,
@@ -52,8 +59,8 @@ class Affected:
         # What the filter holds equal, and with that the primary keys, one for each parameter set.
         self.named: list[dict[str, Any]] = []
         self.keys: list[Key] | None = None
-        # A filter that finds the rows of all parameter sets; None if there is none to be had.
-        self.where: ColumnElement[bool] | bool | None = None
+        # Without keys: a filter that finds the rows; None if there is none to be had.
+        self._where: ColumnElement[bool] | bool | None = None
         self._params: Parameters = {}
         if len(parameters) <= ROWS_MAX:
             self._read(parameters)
@@ -65,16 +72,15 @@ class Affected:
         if all(key is not None for key in keys):
             self.named = named
             self.keys = [key for key in keys if key is not None]
-            self.where = _is_one_of(list(self._table.primary_key.columns), self.keys)
         elif len(parameters) == 1 and is_repeatable(self._statement, self._table):
-            self.where = True if where is None else where
+            self._where = True if where is None else where
             self._params = given_to(where, parameters[0])
 
     @property
     def can_select(self) -> bool:
         """Whether the rows can be found, and locked until the statement runs."""
         locks = self._connection.dialect.name in _LOCKING
-        return self.where is not None and self._held and locks
+        return (self.keys is not None or self._where is not None) and self._held and locks
 
     def rows(self, names: Iterable[str], *, for_key: bool) -> list[dict[str, Any]] | None:
         """These columns of the rows as they stand, locked; None if they are too many or unknown.
@@ -84,7 +90,10 @@ class Affected:
         columns = _named(self._table, names)
         if columns is None:
             return None
-        return self._selected(columns, self.where, self._params, for_key=for_key)
+        where = self._where
+        if self.keys is not None:
+            where = _is_one_of(list(self._table.primary_key.columns), self.keys)
+        return self._selected(columns, where, self._params, for_key=for_key)
 
     def children(
         self, interest: TableInterest, cascade: Cascade, parents: Sequence[Values]

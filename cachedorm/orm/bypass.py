@@ -14,7 +14,7 @@ from cachedorm.orm.compat import session_binds, session_options
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.ledger import Ledger, ledger_if_any
 from cachedorm.orm.plan import EntityPlan
-from cachedorm.orm.profile import isolation_of
+from cachedorm.orm.profile import Profile, isolation_of
 
 # Finds the follower of an engine; None if no Cache follows it.
 FollowerOf = Callable[[Engine], EngineFollower | None]
@@ -55,6 +55,9 @@ def _why_session(session: Session) -> str | None:
         return "session execution options"
     if len(session.dispatch.do_orm_execute) > 1:
         return "own do_orm_execute listener"
+    if len(session.dispatch.after_begin) > 1:
+        # It may SET a role or a search path, and a hit begins no transaction.
+        return "own after_begin listener"
     if private._transaction is None:
         if not session.autobegin or private._close_state is _CLOSED:
             return "no transaction begun"
@@ -100,6 +103,8 @@ def _why_engine(engine: Engine, plan: EntityPlan, follower_of: FollowerOf) -> st
     assert profile is not None
     if follower.replica or not follower.publish:
         return "replica"
+    if not plan.is_from(profile):
+        return "another database or search path"
     level = follower.isolation
     options = engine.get_execution_options()
     if options:
@@ -121,16 +126,24 @@ def _why_connection(
         return "own writes"
     if ledger.opaque:
         return "changed session state"
+    if ledger.profile.snapshot and not fresh:
+        return "open snapshot"
     follower = follower_of(connection.engine)
     if follower is None:
         return "engine not followed"
     if _is_in_the_open(connection.dialect):
         return "outside of a greenlet"
-    profile = ledger.profile
+    return _why_source(connection, ledger.profile, plan, follower)
+
+
+def _why_source(
+    connection: Connection, profile: Profile, plan: EntityPlan, follower: EngineFollower
+) -> str | None:
+    """Why what this connection reads may be old, or other rows than those that are cached."""
     if profile.replica or not follower.publish:
         return "replica"
-    if profile.snapshot and not fresh:
-        return "open snapshot"
+    if not plan.is_from(profile):
+        return "another database or search path"
     options = connection.get_execution_options()
     if options and options.get("schema_translate_map"):
         return "schema_translate_map"

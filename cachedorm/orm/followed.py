@@ -160,12 +160,20 @@ class Followed:
             return None
         plan = self._plans.get(shape.owner)
         if plan is None:
+            source = self._source()
+            if source is None:
+                return None
             region = self._region_of(shape.policy.region)
-            dialect = next(iter(self._engines)).dialect
-            plan = self._plans[shape.owner] = EntityPlan(shape, region, self.database, dialect)
+            plan = self._plans[shape.owner] = EntityPlan(
+                shape, region, self.database, source.know(), source.engine.dialect
+            )
             region.watch(plan.stamps)
         self._plans[mapper] = plan
         return plan
+
+    def _source(self) -> EngineFollower | None:
+        """The engine whose rows are cached: the first that may publish."""
+        return next((each for each in self._engines.values() if each.publish), None)
 
     def _through(self, interest: KeyInterest) -> EntityPlan | None:
         plan = self.plan_of(interest.mapper)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapper
 from cachedorm.declare.shape import EntityShape, row_shape
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.keyvalue import asked_value, key_value, plain_key_type
+from cachedorm.orm.profile import Profile
 from cachedorm.orm.rowplan import RowPlan
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
@@ -44,6 +45,7 @@ class EntityPlan:
         "_discriminator",
         "_order",
         "_plain",
+        "_whose",
         "by_primary_key",
         "fields",
         "form",
@@ -66,7 +68,12 @@ class EntityPlan:
     )
 
     def __init__(
-        self, shape: EntityShape, region: CachedRegion, database: str, dialect: Dialect
+        self,
+        shape: EntityShape,
+        region: CachedRegion,
+        database: str,
+        profile: Profile,
+        dialect: Dialect,
     ) -> None:
         assert shape.template is not None
         owner = shape.owner
@@ -86,7 +93,11 @@ class EntityPlan:
         self._plan_keys(owner, dialect)
         names = sorted(getattr(table, "fullname", str(table)) for table in self.tables)
         self.stamps = tuple(stamp_key(wildcard_tag(name)) for name in names)
-        self.form = Form(self._fingerprint(database, names), self._encode, self._decode)
+        schemaless = any(getattr(table, "schema", None) is None for table in self.tables)
+        self._whose = (profile.database, profile.schemas if schemaless else None)
+        self.form = Form(
+            self._fingerprint((database, *self._whose), names), self._encode, self._decode
+        )
         # The reason for which no read can be served, whatever the session, or None.
         self.why_never = self._why_never(dialect)
 
@@ -219,7 +230,12 @@ class EntityPlan:
                 return plan
         raise UndecodableError(f"no mapper of {self.mapper.class_.__name__} is named {name!r}")
 
-    def _fingerprint(self, database: str, tables: Sequence[str]) -> bytes:
+    def is_from(self, profile: Profile) -> bool:
+        """Whether a connection of this profile reaches the very tables whose rows are cached."""
+        database, schemas = self._whose
+        return profile.database == database and (schemas is None or profile.schemas == schemas)
+
+    def _fingerprint(self, database: tuple[str | None, ...], tables: Sequence[str]) -> bytes:
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
         digest.update(repr((database, self.template.text, tables, self.polymorphic)).encode())
         for plan in sorted(self.rows.values(), key=lambda each: each.name):

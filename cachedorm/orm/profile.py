@@ -10,8 +10,14 @@ from typing import Any
 from sqlalchemy.engine import Connection, Dialect
 
 _ASK_POSTGRESQL = (
-    "SELECT pg_is_in_recovery(), pg_backend_pid(), current_setting('default_transaction_isolation')"
+    "SELECT pg_is_in_recovery(), pg_backend_pid(),"
+    " current_setting('default_transaction_isolation'), current_setting('transaction_isolation'),"
+    " current_database(),"
+    " array_to_string(current_schemas(true), ','),"
+    " has_function_privilege('pg_control_system()', 'execute')"
 )
+# Which installation this is; the same on its replicas. Not every account may ask.
+_ASK_SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 _SNAPSHOT_LEVELS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 
 
@@ -20,13 +26,17 @@ class Profile:
     """Facts about one database connection, asked when it is first seen.
 
     ``isolation`` is its default level; ``pid`` is set where the server process can be looked up by
-    it later, which a pooler between would make impossible.
+    it later, which a pooler between would make impossible. ``database`` names the installation and
+    the database in it, ``schemas`` where a table without a schema is looked for: other words, other
+    rows.
     """
 
     replica: bool
     isolation: str
     pid: int | None
     snapshot: bool
+    database: str = ""
+    schemas: str = ""
 
     def reads_old(self, isolation: str | None) -> bool:
         """Whether a transaction at this level (None: the default) reads an older snapshot.
@@ -46,10 +56,18 @@ def profile_of(connection: Connection) -> Profile:
     cursor = pooled.cursor()
     try:
         cursor.execute(_ASK_POSTGRESQL)
-        replica, pid, isolation = cursor.fetchone()
+        replica, pid, default, actual, database, schemas, may_ask = cursor.fetchone()
+        system = ""
+        if may_ask:
+            cursor.execute(_ASK_SYSTEM)
+            (system,) = cursor.fetchone()
     finally:
         cursor.close()
-    return Profile(bool(replica), isolation.upper(), _direct_pid(pooled, pid), False)
+    # The driver may begin transactions at another level than the server's default.
+    levels = [level.upper() for level in (default, actual)]
+    isolation = next((level for level in levels if level in _SNAPSHOT_LEVELS), levels[0])
+    pid = _direct_pid(pooled, pid)
+    return Profile(bool(replica), isolation, pid, False, f"{system}/{database}", schemas)
 
 
 @contextmanager

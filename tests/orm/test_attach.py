@@ -226,11 +226,12 @@ def test_engine_that_a_session_brings(
     )
     cache.attach(factory)
     with other.connect() as connection:
-        options: dict[str, Any] = {
+        brought: dict[str, dict[str, Any]] = {
             "binds": {"binds": {Author: other}},
             "get_bind": {},
             "bind=connection": {"bind": connection},
-        }[how]
+        }
+        options = brought[how]
         with factory(**options) as session:
             session.add(Author(id=1, name="Kim"))
             session.flush()

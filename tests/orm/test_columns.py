@@ -204,6 +204,17 @@ def test_core_insert_of_another_type(logged: Sessions) -> None:
         assert session.get_one(ByNumber, Decimal("2.50")).name == "float"
 
 
+def test_integer_as_text(logged: Sessions) -> None:
+    """What the database makes a number of ends that number's memory of a missing row."""
+    with logged() as session:
+        assert session.get(Wide, 9) is None
+        session.rollback()
+        session.execute(insert(table_of(Wide)).values(id=" 9", text="nine"))
+        session.commit()
+    with logged() as session:
+        assert session.get_one(Wide, 9).text == "nine"
+
+
 def test_decorated_key(logged: Sessions, sql_log: SqlLog) -> None:
     """A decorated key is made of what its type binds."""
     with logged() as session:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from redis import Redis
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
@@ -21,7 +23,7 @@ from sqlalchemy.orm import (
 from cachedorm import Cache, Cached, CachePolicy
 from cachedorm.errors import CacheClosedError
 from tests.fixtures.logs import RedisLog, SqlLog
-from tests.orm.library import SHELF, Author, Book, Cat, Dog, Place, Shelf
+from tests.orm.library import SHELF, Author, Book, Cat, Dog, Place, Shelf, Token
 
 Sessions = sessionmaker[Session]
 
@@ -370,3 +372,29 @@ def test_detached_factory(stocked: Sessions, cache: Cache, redis_log: RedisLog) 
     with stocked() as session:
         assert session.get(Book, 1) is not None
     assert redis_log == []
+
+
+def test_row_that_has_ended(stocked: Sessions, cache: Cache, sql_log: SqlLog) -> None:
+    """A row whose own time is over, or does not say, is never stored; nobody is troubled by it."""
+    ended = datetime.now(UTC) - timedelta(seconds=5)
+    with stocked() as session:
+        session.add(Token(id="t", owner="kim", expires_at=ended))
+        session.commit()
+    for _ in range(2):
+        sql_log.clear()
+        with stocked() as session:
+            assert session.get_one(Token, "t").owner == "kim"
+        assert len(sql_log) == 1
+    assert not cache.stats().errors
+
+
+def test_row_with_its_own_end(stocked: Sessions, redis_client: Redis) -> None:
+    """A row is stored no longer than it says."""
+    ends = datetime.now(UTC) + timedelta(seconds=30)
+    with stocked() as session:
+        session.add(Token(id="t", owner="kim", expires_at=ends))
+        session.commit()
+    redis_client.execute_command("SELECT", 2)
+    redis_client.delete("token:t")
+    warm(stocked, Token, "t")
+    assert 20_000 < redis_client.pttl("token:t") <= 30_000

@@ -227,7 +227,7 @@ def test_upsert_that_cascades(shop: Engine, sessions: Sessions, entries: Entries
         session.add(Thing(id=1, owner_name="kim", number=1))
     entries.fill("thing:kim:1", "thing:lee:1", "owner:lee")
     with shop.begin() as connection:
-        new = postgresql.insert(Owner.__table__).values(name="kim", city="")
+        new = postgresql.insert(Owner).values(name="kim", city="")
         new = new.on_conflict_do_update(index_elements=["name"], set_={"name": "lee"})
         connection.execute(new)
     assert entries.ended("thing:kim:1", "thing:lee:1") == ["thing:kim:1", "thing:lee:1"]
@@ -302,7 +302,7 @@ def test_dml_within_dml(library: Engine, entries: Entries) -> None:
 
     def audit(connection: Connection, statement: object, *_: object) -> None:
         if statement is outer:
-            connection.execute(insert(Diary.__table__).values(text="seen"))
+            connection.execute(insert(Diary).values(text="seen"))
             connection.execute(delete(books).where(books.c.id == 3))
 
     outer = update(places).where(places.c.id == 1).values(code="d")
