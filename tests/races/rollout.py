@@ -1,4 +1,4 @@
-"""One process of a rolling deploy: ``python -m tests.races.rollout VERSION DATABASE_URL REDIS_URL``.
+"""One process of a rolling deploy: ``python -m tests.races.rollout VERSION DATABASE REDIS``.
 
 Reads a request a line and answers each with a line, both JSON. Versions of the code:
 
