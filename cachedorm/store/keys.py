@@ -7,6 +7,7 @@ Names in one Redis database::
     ~s:my_db.users.*              the stamp of a table's membership
     ~s:my_db.missions.user_id=42  the stamp of one column's value
     ~i:user:profile:42            the intents on any key, a stamp's included
+    ~r:user:profile:42            the lease of whoever refreshes an entry while it is served
 
 Values are percent-escaped wherever a character has a meaning in a key, so a template's fields
 can be told apart again; blanks, Korean and the like stay readable.
@@ -39,6 +40,7 @@ _IN_FULL: Final = 10**_IN_FULL_DIGITS
 
 _STAMP: Final = "~s:"
 _INTENTS: Final = "~i:"
+_REFRESH: Final = "~r:"
 _HASHED: Final = "~h:"
 # Structure (% : ? & = ~ and Cluster's braces), controls (C0, DEL, C1, the two line separators)
 # and lone surrogates, which UTF-8 cannot carry.
@@ -78,6 +80,11 @@ def stamp_key(tag: str) -> str:
 def intents_key(key: str) -> str:
     """Where the intents on an entry or a stamp are counted."""
     return _INTENTS + key
+
+
+def refresh_key(key: str) -> str:
+    """Where the lease stands of whoever refreshes the entry."""
+    return _REFRESH + key
 
 
 def wildcard_tag(table_fullname: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachedorm.store import colour, scripts
 from cachedorm.store.entry import new_token, prefix
-from cachedorm.store.keys import EntryKey, intents_key
+from cachedorm.store.keys import EntryKey, intents_key, refresh_key
 from cachedorm.store.packing import Word
 from cachedorm.store.scripts import ScriptCall
 from cachedorm.store.slots import (
@@ -55,7 +55,7 @@ class RedisSlots:
         server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
-        replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
+        replaced = _sha1(replace) if replace else ""
         for _ in range(2):
             args = (token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced)
             call = ScriptCall(db, scripts.ACQUIRE, _guarded(key), (*args, *_new_stamps(key)))
@@ -75,6 +75,26 @@ class RedisSlots:
 
     def release(self, db: int, key: str, token: bytes) -> bool:
         return bool(self._script(db, scripts.RELEASE, (key,), (token,)))
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Granted | Held | Refused:
+        keys, args = (refresh_key(key), key), (token, lease_ms, _sha1(seen))
+        reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
+        match reply[0]:
+            case b"granted":
+                return Granted(token, (), server, seen)
+            case b"held":
+                return Held(reply[1])
+            case _:
+                return Refused()
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        keys = (refresh_key(key), *_guarded(key))
+        args = (token, _sha1(seen), slot, ttl_ms or "")
+        return bool(self._script(db, scripts.REPLACE, keys, args))
 
     def intend(
         self,
@@ -160,6 +180,11 @@ def _acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
             return Valid(reply[1], server)
         case _:
             return Refused()
+
+
+def _sha1(slot: bytes) -> str:
+    # As Lua's redis.sha1hex: a short name for what stands there, which secures nothing.
+    return hashlib.sha1(slot, usedforsecurity=False).hexdigest()
 
 
 def _guarded(key: EntryKey) -> list[str | bytes]:
