@@ -98,25 +98,22 @@ class Entries:
         if known != server:
             start = self._prefix(form, server)
         verdict = judge(values[0], start, values[1:])
+        value: Any = verdict
         if isinstance(verdict, bytes):
             try:
                 value = form.decode(verdict)
             except UNDECODABLE:
                 asked = Asked(tick, values[0], server, values[1:])
                 return self._missed(key, asked, UNDECODABLE_REASON)
-            if self._ahead_ms and self._refreshes(key, Asked(tick, values[0], server, values[1:])):
-                return NO_VALUE
-            self._hit(self._name, key)
-            return value
-        if verdict is ABSENT:
-            if self._ahead_ms and self._refreshes(key, Asked(tick, values[0], server, values[1:])):
-                return NO_VALUE
-            self._hit(self._name, key)
-            return ABSENT
-        asked = Asked(tick, values[0], server, values[1:], expired=verdict is Miss.EXPIRED)
-        if verdict is Miss.FOREIGN:
-            return self._foreign(key, asked)
-        return self._missed(key, asked, verdict.value)
+        elif verdict is not ABSENT:
+            asked = Asked(tick, values[0], server, values[1:], expired=verdict is Miss.EXPIRED)
+            if verdict is Miss.FOREIGN:
+                return self._foreign(key, asked)
+            return self._missed(key, asked, verdict.value)
+        if self._ahead_ms and self._refreshes(key, tick, values, server):
+            return NO_VALUE
+        self._hit(self._name, key)
+        return value
 
     def look(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
         """What one read of all these keys finds: their values, and what it takes to fill them.
@@ -212,11 +209,14 @@ class Entries:
         except UNDECODABLE:
             return NO_VALUE
 
-    def _refreshes(self, key: EntryKey, asked: Asked) -> bool:
+    def _refreshes(
+        self, key: EntryKey, tick: int, values: Sequence[bytes | None], server: bytes
+    ) -> bool:
         """Whether this caller is to refresh the value that it has just read."""
-        assert asked.slot is not None
-        if not is_due(asked.slot, now_ms(), self._ahead_ms):
+        slot = values[0] or b""
+        if not is_due(slot, now_ms(), self._ahead_ms):
             return False
+        asked = Asked(tick, slot, server, values[1:])
         lease = self._ahead.lease(key, asked)
         if lease is None:
             return False

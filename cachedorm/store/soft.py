@@ -54,7 +54,7 @@ def is_due(slot: bytes, now_ms: int, ahead_ms: int) -> bool:
     in the first half of its life."""
     up_ms = soft_ms_of(slot)
     if up_ms - ahead_ms > now_ms:
-        return False
+        return False  # as nearly every hit
     if not up_ms or is_kept(slot):
         # Without a moment; or the database was down a moment ago.
         return False
