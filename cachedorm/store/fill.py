@@ -179,16 +179,16 @@ class Fill:
             match self.refresh(key, asked):
                 case Granted() as lease:
                     return lease
-                case Refused():
-                    return None
                 case Held():
                     served, _ = self._await_holder(key, flight, deadline, asked.slot)
                     if served is not None:
                         return served
+                case _:
+                    return None
             if time.monotonic() >= deadline:
                 return Unleased.HELD
 
-    def refresh(self, key: EntryKey, asked: Asked) -> Granted | Held | Refused:
+    def refresh(self, key: EntryKey, asked: Asked) -> Acquired:
         """One REFRESH with a fresh token, of the value that the caller's read saw."""
         assert asked.slot is not None
         settings, token = self._settings, new_token()

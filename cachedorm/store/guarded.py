@@ -10,7 +10,7 @@ from cachedorm.store import colour
 from cachedorm.store.breaker import Breaker
 from cachedorm.store.journal import Journal
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Acquired, Fixed, Granted, Held, Offer, Refused, Slots, Touched
+from cachedorm.store.slots import Acquired, Fixed, Offer, Slots, Touched
 
 T = TypeVar("T")
 
@@ -104,20 +104,6 @@ class Guarded:
     def release(self, db: int, key: str, token: bytes) -> bool:
         return self._ask(lambda: self._slots.release(db, key, token))
 
-    def refresh(
-        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
-    ) -> Granted | Held | Refused:
-        return self._ask_trusted(
-            db, lambda: self._slots.refresh(db, key, token, lease_ms, seen=seen)
-        )
-
-    def replace(
-        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
-    ) -> bool:
-        return self._ask_trusted(
-            db, lambda: self._slots.replace(db, key, token, slot, ttl_ms, seen=seen)
-        )
-
     def intend(
         self,
         touched: Touched,
@@ -141,6 +127,20 @@ class Guarded:
         timeout: float | None = None,
     ) -> None:
         self._ask(lambda: self._slots.settle(touched, token, values, timeout))
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        return self._ask_trusted(
+            db, lambda: self._slots.refresh(db, key, token, lease_ms, seen=seen)
+        )
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        return self._ask_trusted(
+            db, lambda: self._slots.replace(db, key, token, slot, ttl_ms, seen=seen)
+        )
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int

@@ -76,26 +76,6 @@ class RedisSlots:
     def release(self, db: int, key: str, token: bytes) -> bool:
         return bool(self._script(db, scripts.RELEASE, (key,), (token,)))
 
-    def refresh(
-        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
-    ) -> Granted | Held | Refused:
-        keys, args = (refresh_key(key), key), (token, lease_ms, _sha1(seen))
-        reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
-        match reply[0]:
-            case b"granted":
-                return Granted(token, (), server, seen)
-            case b"held":
-                return Held(reply[1])
-            case _:
-                return Refused()
-
-    def replace(
-        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
-    ) -> bool:
-        keys = (refresh_key(key), *_guarded(key))
-        args = (token, _sha1(seen), slot, ttl_ms or "")
-        return bool(self._script(db, scripts.REPLACE, keys, args))
-
     def intend(
         self,
         touched: Touched,
@@ -143,6 +123,26 @@ class RedisSlots:
                 put = [(key, *mine[key]) for key in mine if key in told]
                 calls.append(_settle(db, stamps, entries, put, token))
         self._wire.pipeline(calls, timeout)
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        keys, args = (refresh_key(key), key), (token, lease_ms, _sha1(seen))
+        reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
+        match reply[0]:
+            case b"granted":
+                return Granted(token, (), server, seen)
+            case b"held":
+                return Held(reply[1])
+            case _:
+                return Refused()
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        keys = (refresh_key(key), *_guarded(key))
+        args = (token, _sha1(seen), slot, ttl_ms or "")
+        return bool(self._script(db, scripts.REPLACE, keys, args))
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int

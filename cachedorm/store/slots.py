@@ -136,22 +136,6 @@ class Slots(Protocol):
     def release(self, db: int, key: str, token: bytes) -> bool:
         """True iff the lease was still there; it is gone now."""
 
-    def refresh(
-        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
-    ) -> Granted | Held | Refused:
-        """The right to replace the value that was seen, which is served meanwhile.
-
-        Refused: something else stands there now. The grant has no stamps: the caller saw them.
-        """
-
-    def replace(
-        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
-    ) -> bool:
-        """True iff the refresh lease stood, and the value that was seen, servable as ever.
-
-        Ends the refresh lease. Without ``ttl_ms`` the key ends when it was to end.
-        """
-
     def intend(
         self,
         touched: Touched,
@@ -175,6 +159,22 @@ class Slots(Protocol):
         timeout: float | None = None,
     ) -> None:
         """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only."""
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        """The right to replace the value that was seen, which is served meanwhile.
+
+        Refused: something else stands there now. The grant has no stamps: the caller saw them.
+        """
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        """True iff the refresh lease stood, and the value that was seen, servable as ever.
+
+        Ends the refresh lease. Without ``ttl_ms`` the key ends when it was to end.
+        """
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
