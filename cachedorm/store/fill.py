@@ -27,7 +27,7 @@ from cachedorm.store.entry import (
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey, refresh_key
 from cachedorm.store.slots import Acquired, Granted, Held, Refused, Slots, Valid
-from cachedorm.store.soft import Life, Outage, is_os_error, life_of, may_be_kept
+from cachedorm.store.soft import Outage, is_os_error, life_of, may_be_kept
 
 FIRST_PAUSE: Final = 0.002
 LAST_PAUSE: Final = 0.025
@@ -276,8 +276,7 @@ class Fill:
         if payload is None or ttl_ms <= 0:
             self.release(key, lease)
             return False
-        absent = loaded.value is ABSENT
-        own = not absent and loaded.ttl_ms not in (None, key.ttl_ms)
+        absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
         return self.publish(key, lease, payload, absent, ttl_ms, own=own)
 
     def _load(self, load: Callable[[], Loaded], flight: Flight) -> tuple[Loaded, float]:
@@ -324,13 +323,12 @@ class Fill:
 
         ``own``: the time to live is the row's, and not to be stretched.
         """
-        now, db = now_ms(), self._settings.db
-        life = life_of(self._settings, now, ttl_ms, own=own, chance=random.random())
-        slot = self._slot(key, lease, payload, absent, now, life)
+        db = self._settings.db
+        slot, key_ms = self._slot(key, lease, payload, absent, ttl_ms, own=own)
         try:
             if lease.over is None:
-                return self._slots.publish(db, key, lease.token, slot, life.key_ms)
-            return self._slots.replace(db, key, lease.token, slot, life.key_ms, seen=lease.over)
+                return self._slots.publish(db, key, lease.token, slot, key_ms)
+            return self._slots.replace(db, key, lease.token, slot, key_ms, seen=lease.over)
         except CacheUnavailable as error:
             self._observer.error("publish", error)
             return False
@@ -341,21 +339,26 @@ class Fill:
         lease: Granted,
         payload: bytes,
         absent: bool,
-        created_ms: int,
-        life: Life,
-    ) -> bytes:
+        ttl_ms: int,
+        *,
+        own: bool,
+    ) -> tuple[bytes, int]:
+        """What to store, and how long its key lives."""
+        now = now_ms()
+        life = life_of(self._settings, now, ttl_ms, own=own, chance=random.random())
         # The server is the one that granted: a lease that was replicated to another one must
         # not make an entry that is servable there.
-        return value_slot(
+        slot = value_slot(
             key.form,
             lease.server,
             lease.stamps,
             payload,
             absent=absent,
-            created_ms=created_ms,
+            created_ms=now,
             soft_ms=life.soft_ms,
             outlives=life.outlives,
         )
+        return slot, life.key_ms
 
     def _give_up(self, key: EntryKey, lease: Granted, error: BaseException) -> None:
         stale_ms = self._settings.stale_if_error_ms
@@ -396,6 +399,11 @@ class Fill:
         if not published and seconds * 1000 >= self._settings.lease_ms:
             self.outlived += 1
             self._observer.bypass(self._settings.name, "outlived")
+
+
+def _ends_itself(key: EntryKey, loaded: Loaded) -> bool:
+    """Whether the row says when it ends, so that nothing may stretch its time."""
+    return loaded.value is not ABSENT and loaded.ttl_ms not in (None, key.ttl_ms)
 
 
 def _payload(slot: bytes, key: EntryKey, server: bytes) -> object:
