@@ -9,11 +9,9 @@ find them. Method: benchmarks/interleaved.py. Baseline: ``redis.Redis().get`` of
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +21,7 @@ from dogpile.cache import make_region
 from sqlalchemy import Numeric, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from benchmarks.interleaved import Figure, compare, table
+from benchmarks.interleaved import Figure, compare, publish
 from cachedorm import Cache, Cached, CachePolicy, Region, hours
 from examples.servers import servers
 
@@ -185,17 +183,7 @@ def measure(rounds: int = 60) -> list[Figure]:
 
 def main() -> None:
     """Print the table; with ``--write``, keep it beside this file."""
-    figures = measure()
-    title = (
-        f"SQLAlchemy {sqlalchemy.__version__}, redis-py {redis.__version__},"
-        f" Python {sys.version.split()[0]}"
-    )
-    text = table(title, figures, MUST)
-    print(text)
-    if "--write" in sys.argv:
-        path = Path(__file__).with_suffix(".md")
-        head = (__doc__ or "").strip()
-        path.write_text(f"# Hits\n\n{head}\n\n{text}\n", encoding="utf-8")
+    publish(__file__, "Hits", __doc__, measure(), MUST)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,18 @@ and the median of the rounds' ratios is quoted with the quartiles.
 from __future__ import annotations
 
 import gc
+import os
+import platform
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+import sqlalchemy
 
 Contestant = Callable[[], object]
 
@@ -75,6 +82,31 @@ def table(title: str, figures: list[Figure], must: Mapping[str, float]) -> str:
             f" | {each.cpu_us:.1f} | {each.wall_us:.1f} | {verdict} |"
         )
     return "\n".join(lines)
+
+
+def publish(
+    script: str, heading: str, method: str | None, figures: list[Figure], must: Mapping[str, float]
+) -> None:
+    """Print the table; with ``--write`` keep it beside the script, and how it was made.
+
+    What is written by hand below the mark "## What it says" stays.
+    """
+    versions = (
+        f"SQLAlchemy {sqlalchemy.__version__}, redis-py {redis.__version__},"
+        f" Python {platform.python_version()}"
+    )
+    machine = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
+        f" load {os.getloadavg()[0]:.1f} when it ended"
+    )
+    text = table(versions, figures, must)
+    print(text)
+    if "--write" in sys.argv:
+        path = Path(script).with_suffix(".md")
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        _, mark, remarks = old.partition("## What it says")
+        parts = [f"# {heading}", (method or "").strip(), f"Machine: {machine}.", text]
+        path.write_text("\n\n".join(parts) + f"\n\n{mark}{remarks}".rstrip() + "\n", "utf-8")
 
 
 def _timed(contestant: Contestant, calls: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ logger = logging.getLogger("cachedorm")
 
 
 class Observer:
-    """Override what you want to see. Called inline by readers and writers: be quick, no raise."""
+    """Override what you want to see. Readers and writers call it inline: be quick, never raise."""
 
     def hit(self, region: str, key: str) -> None:
         """A read was answered from the cache."""

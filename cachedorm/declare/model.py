@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, class_mapper
 
 from cachedorm.declare.loaders import install
 from cachedorm.declare.policy import CachePolicy
-from cachedorm.declare.shape import declare_shape, entity_shape, left_out
+from cachedorm.declare.shape import count_mapped, declare_shape, entity_shape, left_out
 from cachedorm.declare.statement import Call, called
 from cachedorm.errors import ArgumentError
 from cachedorm.store.keys import Template
@@ -79,6 +79,11 @@ def _key_read(class_: type, key: Mapping[str, Any]) -> KeyRead:
             ' give the policy one, such as key="thing:{id}"'
         )
     return KeyRead(class_, mapper, shape.template)
+
+
+@event.listens_for(Cached, "after_mapper_constructed", propagate=True)
+def _count(_mapper: Mapper[Any], _class: type) -> None:
+    count_mapped()
 
 
 @event.listens_for(Cached, "mapper_configured", propagate=True)

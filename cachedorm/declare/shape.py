@@ -49,6 +49,7 @@ class EntityShape:
 
 
 _shapes: WeakKeyDictionary[Mapper[Any], EntityShape] = WeakKeyDictionary()
+_mapped = 0
 _rows: WeakKeyDictionary[Mapper[Any], RowShape] = WeakKeyDictionary()
 
 
@@ -95,9 +96,15 @@ def shapes() -> list[EntityShape]:
     return list(_shapes.values())
 
 
-def shape_count() -> int:
-    """How many shapes there are; grows when classes are mapped later."""
-    return len(_shapes)
+def count_mapped() -> None:
+    """One more cached class is mapped; its shape comes when mappers configure."""
+    global _mapped  # noqa: PLW0603
+    _mapped += 1
+
+
+def mapped_count() -> int:
+    """How many cached classes were mapped so far, those that are gone included."""
+    return _mapped
 
 
 def row_shape(mapper: Mapper[Any]) -> RowShape:

@@ -59,6 +59,9 @@ def _why_session(session: Session) -> str | None:
         return "session execution options"
     if len(session.dispatch.do_orm_execute) > 1:
         return "own do_orm_execute listener"
+    if len(session.dispatch.after_begin) > 1:
+        # It may SET a role or a search path, and a hit begins no transaction.
+        return "own after_begin listener"
     if private._transaction is None:
         if not session.autobegin or private._close_state is _CLOSED:
             return "no transaction begun"

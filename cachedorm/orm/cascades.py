@@ -12,8 +12,9 @@ from typing import Any, Final
 from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Table
 from sqlalchemy.exc import NoReferencedTableError
 
+from cachedorm.orm.names import Names, TableName
+
 AnyColumn = Column[Any]
-TableKey = tuple[str | None, str]
 
 
 class Effect(Enum):
@@ -66,7 +67,7 @@ class _Reference:
 class _Step:
     """A table and what happens to it: what the next level follows from."""
 
-    table: TableKey
+    table: TableName
     effect: Effect
     columns: frozenset[str] | None
 
@@ -74,13 +75,14 @@ class _Step:
 class Cascades:
     """The foreign keys of some tables, of any number of MetaData objects.
 
-    Answers are kept, so make a new one when tables are added. Tables are told apart by schema and
-    name: two Table objects for one table of the database are one.
+    Answers are kept, so make a new one when tables are added. Tables are told apart by their
+    names: two Table objects for one table of the database are one.
     """
 
-    def __init__(self, tables: Iterable[Table]) -> None:
+    def __init__(self, tables: Iterable[Table], names: Names | None = None) -> None:
         self._tables = tuple(tables)
-        self._references = _references(self._tables)
+        self._names = names or Names()
+        self._references = _references(self._tables, self._names)
         self._answers: dict[_Step, tuple[Cascade, ...]] = {}
 
     def __repr__(self) -> str:
@@ -95,7 +97,7 @@ class Cascades:
         `columns`: the names of those that an UPDATE sets; None where that is not known. A table
         that refers to itself is among its own children. An empty answer costs one look-up.
         """
-        key = _key(table)
+        key = self._names.of(table)
         if key not in self._references or effect is Effect.TRUNCATE:
             return ()
         step = _Step(key, effect, columns if effect is Effect.UPDATE else None)
@@ -112,7 +114,7 @@ class Cascades:
         depth = 1
         while level:
             depth += 1
-            steps = {_step(cascade): None for cascade in level}
+            steps = {self._step(cascade): None for cascade in level}
             level = [
                 cascade
                 for step in steps
@@ -121,9 +123,12 @@ class Cascades:
             ]
             followed.update(steps)
             for cascade in level:
-                if _step(cascade) not in told:
-                    told.add(_step(cascade))
+                if self._step(cascade) not in told:
+                    told.add(self._step(cascade))
                     yield cascade
+
+    def _step(self, cascade: Cascade) -> _Step:
+        return _Step(self._names.of(cascade.table), cascade.effect, cascade.columns)
 
     def _children(self, step: _Step, depth: int) -> Iterator[Cascade]:
         for reference in self._references.get(step.table, ()):
@@ -134,10 +139,6 @@ class Cascades:
             yield Cascade(
                 reference.child, effect, columns, depth, _keys(reference) if exact else ()
             )
-
-
-def _step(cascade: Cascade) -> _Step:
-    return _Step(_key(cascade.table), cascade.effect, cascade.columns)
 
 
 def _keys(reference: _Reference) -> tuple[tuple[AnyColumn, AnyColumn], ...]:
@@ -184,17 +185,15 @@ def _on_update(
 # --- the foreign keys of the tables
 
 
-def _key(table: Table) -> TableKey:
-    return table.schema, table.name
-
-
-def _references(tables: Iterable[Table]) -> dict[TableKey, tuple[_Reference, ...]]:
-    by_key = {_key(table): table for table in reversed(list(tables))}
-    found: dict[TableKey, dict[object, _Reference]] = {}
+def _references(
+    tables: Iterable[Table], spelling: Names
+) -> dict[TableName, tuple[_Reference, ...]]:
+    by_key = {spelling.of(table): table for table in reversed(list(tables))}
+    found: dict[TableName, dict[object, _Reference]] = {}
     for table in tables:
         for constraint in sorted(table.foreign_key_constraints, key=_column_names):
-            parent, reference = _reference(constraint, by_key)
-            same = (_key(table), reference.names, reference.on_delete, reference.on_update)
+            parent, reference = _reference(constraint, by_key, spelling)
+            same = (spelling.of(table), reference.names, reference.on_delete, reference.on_update)
             found.setdefault(parent, {}).setdefault(same, reference)
     return {parent: tuple(references.values()) for parent, references in found.items()}
 
@@ -204,9 +203,9 @@ def _column_names(constraint: ForeignKeyConstraint) -> list[str]:
 
 
 def _reference(
-    constraint: ForeignKeyConstraint, by_key: Mapping[TableKey, Table]
-) -> tuple[TableKey, _Reference]:
-    targets = [_target(element, by_key) for element in constraint.elements]
+    constraint: ForeignKeyConstraint, by_key: Mapping[TableName, Table], spelling: Names
+) -> tuple[TableName, _Reference]:
+    targets = [_target(element, by_key, spelling) for element in constraint.elements]
     names = [name for _, name, _ in targets]
     parents = [column for _, _, column in targets if column is not None]
     reference = _Reference(
@@ -220,24 +219,24 @@ def _reference(
 
 
 def _target(
-    element: ForeignKey, by_key: Mapping[TableKey, Table]
-) -> tuple[TableKey, str, AnyColumn | None]:
+    element: ForeignKey, by_key: Mapping[TableName, Table], spelling: Names
+) -> tuple[TableName, str, AnyColumn | None]:
     """Give the table, the column's name, and the column if some MetaData holds it."""
     try:
         column = element.column
     except NoReferencedTableError:
-        return _foreign_target(element, by_key)
-    return _key(column.table), column.name, column
+        return _foreign_target(element, by_key, spelling)
+    return spelling.of(column.table), column.name, column
 
 
 def _foreign_target(
-    element: ForeignKey, by_key: Mapping[TableKey, Table]
-) -> tuple[TableKey, str, AnyColumn | None]:
+    element: ForeignKey, by_key: Mapping[TableName, Table], spelling: Names
+) -> tuple[TableName, str, AnyColumn | None]:
     """Give the target of a foreign key into a table of another MetaData, or of none."""
     *schemas, name, column_key = element.target_fullname.rsplit(".", 2)
     child = element.constraint.table if element.constraint is not None else None
     default = child.metadata.schema if child is not None else None
-    key = (schemas[0] if schemas else default, name)
+    key = spelling.spelled(schemas[0] if schemas else default, name)
     column = by_key[key].columns.get(column_key) if key in by_key else None
     return key, column_key if column is None else column.name, column
 

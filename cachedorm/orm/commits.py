@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
 
-from cachedorm.orm.doubt import Doubts
-from cachedorm.orm.ledger import Ledger, ledger_if_any
+from cachedorm.orm.doubt import Doubts, is_ended
+from cachedorm.orm.ledger import Ledger, ledger_at, ledger_if_any
 from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
 from cachedorm.store.slots import Touched
@@ -22,17 +22,19 @@ class Commits:
     committed, or others would read the old rows.
     """
 
-    __slots__ = ("_before", "_check_open", "_refresh", "doubts", "store")
+    __slots__ = ("_before", "_check_open", "_refresh", "doubts", "everything", "store")
 
     def __init__(
         self,
         store: Store,
         doubts: Doubts,
         check_open: Callable[[], None],
+        everything: Callable[[Ledger], None],
         refresh: Callable[[Refreshes], None],
     ) -> None:
         self.store = store
         self.doubts = doubts
+        self.everything = everything
         # Fills queries anew, after settle; never raises.
         self._refresh = refresh
         self._check_open = check_open
@@ -103,10 +105,13 @@ class Commits:
 
     def _do_commit(self, commit: Callable[[Any], None]) -> Callable[[Any], None]:
         def do_commit(dbapi_connection: Any) -> None:
-            ledger = ledger_if_any(dbapi_connection)
+            ledger = ledger_at(dbapi_connection)
             if ledger is None or ledger.passing:
                 commit(dbapi_connection)
             else:
+                if ledger.profile is None:
+                    # We came while this transaction was open, and have not seen what it wrote.
+                    self.everything(ledger)
                 self.around(ledger, dbapi_connection, lambda: commit(dbapi_connection))
 
         do_commit.cachedorm_owner = self  # type: ignore[attr-defined]
@@ -115,6 +120,9 @@ class Commits:
     def _do_rollback(self, rollback: Callable[[Any], None]) -> Callable[[Any], None]:
         def do_rollback(dbapi_connection: Any) -> None:
             ledger = ledger_if_any(dbapi_connection)
+            if ledger is not None and ledger.touched and is_ended(dbapi_connection):
+                # Perhaps by a COMMIT that went past us, to the driver itself.
+                self.after_alone(ledger)
             try:
                 rollback(dbapi_connection)
             finally:

@@ -74,6 +74,11 @@ def is_aborted(dbapi_connection: Any) -> bool:
     return _status(dbapi_connection) == "INERROR"
 
 
+def is_ended(dbapi_connection: Any) -> bool:
+    """Whether the driver knows that no transaction is open."""
+    return _status(dbapi_connection) == "IDLE"
+
+
 def _status(dbapi_connection: Any) -> str:
     """What the driver has seen of the transaction; IDLE and INERROR mean the connection stands."""
     driver: Any = getattr(dbapi_connection, "driver_connection", None)

@@ -20,10 +20,17 @@ from cachedorm.orm.catalog import NO_FACTS, facts_of
 from cachedorm.orm.commits import Commits, give_up
 from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.orm.newrows import NewRows
-from cachedorm.orm.profile import Profile, is_autocommit, profile_of, unnoticed
+from cachedorm.orm.profile import (
+    Profile,
+    is_autocommit,
+    is_driver_autocommit,
+    profile_of,
+    unnoticed,
+)
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.rows import parameter_sets
 from cachedorm.orm.sqleffect import READ, Effect
+from cachedorm.orm.sqltext import may_call
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.twophase import TwoPhase
 from cachedorm.orm.unseen import declared_writes
@@ -38,6 +45,7 @@ class EngineFollower:
         "_commits",
         "_new_rows",
         "_recorder",
+        "_schemas",
         "_texts",
         "_two_phase",
         "engine",
@@ -57,6 +65,7 @@ class EngineFollower:
         texts: Callable[[], TextRecorder],
         commits: Commits,
         new_rows: NewRows,
+        schemas: set[str],
         *,
         publish: bool,
         observer: Observer,
@@ -65,8 +74,10 @@ class EngineFollower:
         self._recorder = recorder
         self._texts = texts
         self._commits = commits
-        self._two_phase = TwoPhase(commits, lambda ledger: texts().everything(ledger))
+        self._two_phase = TwoPhase(commits)
         self._new_rows = new_rows
+        # Where a table without a schema may be; what connections say is added.
+        self._schemas = schemas
         self.publish = publish
         self.observer = observer
         self.profile: Profile | None = None
@@ -111,17 +122,23 @@ class EngineFollower:
     def begin(self, connection: Connection) -> None:
         """Learn what this connection reaches, the first time it is seen."""
         ledger = ledger_of(connection)
-        if ledger.profile is None:
+        # A pooled connection may have been learnt by whoever followed this engine before us.
+        if ledger.profile is None or self.profile is None:
             with unnoticed(connection):
                 ledger.profile = profile_of(connection)
-                self.facts = facts_of(connection)
-        elif self.profile is not None:
-            return
-        else:  # a pooled connection, learnt by who followed this engine before
-            with unnoticed(connection):
-                self.facts = facts_of(connection)
-        self.profile = ledger.profile
-        self.replica = ledger.profile.replica
+                facts = facts_of(connection)
+            if not facts.same(self.facts):
+                self.facts = facts
+            self._learn(connection, ledger.profile)
+        ledger.facts = self.facts
+        ledger.autocommit = is_driver_autocommit(connection)
+
+    def _learn(self, connection: Connection, profile: Profile) -> None:
+        self.profile = profile
+        self.replica = profile.replica
+        schemas = profile.schemas.split(",") if profile.schemas else ()
+        default = getattr(connection.dialect, "default_schema_name", None)
+        self._schemas.update(schemas or ([default] if default else ()))
 
     def _before_execute(
         self,
@@ -135,6 +152,7 @@ class EngineFollower:
             return
         ledger = ledger_of(connection)
         if options.get("schema_translate_map"):
+            ledger.recorded[id(statement)] = statement
             # Other tables than the statement says, and other schemas' rows are cached nowhere.
             self._texts().everything(ledger)
         else:
@@ -153,7 +171,7 @@ class EngineFollower:
         if isinstance(statement, UpdateBase):
             ledger = ledger_of(connection)
             self._recorder().after(ledger, statement, result)
-            if _is_alone(connection, ledger):
+            if ledger.is_alone(connection):
                 self._commits.after_alone(ledger)
 
     def _before_cursor_execute(
@@ -168,8 +186,11 @@ class EngineFollower:
         ledger = ledger_of(connection)
         if ledger.passing:
             return
+        if ledger.values and not context.execution_options.get("cachedorm_own"):
+            # A listener of the application's writes at the commit, after the new rows were read.
+            ledger.values.clear()
         effect = self._record(connection, ledger, statement, context)
-        if _is_alone(connection, ledger):
+        if ledger.is_alone(connection):
             self._before_alone(ledger, effect, context)
         elif effect.ends_transaction is not None:
             self._commits.before_ending(ledger, effect)
@@ -185,11 +206,18 @@ class EngineFollower:
             return self._texts().record(connection, ledger, statement)
         if compiled.ctes:
             self._texts().record_ctes(connection, ledger, compiled, statement)
+        if isinstance(compiled.statement, UpdateBase) and not _is_recorded(ledger, context):
+            self._recorder().unrecorded(ledger, compiled.statement)
+        if may_call(statement):
+            self._texts().record(connection, ledger, statement)
         return READ
 
     def _before_alone(self, ledger: Ledger, effect: Effect, context: Any) -> None:
         if effect.begins:
-            ledger.begun = True
+            if effect.ends_transaction is not None:
+                self._commits.before_ending(ledger, effect)
+            else:
+                ledger.begun = True
             return
         if context.isinsert:
             self._recorder().foretell(ledger, context.invoked_statement, context)
@@ -208,11 +236,14 @@ class EngineFollower:
         if context.isinsert and ledger.pending:
             ledger.inserted = cursor.rowcount
         if ledger.ending is not None:
-            self._commits.after_ending(ledger, autocommit=is_autocommit(connection))
-        elif ledger.written and not ledger.passing and _is_alone(connection, ledger):
-            compiled = context.compiled
-            if compiled is None or not isinstance(compiled.statement, UpdateBase):
-                self._commits.after_alone(ledger)  # else after_execute follows, and knows more
+            self._commits.after_ending(
+                ledger, autocommit=ledger.autocommit or is_autocommit(connection)
+            )
+            return
+        if not ledger.written or ledger.passing or _is_recorded(ledger, context):
+            return  # of what is recorded after_execute follows, and knows more
+        if ledger.is_alone(connection):
+            self._commits.after_alone(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
         connection = context.connection
@@ -220,9 +251,10 @@ class EngineFollower:
             return
         ledger = ledger_of(connection)
         ledger.pending.clear()
+        ledger.recorded.clear()
         if ledger.passing:
             return
-        if ledger.ending is not None or _is_alone(connection, ledger):
+        if ledger.ending is not None or ledger.is_alone(connection):
             self._commits.failed_alone(ledger, context.original_exception, connection)
 
     def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:
@@ -242,6 +274,9 @@ class EngineFollower:
         return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"
 
 
-def _is_alone(connection: Connection, ledger: Ledger) -> bool:
-    """Whether each statement is committed as soon as it has run."""
-    return not ledger.begun and is_autocommit(connection)
+def _is_recorded(ledger: Ledger, context: Any) -> bool:
+    """Whether this is a statement that passed ``before_execute``, and will ``after_execute``.
+
+    One that is compiled already, or that another listener put in its place, has not.
+    """
+    return id(context.invoked_statement) in ledger.recorded

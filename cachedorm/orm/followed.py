@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Table
+from sqlalchemy import MetaData, Table
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,7 +17,7 @@ from sqlalchemy.util import LRUCache
 from cachedorm.declare.nearby import Nearby, declared_nearbys, nearby_count
 from cachedorm.declare.query import CachedQuery, declared_queries, query_count
 from cachedorm.declare.region import Region
-from cachedorm.declare.shape import entity_shape, shape_count, shapes
+from cachedorm.declare.shape import EntityShape, entity_shape, mapped_count, shapes
 from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
@@ -27,8 +27,11 @@ from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.interest import Interests, KeyInterest
+from cachedorm.orm.ledger import Ledger, ledger_of
+from cachedorm.orm.names import Names
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
+from cachedorm.orm.profile import is_idle
 from cachedorm.orm.queries import QueryPlan
 from cachedorm.orm.recorder import Recorder
 from cachedorm.orm.refresh import Refresher
@@ -63,13 +66,14 @@ class Followed:
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
-        self._declared = (-1, -1, -1)
         # Bounded: an application may build statements without end.
         self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
         self._query_plans: WeakKeyDictionary[CachedQuery[Any] | Nearby, QueryPlan | NearbyPlan] = (
             WeakKeyDictionary()
         )
-        self._registries: set[Any] = set()
+        self._built_of: tuple[int, ...] = ()
+        self._tables: list[Mapping[str, Table]] = []
+        self._schemas: set[str] = set()
         self._recorder: Recorder
         self._texts: TextRecorder
         self.interests: Interests
@@ -97,8 +101,11 @@ class Followed:
             root,
             self.recorder,
             self.texts,
-            Commits(self._store, Doubts(root), self._check_open, refresher.run),
+            Commits(
+                self._store, Doubts(root), self._check_open, self._everything, refresher.run
+            ),
             NewRows(self._through, self._observer.error),
+            self._schemas,
             publish=publish,
             observer=self._observer,
         )
@@ -122,6 +129,9 @@ class Followed:
         follower = self.follower_of(connection.engine)
         if follower is None:
             follower = self.follow(connection.engine)
+            if not is_idle(connection.connection):
+                # The session joins a transaction, and we have not seen what that wrote.
+                self._everything(ledger_of(connection))
         follower.begin(connection)
 
     def plan_of(self, mapper: Mapper[Any]) -> EntityPlan | None:
@@ -174,6 +184,9 @@ class Followed:
         """Records SQL text; knows every model that is mapped by now."""
         self._renew()
         return self._texts
+
+    def _everything(self, ledger: Ledger) -> None:
+        self.texts().everything(ledger)
 
     def touch_object(self, touched: Touched, state: InstanceState[Any]) -> None:
         """Make the entries of an object's row doubtful, by its identity and what it has loaded."""
@@ -244,35 +257,39 @@ class Followed:
         return plan
 
     def _renew(self) -> None:
-        if any(registry._new_mappers for registry in self._registries):
-            configure_mappers()
-        if (shape_count(), query_count(), nearby_count()) != self._declared:
+        if self._size() != self._built_of:
             self._rebuild()
 
-    def _rebuild(self) -> None:
-        configure_mappers()
-        found = (shape_count(), query_count(), nearby_count())
-        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
-        self._registries = {shape.owner.registry for shape in declared}
-        metadatas = {registry.metadata for registry in self._registries}
-        metadatas.update(
-            table.metadata
-            for shape in declared
-            for table in shape.owner.tables
-            if isinstance(table, Table)
+    def _size(self) -> tuple[int, ...]:
+        """Grows with each class that is mapped, with each query, table and search path."""
+        return (
+            mapped_count(),
+            query_count(),
+            nearby_count(),
+            len(self._schemas),
+            *map(len, self._tables),
         )
-        metadatas.update(nearby.table.metadata for nearby in nearbys)
-        tables = [table for metadata in metadatas for table in metadata.tables.values()]
-        self.interests = Interests(declared, queries, tables, nearbys)
-        for interest in self.interests:
+
+    def _rebuild(self) -> None:
+        counted = (mapped_count(), query_count(), nearby_count())
+        configure_mappers()
+        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
+        self._tables = [metadata.tables for metadata in _metadatas(declared, nearbys)]
+        _, _, _, *size = self._size()
+        names = Names(tuple(self._schemas))
+        tables = [table for each in self._tables for table in tuple(each.values())]
+        interests = Interests(declared, tables, names, queries=queries, nearbys=nearbys)
+        for interest in interests:
             for db in interest.dbs:
-                self._store.know(db, (interest.stamp,))
-        cascades = Cascades(tables)
+                self._store.know(db, interest.stamps)
+        cascades = Cascades(tables, names)
         named = {(table.schema, table.name): table for table in tables}
-        self._declared = found
-        unseen = Unseen(declared, tables, self.interests, cascades)
-        self._recorder = Recorder(self.interests, cascades, unseen)
-        self._texts = TextRecorder(self.interests, cascades, unseen, self._recorder, named)
+        unseen = Unseen(declared, tables, interests, cascades, names)
+        self.interests = interests
+        self._recorder = Recorder(interests, cascades, unseen)
+        self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)
+        # Last, and as it was at first: what came meanwhile is another rebuilding.
+        self._built_of = (*counted, *size)
 
     def _check_database(self, engine: Engine) -> None:
         found = database_identity(engine)
@@ -289,6 +306,15 @@ class Followed:
 
     def _publishing(self) -> list[Engine]:
         return [engine for engine, follower in self._engines.items() if follower.publish]
+
+
+def _metadatas(declared: Iterable[EntityShape], nearbys: Iterable[Nearby]) -> set[MetaData]:
+    """Those of the declared classes, with all their tables."""
+    found = {shape.owner.registry.metadata for shape in declared}
+    found.update(nearby.table.metadata for nearby in nearbys)
+    for shape in declared:
+        found.update(each.metadata for each in shape.owner.tables if isinstance(each, Table))
+    return found
 
 
 def root_engine(engine: Engine | AsyncEngine) -> Engine:

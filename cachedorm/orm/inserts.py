@@ -24,7 +24,8 @@ def rows_to_insert(
         return None
     if not _is_exact(statement, interest):
         return None
-    rows = list(inserted_rows(statement, table, context.compiled_parameters))
+    binds = context.compiled.binds
+    rows = list(inserted_rows(statement, table, context.compiled_parameters, binds))
     for row in rows:
         for column in interest.primary_key:
             if row.get(column.name) is None:

@@ -17,11 +17,11 @@ from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.celltags import cell_tags
 from cachedorm.orm.keyvalue import key_value
+from cachedorm.orm.names import Names, TableName
 from cachedorm.orm.refresh import Refreshed
 from cachedorm.store.keys import Template, membership_tag, stamp_key, value_tag, wildcard_tag
 from cachedorm.store.slots import Touched
 
-TableName = tuple[str | None, str]
 # A row as a writer knows it: values by column name. A column that is not there is not known.
 Values = Mapping[str, Any]
 
@@ -64,8 +64,9 @@ class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
     __slots__ = (
-        "_membership",
-        "_stamp",
+        "_memberships",
+        "_spelled",
+        "_stamps",
         "dbs",
         "derived",
         "keyless",
@@ -97,8 +98,15 @@ class TableInterest:
         self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
-        self._stamp = stamp_key(wildcard_tag(table.fullname))
-        self._membership = stamp_key(membership_tag(table.fullname))
+        self._spelled: tuple[str, ...] = ()
+        self._stamps: tuple[str, ...] = ()
+        self._memberships: tuple[str, ...] = ()
+
+    def spell(self, table: Table) -> None:
+        """Follow the table under this spelling of its name too: its entries carry that."""
+        self._spelled = tuple({*self._spelled, table.fullname})
+        self._stamps = tuple(stamp_key(wildcard_tag(name)) for name in self._spelled)
+        self._memberships = tuple(stamp_key(membership_tag(name)) for name in self._spelled)
 
     def add(self, interest: KeyInterest) -> None:
         """Follow this table's rows for one more kind of entry."""
@@ -146,14 +154,14 @@ class TableInterest:
         self.watched = tuple(column for column in self.table.columns if column.name in others)
 
     @property
-    def stamp(self) -> str:
-        """The key of the table's wildcard stamp, which every entry over the table carries."""
-        return self._stamp
+    def stamps(self) -> tuple[str, ...]:
+        """The keys of the table's wildcard stamps; every entry over the table carries one."""
+        return self._stamps
 
     def touch_all(self, touched: Touched) -> None:
         """It is not known which rows changed: every entry over the table is doubtful."""
         for db in self.dbs:
-            touched.add_stamps(db, (self._stamp,))
+            touched.add_stamps(db, self._stamps)
 
     def touch(self, touched: Touched, row: Values, dialect: Dialect) -> None:
         """This row changed, or was, or came to be: the entries it has a key in are doubtful."""
@@ -183,18 +191,19 @@ class TableInterest:
 
     def _touch_tags(self, touched: Touched, row: Values, dialect: Dialect) -> None:
         for db in self.memberships:
-            touched.add_stamps(db, (self._membership,))
+            touched.add_stamps(db, self._memberships)
         for column, dbs in self.tags.items():
             try:
                 value = key_value(column, row[column.name], dialect)
                 if value is None:
                     continue  # no equality finds a null
-                tag = value_tag(self.table.fullname, column.name, as_stored(column, value))
+                stored = as_stored(column, value)
+                tags = [value_tag(name, column.name, stored) for name in self._spelled]
             except (KeyError, ArgumentError):
                 self.touch_all(touched)
                 return
             for db in dbs:
-                touched.add_stamps(db, (stamp_key(tag),))
+                touched.add_stamps(db, [stamp_key(tag) for tag in tags])
         for each in self.derived:
             try:
                 touched.add_stamps(each.db, [stamp_key(tag) for tag in each.tags_of(row)])
@@ -210,20 +219,25 @@ class TableInterest:
 class Interests:
     """The interest in every table that some declared model follows.
 
-    Tables are told apart by schema and name: two Table objects may stand for one table.
+    Tables are told apart by their names: two Table objects may stand for one table.
     """
 
-    __slots__ = ("_by_name", "_known")
+    __slots__ = ("_by_name", "_known", "_names")
 
     def __init__(
         self,
         shapes: Iterable[EntityShape],
-        queries: Iterable[CachedQuery[Any]],
         tables: Iterable[Table],
+        names: Names | None = None,
+        *,
+        queries: Iterable[CachedQuery[Any]] = (),
         nearbys: Iterable[Nearby] = (),
     ) -> None:
+        self._names = names or Names()
         self._by_name: dict[TableName, TableInterest] = {}
-        self._known = {_name(table) for table in tables}
+        self._known: dict[TableName, list[Table]] = {}
+        for table in tables:
+            self._known.setdefault(self._names.of(table), []).append(table)
         for shape in shapes:
             for mapper in shape.owner.self_and_descendants:
                 self._follow(shape, mapper)
@@ -233,7 +247,7 @@ class Interests:
             self._follow_nearby(nearby)
 
     def __getitem__(self, table: Table) -> TableInterest | None:
-        return self._by_name.get(_name(table))
+        return self._by_name.get(self._names.of(table))
 
     def __iter__(self) -> Iterator[TableInterest]:
         return iter(self._by_name.values())
@@ -243,7 +257,11 @@ class Interests:
 
     def knows(self, table: Table) -> bool:
         """Whether this is a table that the mapped classes' metadata holds."""
-        return _name(table) in self._known
+        return self._names.of(table) in self._known
+
+    def tables(self, schema: str | None, name: str) -> Iterable[Table]:
+        """The known tables that this name stands for."""
+        return self._known.get(self._names.spelled(schema, name), ())
 
     def touch_everything(self, touched: Touched) -> None:
         """Nothing is known of what was written: every entry of every table is doubtful."""
@@ -255,7 +273,7 @@ class Interests:
         for table in mapper.tables:
             if not isinstance(table, Table):
                 continue
-            interest = self._by_name.setdefault(_name(table), TableInterest(table))
+            interest = self._spelled(table)
             interest.dbs.add(db)
             if shape.template is None:
                 interest.memberships.add(db)
@@ -275,7 +293,7 @@ class Interests:
     def _follow_query(self, query: CachedQuery[Any]) -> None:
         for dependency in query.dependencies:
             table = dependency.table
-            interest = self._by_name.setdefault(_name(table), TableInterest(table))
+            interest = self._spelled(table)
             interest.add_query(query.region.db, dependency.column)
             column, source = dependency.column, dependency.source
             if source is not None and source.many:
@@ -288,13 +306,14 @@ class Interests:
 
     def _follow_nearby(self, nearby: Nearby) -> None:
         table = nearby.table
-        interest = self._by_name.setdefault(_name(table), TableInterest(table))
+        interest = self._spelled(table)
         interest.add_query(nearby.region.db, None)  # entries near the poles
         interest.add_derived(nearby.region.db, *cell_tags(nearby))
 
-
-def _name(table: Table) -> TableName:
-    return table.schema, table.name
+    def _spelled(self, table: Table) -> TableInterest:
+        interest = self._by_name.setdefault(self._names.of(table), TableInterest(table))
+        interest.spell(table)
+        return interest
 
 
 def _columns_of(

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.affected import ROWS_MAX
+from cachedorm.orm.catalog import NO_FACTS
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
-from cachedorm.orm.profile import Profile
+from cachedorm.orm.profile import Profile, is_autocommit
 from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
 from cachedorm.store.slots import Touched
@@ -26,8 +27,10 @@ class Ledger:
 
     __slots__ = (
         "_rows",
+        "autocommit",
         "begun",
         "ending",
+        "facts",
         "inserted",
         "intent",
         "lingering",
@@ -35,6 +38,7 @@ class Ledger:
         "passing",
         "pending",
         "profile",
+        "recorded",
         "refreshes",
         "through",
         "touched",
@@ -44,6 +48,10 @@ class Ledger:
 
     def __init__(self) -> None:
         self.profile: Profile | None = None
+        # What the catalogue says of tables that are no plain ones.
+        self.facts = NO_FACTS
+        # The driver itself commits each statement (asked when a transaction begins).
+        self.autocommit = False
         # A SET outlives its transaction, and the connection goes back to the pool with it.
         self.lingering = False
         # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
@@ -63,6 +71,8 @@ class Ledger:
         self.intent: Intent | None = None
         # Statements between their before_execute and after_execute.
         self.pending: dict[int, Any] = {}
+        # Those of them that are recorded; it holds them, so that no other can have their id.
+        self.recorded: dict[int, Any] = {}
         # What the database counted of the newest INSERT; its result does not keep it.
         self.inserted = -1
         # Rows that a write-through may put in place at commit: key text -> values of its columns.
@@ -92,6 +102,10 @@ class Ledger:
             for key_interest, key, values in interest.offers(row, dialect):
                 self.through.setdefault(key_interest, {})[key] = values
 
+    def is_alone(self, connection: Connection) -> bool:
+        """Whether each statement is committed as soon as it has run."""
+        return not self.begun and (self.autocommit or is_autocommit(connection))
+
     def unlock(self) -> None:
         """A savepoint was rolled back, and with it went the locks on rows written since."""
         self.through.clear()
@@ -112,7 +126,19 @@ class Ledger:
 
 def ledger_of(connection: Connection) -> Ledger:
     """The ledger of this connection, made if it has none."""
-    info = connection.info
+    return _of(connection.info)
+
+
+def ledger_at(dbapi_connection: Any) -> Ledger | None:
+    """The ledger of a pooled DBAPI connection, made if it has none; None if it can have none."""
+    try:
+        info = dbapi_connection.info
+    except Exception:  # noqa: BLE001 - an engine's very first connection
+        return None
+    return _of(info) if isinstance(info, dict) else None
+
+
+def _of(info: dict[str, Any]) -> Ledger:
     ledger: Ledger | None = info.get(_WHERE)
     if ledger is None:
         ledger = info[_WHERE] = Ledger()

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import tuple_
 from sqlalchemy.engine import Connection
 
+from cachedorm.errors import DeclarationError
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.doubt import is_aborted
 from cachedorm.orm.interest import KeyInterest
@@ -39,11 +40,19 @@ class NewRows:
         if is_aborted(connection.connection):
             return
         for interest, keys in through.items():
-            plan = self._plan(interest)
+            plan = self._plan_of(interest)
             if plan is None or plan.polymorphic:
                 continue  # a subclass has columns that this SELECT does not read
             for row in self._rows(connection, interest, list(keys.values()), plan):
                 self._offer(ledger, interest, plan, row)
+
+    def _plan_of(self, interest: KeyInterest) -> EntityPlan | None:
+        try:
+            return self._plan(interest)
+        except DeclarationError as error:
+            # Another Cache's model over the same table: no reason to fail this commit.
+            self._failed("write-through", error)
+            return None
 
     def _rows(
         self,

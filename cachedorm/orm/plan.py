@@ -35,7 +35,7 @@ Row = tuple[RowPlan, tuple[Any, ...]]
 
 
 class UnknownRow(Exception):
-    """The row's discriminator names no class that is mapped here."""
+    """The row's discriminator names no class that is mapped here, or another at each reading."""
 
 
 class EntityPlan:

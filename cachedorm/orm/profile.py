@@ -77,7 +77,7 @@ def unnoticed(connection: Connection) -> Iterator[None]:
     SET TRANSACTION is refused after the first query of a transaction, and a snapshot begins there.
     """
     pooled: Any = connection.connection
-    idle = _is_idle(pooled)
+    idle = is_idle(pooled)
     try:
         yield
     finally:
@@ -85,7 +85,8 @@ def unnoticed(connection: Connection) -> Iterator[None]:
             pooled.rollback()
 
 
-def _is_idle(pooled: Any) -> bool:
+def is_idle(pooled: Any) -> bool:
+    """Whether the driver knows that nothing has been sent in this transaction."""
     driver = pooled.driver_connection
     status = getattr(getattr(driver, "info", None), "transaction_status", None)
     if status is None:  # asyncpg: the adapter says whether it has begun
@@ -114,5 +115,11 @@ def isolation_of(connection: Connection) -> str | None:
 
 
 def is_autocommit(connection: Connection) -> bool:
-    """Whether each statement of this connection is a transaction of its own."""
+    """Whether SQLAlchemy was asked that each statement be a transaction of its own."""
     return isolation_of(connection) == "AUTOCOMMIT"
+
+
+def is_driver_autocommit(connection: Connection) -> bool:
+    """Whether that was asked of the driver: in connect_args, or in a ``connect`` listener."""
+    pooled: Any = connection.connection
+    return getattr(pooled.dbapi_connection, "autocommit", False) is True

@@ -8,16 +8,17 @@ the session remembers: another transaction may have moved the row since.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Connection, CursorResult, Dialect
+from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 
-from cachedorm.orm.affected import Affected, Key, primary_key
+from cachedorm.orm.affected import Affected, primary_key
 from cachedorm.orm.cascades import Cascade, Cascades, Effect
+from cachedorm.orm.change import Change, Followed, Row, overlaid, wanted
 from cachedorm.orm.inserts import (
     add_generated_keys,
     changed_on_conflict,
@@ -26,12 +27,9 @@ from cachedorm.orm.inserts import (
 )
 from cachedorm.orm.interest import Interests, TableInterest
 from cachedorm.orm.ledger import Ledger
-from cachedorm.orm.profile import is_autocommit
+from cachedorm.orm.relatives import Kinship
 from cachedorm.orm.rows import UNKNOWN, Parameters, set_values, table_of
 from cachedorm.orm.unseen import Unseen
-
-Row = dict[str, Any]
-Followed = Sequence[tuple[Cascade, TableInterest]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +52,11 @@ class Pending:
 class Recorder:
     """Records writes for the tables that one Cache follows."""
 
-    __slots__ = ("_cascades", "_interests", "_unseen")
+    __slots__ = ("_cascades", "_interests", "_kinship", "_unseen")
 
     def __init__(self, interests: Interests, cascades: Cascades, unseen: Unseen) -> None:
         self._interests = interests
+        self._kinship = Kinship(interests)
         self._cascades = cascades
         self._unseen = unseen
 
@@ -70,12 +69,14 @@ class Recorder:
     ) -> None:
         """Record an INSERT, UPDATE or DELETE that is about to run."""
         ledger.written = True
+        ledger.recorded[id(statement)] = statement
         table = table_of(statement)
         if table is None or not self._interests.knows(table):
             # A view, a partition, an alias: any table may be behind it.
             ledger.touch_everything(self._interests)
             return
         self._touch_all(ledger, self._unseen.of(table))
+        self.spread(ledger, table)
         if isinstance(statement, Insert):
             self._before_insert(ledger, statement, table)
         elif isinstance(statement, Update | Delete):
@@ -103,6 +104,7 @@ class Recorder:
 
     def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
         """Finish what only the statement's result can tell."""
+        ledger.recorded.pop(id(statement), None)
         pending: Pending | None = ledger.pending.pop(id(statement), None)
         if pending is None:
             return
@@ -114,9 +116,30 @@ class Recorder:
             for row in pending.written:
                 ledger.offer(pending.interest, row, result.dialect)
 
+    def unrecorded(self, ledger: Ledger, statement: UpdateBase) -> None:
+        """A statement runs that ``before`` has not seen: compiled already, or another's doing."""
+        table = table_of(statement)
+        if table is None or not self._interests.knows(table):
+            ledger.written = True
+            ledger.touch_everything(self._interests)
+        else:
+            self.write_unknown(ledger, table)
+
     def write_unknown(self, ledger: Ledger, table: Table) -> None:
         """Some rows of this table are written, nobody knows which."""
         ledger.written = True
+        self.spread(ledger, table)
+        self._write_all(ledger, table)
+
+    def spread(self, ledger: Ledger, table: Table) -> None:
+        """The written rows are those of other tables too: of its partitions, of what it views."""
+        relatives = self._kinship.of(ledger.facts, table)
+        if relatives is None:
+            ledger.touch_everything(self._interests)
+        for each in relatives or ():
+            self._write_all(ledger, each)
+
+    def _write_all(self, ledger: Ledger, table: Table) -> None:
         interest = self._interests[table]
         if interest is not None:
             ledger.touch_all(interest)
@@ -161,6 +184,9 @@ class Recorder:
         table: Table,
     ) -> None:
         effect = Effect.DELETE if isinstance(statement, Delete) else Effect.UPDATE
+        if ledger.facts.kin:
+            for cascade in self._cascades.of(table, effect):
+                self.spread(ledger, cascade.table)
         interest, cascades = self._interests[table], self._followed(table, effect)
         if interest is None and not cascades:
             return
@@ -170,11 +196,11 @@ class Recorder:
             if cascades:
                 columns = frozenset(name for each in sets for name in each)
                 cascades = self._followed(table, effect, columns)
-        held = ledger.begun or not is_autocommit(connection)
+        held = not ledger.is_alone(connection)
         affected = Affected(connection, statement, table, parameters, held=held)
         exact = [each for each in cascades if each[0].exact]
         self._touch_all(ledger, _interests_of(each for each in cascades if not each[0].exact))
-        change = _Change(statement, table, interest, affected, sets, connection.dialect)
+        change = Change(statement, table, interest, affected, sets, connection.dialect)
         if interest is not None and affected.keys is not None and not interest.watched:
             self._touch_named(ledger, interest, change)
             if not exact:
@@ -183,22 +209,22 @@ class Recorder:
             return
         self._touch_selected(ledger, change, exact)
 
-    def _touch_named(self, ledger: Ledger, interest: TableInterest, change: _Change) -> None:
+    def _touch_named(self, ledger: Ledger, interest: TableInterest, change: Change) -> None:
         """The filter names the rows by all that their entries' keys are made of."""
         named, written = change.affected.named, []
         for row, new in zip(named, change.sets or [{}] * len(named), strict=True):
             ledger.touch(interest, row, change.dialect)
             moved = any(column.name in new for column in interest.primary_key)
             if moved:
-                ledger.touch(interest, _overlaid(row, new), change.dialect)
-            written.append(_overlaid(row, new) if moved else row)
+                ledger.touch(interest, overlaid(row, new), change.dialect)
+            written.append(overlaid(row, new) if moved else row)
         if interest.through and change.sets is not None:
             keys = len(set(change.affected.keys or ()))
             ledger.pending[id(change.statement)] = Pending(
                 change.statement, interest, expected=keys, written=written
             )
 
-    def _touch_selected(self, ledger: Ledger, change: _Change, exact: Followed) -> None:
+    def _touch_selected(self, ledger: Ledger, change: Change, exact: Followed) -> None:
         """What the rows' keys were, and which rows refer to them, only the database can say."""
         affected, interest = change.affected, change.interest
         doubtful = tuple(_interests_of(exact))
@@ -206,8 +232,8 @@ class Recorder:
             doubtful += (interest,)
         rows = None
         if affected.can_select:
-            wanted = _wanted(change.table, interest, exact)
-            rows = affected.rows(wanted, for_key=change.for_key(exact))
+            columns = wanted(change.table, interest, exact)
+            rows = affected.rows(columns, for_key=change.for_key(exact))
         if rows is None:
             self._touch_all(ledger, doubtful)
             return
@@ -220,7 +246,7 @@ class Recorder:
                 change.statement, interest, len(rows), () if complete else doubtful, written
             )
 
-    def _touch_rows(self, ledger: Ledger, change: _Change, rows: Sequence[Row]) -> list[Row]:
+    def _touch_rows(self, ledger: Ledger, change: Change, rows: Sequence[Row]) -> list[Row]:
         interest, written = change.interest, []
         assert interest is not None
         news = change.news()
@@ -231,7 +257,7 @@ class Recorder:
             key = primary_key(change.table, old)
             new = change.sets[0] if len(change.sets) == 1 else news.get(key or ())
             # A row that no parameter set names: its new values are anybody's guess.
-            now = {} if new is None else _overlaid(old, new)
+            now = {} if new is None else overlaid(old, new)
             ledger.touch(interest, now, change.dialect)
             written.append(now)
         return written if interest.through else []
@@ -239,7 +265,7 @@ class Recorder:
     def _touch_children(
         self,
         ledger: Ledger,
-        change: _Change,
+        change: Change,
         cascade: Cascade,
         interest: TableInterest,
         parents: Sequence[Row],
@@ -251,7 +277,7 @@ class Recorder:
         for row in rows or ():
             ledger.touch(interest, row, change.dialect)
             if cascade.effect is Effect.UPDATE and any(name in row for name in changed):
-                now = _overlaid(row, dict.fromkeys(changed, UNKNOWN))
+                now = overlaid(row, dict.fromkeys(changed, UNKNOWN))
                 ledger.touch(interest, now, change.dialect)
 
     def _touch_all(self, ledger: Ledger, interests: Iterable[TableInterest]) -> None:
@@ -266,42 +292,5 @@ class Recorder:
         return [(cascade, interest) for cascade, interest in found if interest is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """An UPDATE or DELETE: what it says, and what it sets (None for a DELETE)."""
-
-    statement: Update | Delete
-    table: Table
-    interest: TableInterest | None
-    affected: Affected
-    sets: Sequence[Row] | None
-    dialect: Dialect
-
-    def for_key(self, exact: Followed) -> bool:
-        """Whether others must be kept from inserting rows that refer to the affected ones."""
-        return bool(exact) or isinstance(self.statement, Delete)
-
-    def news(self) -> Mapping[Key, Row]:
-        """The new values by primary key; a later parameter set of the same row adds to them."""
-        found: dict[Key, Row] = {}
-        for key, new in zip(self.affected.keys or (), self.sets or (), strict=False):
-            found[key] = {**found.get(key, {}), **new}
-        return found
-
-
-def _wanted(table: Table, interest: TableInterest | None, exact: Followed) -> list[str]:
-    """The columns that the keys of the rows, and of those that refer to them, are made of."""
-    columns = [*table.primary_key.columns]
-    if interest is not None:
-        columns += [*interest.primary_key, *interest.watched]
-    columns += [parent for cascade, _ in exact for parent, _ in cascade.keys]
-    return [column.name for column in columns]
-
-
 def _interests_of(cascades: Iterable[tuple[Cascade, TableInterest]]) -> Iterable[TableInterest]:
     return (interest for _, interest in cascades)
-
-
-def _overlaid(old: Row, new: Row) -> Row:
-    """The row after the statement; columns whose new value is not known are left out."""
-    return {name: value for name, value in {**old, **new}.items() if value is not UNKNOWN}

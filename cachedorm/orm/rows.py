@@ -128,7 +128,10 @@ def _set(found: dict[str, Any], columns: Sequence[Column[Any]], value: Any) -> N
 
 
 def inserted_rows(
-    statement: Insert, table: Table, compiled_parameters: Sequence[Parameters]
+    statement: Insert,
+    table: Table,
+    compiled_parameters: Sequence[Parameters],
+    binds: Mapping[str, BindParameter[Any]],
 ) -> Iterator[dict[str, Any]]:
     """What an INSERT put into each row, by column name, as far as its parameters tell."""
     multiple = statement._multi_values
@@ -137,11 +140,29 @@ def inserted_rows(
             for values in group:
                 yield _inserted_row(statement, table, values)
         return
-    columns = list(table.columns)
+    columns = [column for column in table.columns if _is_bound(statement, column, binds)]
     for parameters in compiled_parameters:
         yield {
             column.name: parameters[column.key] for column in columns if column.key in parameters
         }
+
+
+def _is_bound(
+    statement: Insert, column: Column[Any], binds: Mapping[str, BindParameter[Any]]
+) -> bool:
+    """Whether the parameter that is named like the column is the column's value.
+
+    A bind of the application's own may have that name anywhere in the statement.
+    """
+    bind = binds.get(column.key)
+    if bind is None or bind._is_crud:
+        return bind is not None
+    return any(
+        getattr(target, "key", target) == column.key
+        and isinstance(value, BindParameter)
+        and value.key == column.key
+        for target, value in _pairs(statement._values)
+    )
 
 
 def _inserted_row(statement: Insert, table: Table, values: Any) -> dict[str, Any]:

@@ -25,8 +25,9 @@ class Effect:
     other sets are parts of it and say which foreign keys act. `everything`: every followed table
     of the engine. `opaque`: later reads of this transaction bypass (it wrote, or it may have
     changed what they see). `lingers`: a SET that outlives the transaction. `begins`: opens a
-    transaction, which matters under AUTOCOMMIT. `ends_transaction` is "perhaps" where the text
-    could not be read and holds such a word: then settle, and keep what was touched as well.
+    transaction that is open afterwards, which matters under AUTOCOMMIT. `ends_transaction` is
+    "perhaps" where the text could not be read and holds such a word: then settle, and keep what
+    was touched as well.
     """
 
     writes: frozenset[RelationName] = NO_NAMES
@@ -56,7 +57,7 @@ class Effect:
             self.everything or other.everything,
             self.opaque or other.opaque,
             self.lingers or other.lingers,
-            self.begins or other.begins,
+            other.begins or (self.begins and other.ends_transaction in _NO_END),
             max(self.ends_transaction, other.ends_transaction, key=_GRAVITY.index),
         )
 
@@ -71,6 +72,8 @@ _GRAVITY: Final[tuple[Ending | None, ...]] = (
     "commit prepared",
     "commit",
 )
+
+_NO_END: Final[tuple[Ending | None, ...]] = (None, "perhaps")
 
 READ: Final = Effect()
 UNKNOWN: Final = Effect(everything=True, opaque=True)

@@ -23,6 +23,7 @@ __all__ = [
     "Everything",
     "RelationName",
     "TableName",
+    "may_call",
     "read_sql",
     "resolve",
 ]
@@ -42,6 +43,13 @@ def read_sql(sql: str, dialect: str) -> Effect:
     if len(sql) <= _LONGEST_CHARACTERS:
         return _read_long(sql, dialect)
     return READ if _is_plainly_a_read(sql, dialect) else _unknown(sql)
+
+
+@lru_cache(maxsize=2_048)
+def may_call(sql: str) -> bool:
+    """Say whether a compiled statement may call a function that writes or changes the session."""
+    text = lower(sql)
+    return any(name in text for name in FUNCTIONS)
 
 
 def _read(sql: str, dialect: str) -> Effect:

@@ -101,6 +101,7 @@ class TextRecorder:
                 self.everything(ledger)
                 return
             for table in found:
+                self._recorder.spread(ledger, table)
                 self._touch(ledger, table, cascade)
 
     def _touch(self, ledger: Ledger, table: Table, effect: CascadeEffect | None) -> None:

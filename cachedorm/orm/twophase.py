@@ -19,6 +19,8 @@ from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
 
+# So begin the names that SQLAlchemy makes, which no two transactions share.
+_RANDOM = "_sa_"
 _METHODS = ("do_prepare_twophase", "do_commit_twophase", "do_rollback_twophase")
 
 
@@ -41,11 +43,10 @@ class Prepared:
 class TwoPhase:
     """Tells the store of the two-phase commits of one engine's connections."""
 
-    __slots__ = ("_before", "_commits", "_everything", "_prepared")
+    __slots__ = ("_before", "_commits", "_prepared")
 
-    def __init__(self, commits: Commits, everything: Callable[[Ledger], None]) -> None:
+    def __init__(self, commits: Commits) -> None:
         self._commits = commits
-        self._everything = everything
         self._before: dict[str, Any] = {}
         # Transactions prepared here and not yet ended, by their xid.
         self._prepared: dict[str, Prepared] = {}
@@ -83,7 +84,7 @@ class TwoPhase:
             connection: Connection, xid: Any, is_prepared: bool = True, recover: bool = False
         ) -> None:
             ledger = ledger_of(connection)
-            known = self._recall(ledger, xid) if is_prepared else None
+            known = self._recall(ledger, xid, recover=recover) if is_prepared else None
             intent = known.hides() if known is not None else None
             with _passing(ledger):
                 self._commits.around(
@@ -96,13 +97,17 @@ class TwoPhase:
 
         return do_commit_twophase
 
-    def _recall(self, ledger: Ledger, xid: Any) -> Prepared | None:
-        """Load what was prepared into the ledger."""
+    def _recall(self, ledger: Ledger, xid: Any, *, recover: bool) -> Prepared | None:
+        """Load what was prepared into the ledger; None if that is anybody's guess.
+
+        A name that the application chose may stand for another transaction by now: ours ended
+        elsewhere, and theirs prepared.
+        """
         known = self._prepared.get(str(xid))
-        if known is None:
-            self._everything(ledger)
-        else:
-            ledger.touched = known.touched
+        if known is None or (recover and not str(xid).startswith(_RANDOM)):
+            self._commits.everything(ledger)
+            return None
+        ledger.touched = known.touched
         return known
 
     def _do_rollback_twophase(self, rollback: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ table it stands on. An execution option does the same for a statement that calls
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import Table
 
@@ -14,6 +14,7 @@ from cachedorm.declare.shape import EntityShape
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.orm.cascades import Cascades, Effect
 from cachedorm.orm.interest import Interests, TableInterest
+from cachedorm.orm.names import Names, TableName
 
 OPTION = "cachedorm_writes"
 
@@ -24,20 +25,22 @@ class Unseen:
     Raises DeclarationError for a policy that names a table nobody knows.
     """
 
-    __slots__ = ("_answers", "_cascades", "_declared", "_interests", "_tables")
+    __slots__ = ("_answers", "_cascades", "_declared", "_interests", "_spellings", "_tables")
 
     def __init__(
         self,
         shapes: Iterable[EntityShape],
-        tables: Iterable[Table],
+        tables: Collection[Table],
         interests: Interests,
         cascades: Cascades,
+        names: Names | None = None,
     ) -> None:
         self._interests = interests
         self._cascades = cascades
         self._tables: dict[str, list[Table]] = {}
         for table in tables:
             self._tables.setdefault(table.fullname, []).append(table)
+        self._spellings = _spellings(tables, names or Names())
         self._declared: dict[str, set[str]] = {}
         for shape in shapes:
             self._declare(shape)
@@ -96,7 +99,8 @@ class Unseen:
 
     def _triggered(self, name: str) -> set[str]:
         names = (name, *self._cascaded(name))
-        return {written for each in names for written in self._declared.get(each, ())}
+        spellings = (one for each in names for one in self._spellings.get(each, (each,)))
+        return {written for each in spellings for written in self._declared.get(each, ())}
 
     def _cascaded(self, name: str) -> set[str]:
         return {
@@ -110,6 +114,14 @@ class Unseen:
         tables = (table for name in sorted(names) for table in self._tables[name][:1])
         found = (self._interests[table] for table in tables)
         return tuple(interest for interest in found if interest is not None)
+
+
+def _spellings(tables: Iterable[Table], names: Names) -> dict[str, set[str]]:
+    """All full names of the table that has this one."""
+    found: dict[TableName, set[str]] = {}
+    for table in tables:
+        found.setdefault(names.of(table), set()).add(table.fullname)
+    return {spelling: each for each in found.values() for spelling in each}
 
 
 def declared_writes(options: Mapping[str, object]) -> object | None:

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 
+import redis
 from rich.console import Console
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
 
 from cachedorm import Cache
+from cachedorm.errors import CachedormError
 from examples.recycling.data import generate, load
 from examples.recycling.migrate import migrate
 from examples.recycling.race import BY_HAND, Course, race
@@ -42,8 +44,12 @@ def main() -> int:
             show_domains(url, found.redis_url, console)
             stale = show_race(Course(url, found.redis_url, seed=SEED), console)
             ended = perf_counter()
-    except ServersNotFound as error:
+    except (ServersNotFound, CachedormError) as error:
         console.print(str(error), markup=False)
+        return 2
+    except redis.ConnectionError as error:
+        # Sessions go on without it; what stands in it cannot be shown, and no race be run.
+        console.print(f"Redis went away during the demo ({error}); run it again", markup=False)
         return 2
     console.print(f"set-up {ready - began:.1f} s, demo {ended - ready:.1f} s; nothing left running")
     return 1 if stale else 0

@@ -24,7 +24,8 @@ from examples.recycling.handwritten import HandwrittenProfiles
 from examples.recycling.verdict import Event, Run, Verdict, judge
 from models import MY, User
 
-PATIENCE_S = 30
+# For processes that start, and for a side that is late, on a machine busy with other things.
+PATIENCE_S = 120
 
 
 class Profiles(Protocol):
@@ -155,7 +156,7 @@ def _race_side(pool: Pool, course: Course, side: str) -> Verdict:
         lanes = [Lane(course, side, number) for number in range(course.processes)]
         # One lane a process: none ends before all have met at the barrier.
         pending = pool.map_async(_run, lanes, chunksize=1)
-        runs = pending.get(timeout=course.seconds * 4 + PATIENCE_S)
+        runs = pending.get(timeout=course.seconds + 2 * PATIENCE_S)
         return judge(side, runs, _left_stale(course, side, sessions))
 
 

@@ -48,7 +48,7 @@ def demo(servers: Found) -> "subprocess.CompletedProcess[str]":
         env=os.environ | where,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 

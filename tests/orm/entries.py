@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache, Cached
 from tests.fixtures.logs import SqlLog
+from tests.orm.kin import Box, Call, LetterSent, Parcel
 from tests.orm.library import Animal, Author, Book, Place, Token
 from tests.orm.shop import Branch, Leaf, Owner, Part, Root, Seat, ShopBase, Slug, Thing
 
@@ -28,6 +29,10 @@ _MODELS: dict[str, tuple[type[Cached], tuple[str, ...]]] = {
     "root": (Root, ("id",)),
     "branch": (Branch, ("id",)),
     "leaf": (Leaf, ("id",)),
+    "box": (Box, ("id",)),
+    "parcel": (Parcel, ("id",)),
+    "sent": (LetterSent, ("id",)),
+    "call": (Call, ("id",)),
 }
 
 

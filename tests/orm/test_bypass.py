@@ -87,15 +87,21 @@ def test_own_writes_are_not_published(stocked: Sessions, redis_log: RedisLog) ->
         assert session.get_one(Book, 1).title == "one"
 
 
-def test_unpublished_when_the_load_itself_writes(stocked: Sessions, redis_log: RedisLog) -> None:
-    """A transaction that begins with a write (an ``after_begin`` listener's) publishes nothing."""
+def test_unpublished_when_the_load_itself_writes(
+    stocked: Sessions, library: Engine, redis_log: RedisLog
+) -> None:
+    """A transaction that begins with a write (an engine's ``begin`` listener's) publishes nothing.
 
-    @event.listens_for(stocked, "after_begin")
-    def write(session: Session, transaction: object, connection: Connection) -> None:
+    No read can know of it before its own load has begun the transaction.
+    """
+
+    @event.listens_for(library, "begin")
+    def write(connection: Connection) -> None:
         connection.execute(text("update books set title = 'own'"))
 
     with stocked() as session:
         assert session.get_one(Book, 1).title == "own"
+    assert "acquire" in redis_log.names()
     assert "publish" not in redis_log.names()
 
 
@@ -263,6 +269,8 @@ def test_replica_by_its_own_word(
     path = "-c search_path=standby,pg_catalog,public"
     engine = create_engine(database_url, connect_args={"options": path})
     assert not serves(cache, engine, redis_log)
+    # Not for its search path, which alone would be a reason too.
+    assert reason(cache) == "replica"
     cache.detach(engine)
     engine.dispose()
 
@@ -325,6 +333,15 @@ def test_foreign_listener(stocked: Sessions, cache: Cache, redis_log: RedisLog) 
         assert session.get(Book, 1) is None
     assert redis_log == []
     assert reason(cache) == "own do_orm_execute listener"
+
+
+def test_listener_of_begin(stocked: Sessions, cache: Cache, redis_log: RedisLog) -> None:
+    """A session that prepares its transactions (SET LOCAL) has begun one before it reads."""
+    event.listen(stocked, "after_begin", lambda session, transaction, connection: None)
+    with stocked() as session:
+        assert session.get(Book, 1) is not None
+    assert redis_log == []
+    assert reason(cache) == "own after_begin listener"
 
 
 def test_foreign_listener_of_before(library: Engine, cache: Cache, redis_log: RedisLog) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from sqlalchemy.orm import (
     configure_mappers,
     mapped_column,
     query_expression,
+    registry,
     sessionmaker,
 )
 
@@ -43,12 +44,25 @@ MINE = Region("mine", db=3, ttl=60)
 REGIONS = Regions(MINE, taken={8: "rate limits"}, reserved=range(10, 16))
 
 
+_made: list[registry] = []
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    """What a test declared is no model of the tests after it."""
+    yield
+    for each in _made:
+        each.dispose()
+    _made.clear()
+
+
 def model(policy: CachePolicy, name: str = "Thing", **columns: Any) -> type[Any]:
     """A class of its own base with this policy, configured; a DeclarationError leaves nothing."""
 
     class Base(DeclarativeBase):
         __cache_regions__ = REGIONS
 
+    _made.append(Base.registry)
     body: dict[str, Any] = {
         "__tablename__": "things",
         "__cache__": policy,

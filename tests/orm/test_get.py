@@ -394,7 +394,7 @@ def test_row_with_its_own_end(stocked: Sessions, redis_client: Redis) -> None:
     with stocked() as session:
         session.add(Token(id="t", owner="kim", expires_at=ends))
         session.commit()
-    redis_client.execute_command("SELECT", 2)
+    redis_client.select(2)
     redis_client.delete("token:t")
     warm(stocked, Token, "t")
     assert 20_000 < redis_client.pttl("token:t") <= 30_000

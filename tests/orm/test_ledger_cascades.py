@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import Connection, Engine, delete, event, text, update
+from sqlalchemy import Connection, Engine, Table, delete, event, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.fixtures.logs import SqlLog
@@ -15,6 +15,7 @@ from tests.orm.shop import Branch, Leaf, Owner, Root, Thing
 
 Sessions = sessionmaker[Session]
 
+AUTHORS: Table = Author.__table__  # type: ignore[assignment]
 BOOKS = [f"book:{number}" for number in range(1, 5)]
 THINGS = ["thing:kim:1", "thing:kim:2", "thing:lee:1", "thing:pak:1"]
 TREE = ["root:1", "root:2", "branch:1", "branch:2", "leaf:1", "leaf:2"]
@@ -66,7 +67,7 @@ def test_delete_cascade(sessions: Sessions, entries: Entries, authors: None) -> 
 def test_bulk_delete_cascade(library: Engine, entries: Entries, authors: None) -> None:
     """So they do for a bulk DELETE by a filter."""
     with library.begin() as connection:
-        connection.execute(delete(Author.__table__).where(Author.name == "Lee"))
+        connection.execute(delete(AUTHORS).where(Author.name == "Lee"))
     assert entries.ended("author:1", *BOOKS) == ["book:3", "book:4"]
 
 
@@ -163,7 +164,7 @@ def test_parent_that_comes_meanwhile(
 
     event.listen(library, "before_cursor_execute", come)
     with library.begin() as mine:
-        mine.execute(delete(Author.__table__).where(Author.name == "Kim"))
+        mine.execute(delete(AUTHORS).where(Author.name == "Kim"))
     event.remove(library, "before_cursor_execute", come)
     assert "book:7" in entries.ended("book:7")
 
@@ -184,5 +185,5 @@ def test_cost_of_a_cascade(sessions: Sessions, sql_log: SqlLog, tree: None) -> N
 def test_autocommit_holds_no_lock(library: Engine, entries: Entries, authors: None) -> None:
     """Without a transaction a lock would not last until the statement: all children end."""
     with library.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(delete(Author.__table__).where(Author.id == 1))
+        connection.execute(delete(AUTHORS).where(Author.id == 1))
     assert entries.ended("author:2", *BOOKS) == BOOKS

@@ -191,13 +191,13 @@ def test_set_lingers(sessions: Sessions, library: Engine, sql_log: SqlLog, cache
     with sessions() as session:
         session.connection()
         sql_log.clear()
-        assert session.get_one(Book, 1)
+        assert session.get(Book, 1)
         assert len(sql_log) == 1
     library.dispose()
     with sessions() as session:
         session.connection()
         sql_log.clear()
-        assert session.get_one(Book, 1)
+        assert session.get(Book, 1)
         assert len(sql_log) == 0
 
 
@@ -206,10 +206,10 @@ def test_set_local_ends(sessions: Sessions, sql_log: SqlLog) -> None:
     with sessions() as session:
         session.execute(text("SET LOCAL search_path = public"))
         sql_log.clear()
-        assert session.get_one(Book, 1)
+        assert session.get(Book, 1)
         assert len(sql_log) == 1
         session.commit()
         session.connection()
         sql_log.clear()
-        assert session.get_one(Book, 2)
+        assert session.get(Book, 2)
         assert len(sql_log) == 0

@@ -281,11 +281,29 @@ def _prepared(engine: Engine, xid: str) -> None:
 
 def test_prepared_here_committed_on_another_connection(library: Engine, entries: Entries) -> None:
     """This process knows what it prepared, whichever connection ends it."""
-    _prepared(library, "one")
+    _prepared(library, "_sa_one")
     with library.connect() as connection:
-        connection.commit_prepared("one", recover=True)
+        connection.commit_prepared("_sa_one", recover=True)
     assert entries.ended(*BOOKS) == ["book:1"]
     assert entries.ended(*BOOKS) == []
+
+
+def test_name_prepared_again(library: Engine, database_url: str, entries: Entries) -> None:
+    """A name of the application's own may be another transaction's by now: everything ends."""
+    elsewhere = create_engine(database_url)
+    _prepared(library, "job")
+    with elsewhere.connect() as connection:
+        connection.rollback_prepared("job", recover=True)
+    with elsewhere.connect() as connection:
+        transaction = connection.begin_twophase("job")
+        rename(connection, 2)
+        transaction.prepare()
+        connection.invalidate()
+    elsewhere.dispose()
+    with library.connect() as connection:
+        connection.commit_prepared("job", recover=True)
+    assert entries.ended(*BOOKS) == BOOKS
+    entries.fill(*BOOKS)
 
 
 def test_prepared_elsewhere(library: Engine, database_url: str, entries: Entries) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, delete, func, insert, text, update
+from sqlalchemy import Engine, String, create_engine, delete, func, insert, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, sessionmaker
 
+from cachedorm import Cached, CachePolicy, Region
 from tests.fixtures.logs import SqlLog
 from tests.orm.entries import Entries
 from tests.orm.library import Token
@@ -260,6 +261,27 @@ def test_new_rows_cannot_be_read(library: Engine, entries: Entries) -> None:
     with library.begin() as connection:
         assert connection.execute(text("select owner from tokens where id = 'a'")).scalar() == "kim"
     entries.fill("token:a")
+
+
+def test_a_model_of_another_cache(library: Engine, entries: Entries) -> None:
+    """A model of the same table whose region this Cache does not have fails no commit."""
+
+    class Elsewhere(DeclarativeBase):
+        pass
+
+    body = {
+        "__tablename__": "tokens",
+        "__cache__": CachePolicy(
+            Region("elsewhere", db=5, ttl=60), key="else:{id}", on_write="write_through"
+        ),
+        "__module__": __name__,
+        "id": mapped_column(String, primary_key=True),
+    }
+    type("Theirs", (Cached, Elsewhere), body)
+    with library.begin() as connection:
+        connection.execute(update(tokens).where(tokens.c.id == "a").values(owner="lee"))
+    assert entries.read("token:a")["owner"] == "lee"
+    Elsewhere.registry.dispose()
 
 
 def test_cost(sessions: Sessions, sql_log: SqlLog) -> None:

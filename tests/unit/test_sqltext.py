@@ -372,7 +372,7 @@ def test_quoted_text_says_nothing(inside: str) -> None:
     """What stands in a string, a comment or a quoted name is never taken for code."""
     string = "'" + inside.replace("'", "''") + "'"
     name = '"' + inside.replace('"', '""') + '"' if inside else '"x"'
-    sql = f"update a set {name} = $t${inside}$t$, y = E{string.replace(chr(92), chr(92) * 2)}"
+    sql = f"update a set {name} = $tag${inside}$tag$, y = E{string.replace(chr(92), chr(92) * 2)}"
     sql += "" if "\\" in inside else f", z = {string}"
     assert read_sql(sql, PG) == read_sql("update a set x = 1", PG)
 
