@@ -135,11 +135,17 @@ def _why_connection(
         return "engine not followed"
     if _is_in_the_open(connection.dialect):
         return "outside of a greenlet"
-    return _why_source(connection, ledger.profile, plan, follower)
+    # A BEGIN as text, where each statement is else its own, begins at the server's own level.
+    level = None if ledger.begun else isolation_of(connection)
+    return _why_source(connection, ledger.profile, level, plan, follower)
 
 
 def _why_source(
-    connection: Connection, profile: Profile, plan: Sourced, follower: EngineFollower
+    connection: Connection,
+    profile: Profile,
+    level: str | None,
+    plan: Sourced,
+    follower: EngineFollower,
 ) -> str | None:
     """Why what this connection reads may be old, or other rows than those that are cached."""
     if profile.replica or not follower.publish:
@@ -149,7 +155,7 @@ def _why_source(
     options = connection.get_execution_options()
     if options and options.get("schema_translate_map"):
         return "schema_translate_map"
-    if profile.reads_old(isolation_of(connection)):
+    if profile.reads_old(level):
         return "isolation level"
     return follower.facts.why_refused(plan.tables)
 

@@ -335,6 +335,23 @@ def test_foreign_listener(stocked: Sessions, cache: Cache, redis_log: RedisLog) 
     assert reason(cache) == "own do_orm_execute listener"
 
 
+def test_begin_as_text(library: Engine, cache: Cache, redis_log: RedisLog) -> None:
+    """A BEGIN as text under AUTOCOMMIT takes the server's own level, which may keep a snapshot."""
+    options = {"options": r"-c default_transaction_isolation=repeatable\ read"}
+    engine = create_engine(library.url, isolation_level="AUTOCOMMIT", connect_args=options)
+    factory = sessionmaker(engine)
+    cache.attach(factory)
+    with factory() as session:
+        session.execute(text("begin"))
+        session.get(Book, 1)
+        session.execute(text("rollback"))
+    assert "publish" not in redis_log.names()
+    assert reason(cache) == "isolation level"
+    cache.detach(factory)
+    cache.detach(engine)
+    engine.dispose()
+
+
 def test_listener_of_begin(stocked: Sessions, cache: Cache, redis_log: RedisLog) -> None:
     """A session that prepares its transactions (SET LOCAL) has begun one before it reads."""
     event.listen(stocked, "after_begin", lambda session, transaction, connection: None)
