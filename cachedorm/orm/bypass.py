@@ -136,14 +136,14 @@ def _why_connection(
     if _is_in_the_open(connection.dialect):
         return "outside of a greenlet"
     # A BEGIN as text, where each statement is else its own, begins at the server's own level.
-    level = None if ledger.begun else isolation_of(connection)
-    return _why_source(connection, ledger.profile, level, plan, follower)
+    asked = None if ledger.begun else isolation_of(connection)
+    return _why_source(connection, ledger.profile, asked, plan, follower)
 
 
 def _why_source(
     connection: Connection,
     profile: Profile,
-    level: str | None,
+    asked: str | None,
     plan: Sourced,
     follower: EngineFollower,
 ) -> str | None:
@@ -155,7 +155,7 @@ def _why_source(
     options = connection.get_execution_options()
     if options and options.get("schema_translate_map"):
         return "schema_translate_map"
-    if profile.reads_old(level):
+    if profile.reads_old(asked):
         return "isolation level"
     return follower.facts.why_refused(plan.tables)
 
