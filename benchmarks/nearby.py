@@ -2,9 +2,10 @@
 
     python -m benchmarks.nearby          prints the table; --write puts it into benchmarks/nearby.md
 
-100,000 places in a city of 40 by 45 km, a quarter of them in its middle. 3,000 people ask for the
-20 nearest within 1 and 5 km: most around three squares, some anywhere. Nothing is cached when they
-begin. Every 50 questions a place somewhere in the city moves, and its neighbours' entries end.
+100,000 places in a country; 30,000 of them in a city of 40 by 45 km, 10,000 in its middle. 1,500
+people of the city ask for the 20 nearest within 1 and 5 km: most around three squares, some
+anywhere. Nothing is cached when they begin. Then once more, while after every 50 questions a place
+somewhere in the country moves by some metres, and the entries around it end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import sqlalchemy
@@ -32,7 +32,7 @@ from tests.differential.world import Base, Spot, nearby_by
 
 WRITTEN = Path(__file__).with_suffix(".md")
 SQUARES = ((37.5665, 126.978), (37.5172, 127.0473), (37.5511, 126.9882))
-ASKED, MOVES = 3_000, 60
+ASKED, MOVES = 1_500, 30
 # Never split, but for the last: cells of precision 5, and what is crowded goes down.
 WAYS = {
     "precision 5": (5, 10_000),
@@ -53,16 +53,20 @@ class Figures:
     miss_ms: float
 
 
-def city(engine: Engine) -> None:
+def country(engine: Engine) -> None:
     """The table, filled."""
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("select setseed(0.7)"))
         connection.execute(
             text(
-                "insert into spots (id, note, lat, lon) select 's' || i, 'a place of the city',"
-                " 37.55 + (random() - 0.5) * case when i % 4 = 0 then 0.1 else 0.36 end,"
-                " 126.98 + (random() - 0.5) * case when i % 4 = 0 then 0.1 else 0.5 end"
+                "insert into spots (id, note, lat, lon) select 's' || i, 'a place to go to',"
+                " case when i % 10 = 0 then 37.55 + (random() - 0.5) * 0.1"
+                " when i % 10 < 4 then 37.55 + (random() - 0.5) * 0.36"
+                " else 34 + random() * 4.5 end,"
+                " case when i % 10 = 0 then 126.98 + (random() - 0.5) * 0.1"
+                " when i % 10 < 4 then 126.98 + (random() - 0.5) * 0.5"
+                " else 126 + random() * 3.5 end"
                 " from generate_series(1, 100000) i"
             )
         )
@@ -104,7 +108,7 @@ class Questions:
             began = time.perf_counter()
             with self.factory() as session:
                 statement = self.query(lat=lat, lon=lon, radius_m=self.radius_m)
-                assert len(session.execute(statement).all()) == 20
+                assert session.execute(statement).all()
             took = (time.perf_counter() - began) * 1000
             missed = self.cache.stats().misses.total() > before
             (self.misses if missed else self.hits).append(took)
@@ -126,7 +130,7 @@ def measured(engine: Engine, redis_url: str, query: Nearby, radius_m: float) -> 
         cache.region(query.region.name).clear()
         candidates.clear()
         asked.ask(ASKED)
-        rate, hit_ms, miss_ms = len(asked.hits) / ASKED, median(asked.hits), median(asked.misses)
+        rate, hit_ms, miss_ms = len(asked.hits) / ASKED, quick(asked.hits), quick(asked.misses)
         mean = statistics.mean(candidates)
         cache.region(query.region.name).clear()
         asked.ask(ASKED, MOVES)
@@ -152,6 +156,11 @@ def counted() -> Iterator[list[int]]:
         Candidates.nearest = nearest  # type: ignore[method-assign]
 
 
+def quick(took: list[float]) -> float:
+    """The lower quartile: what else runs on the machine only ever makes a question slower."""
+    return statistics.quantiles(took, n=4)[0]
+
+
 def uncached(engine: Engine, radius_m: float) -> float:
     """Milliseconds of the plain query in an ordinary session."""
     factory, query, took = sessionmaker(engine), nearby_by(5), []
@@ -160,14 +169,14 @@ def uncached(engine: Engine, radius_m: float) -> float:
         with factory() as session:
             session.execute(query(lat=lat, lon=lon, radius_m=radius_m)).all()
         took.append((time.perf_counter() - began) * 1000)
-    return median(took)
+    return quick(took)
 
 
 def tables() -> Iterator[str]:
     """One table for each radius, on servers that are started for it."""
     with servers() as found, scratch_database(found.database_url, postgis=True) as url:
         engine = create_engine(url)
-        city(engine)
+        country(engine)
         for radius_m in (1000.0, 5000.0):
             yield f"### {radius_m / 1000:g} km; uncached {uncached(engine, radius_m):.1f} ms\n"
             yield "| | hits | hits, with moves | candidates | a hit, ms | a miss, ms |"
@@ -192,7 +201,7 @@ def main() -> None:
     if "--write" in sys.argv:
         about = (
             f"SQLAlchemy {sqlalchemy.__version__}, Python {sys.version.split()[0]}; wall time,"
-            " medians of single questions, each in a new session"
+            " lower quartiles of single questions, each in a new session"
         )
         head = (__doc__ or "").strip()
         WRITTEN.write_text("\n".join(["# Nearby by precision", "", head, "", about, "", *lines]))

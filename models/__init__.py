@@ -16,6 +16,7 @@ from models.location import RecycleCenter, nearby_centers
 from models.my import Activity, User, recent_activities
 from models.regions import API, AUTH, CHARACTER, CHAT, INFO, LOCATION, MY, REGIONS, SCAN
 from models.scan import ScanResult, ScanStatus, scan_history
+from models.warm import POPULAR_PLACES
 
 __all__ = [
     "API",
@@ -25,6 +26,7 @@ __all__ = [
     "INFO",
     "LOCATION",
     "MY",
+    "POPULAR_PLACES",
     "REGIONS",
     "SCAN",
     "Activity",

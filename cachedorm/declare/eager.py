@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Table, inspect
-from sqlalchemy.orm import Mapper, RelationshipProperty
+from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty
 from sqlalchemy.sql.selectable import SelectBase
 
 _EAGER = frozenset({"joined", "selectin", "subquery", "immediate", False})
@@ -30,6 +30,17 @@ def eager_relations(statement: SelectBase) -> tuple[RelationshipProperty[Any], .
             if relation not in lazy:
                 found[relation] = None
     return tuple(found)
+
+
+def undeferred(statement: SelectBase) -> Iterator[str]:
+    """The deferred columns that the statement's options load at once."""
+    for option in getattr(statement, "_with_options", ()):
+        for element in getattr(option, "context", ()):
+            if dict(element.strategy or ()).get("deferred") is not False:
+                continue
+            column = element.path.natural_path[-1]
+            if isinstance(column, ColumnProperty) and column.deferred:
+                yield str(column)
 
 
 def repeats_itself(statement: SelectBase) -> bool:

@@ -54,7 +54,7 @@ class WarmSet:
             return what
         template = getattr(what, "template", None)
         made = cls.__new__(cls)
-        made.name = str(getattr(what, "__name__", getattr(template, "text", repr(what))))
+        made.name = str(getattr(what, "__name__", None) or getattr(template, "text", what))
         made.what = what
         made.parameters = parameters
         made._check()

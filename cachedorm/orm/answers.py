@@ -12,7 +12,7 @@ from sqlalchemy.sql.selectable import SelectBase
 from cachedorm.declare.eager import eager_relations
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.elements import Elements, EntityElement, elements_of
-from cachedorm.orm.graphs import GraphCodec, load_fresh
+from cachedorm.orm.graphs import GraphCodec, loaded_fresh
 from cachedorm.store.codec import decode_plain, encode_plain, rows_codec
 
 Rows = list[tuple[Any, ...]]
@@ -114,8 +114,8 @@ class GraphAnswer:
     def load(
         self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
     ) -> tuple[Any, int]:
-        rows = load_fresh(connection, statement, values)
-        return self._codec.encode(rows), len(rows)
+        with loaded_fresh(connection, statement, values) as rows:
+            return self._codec.encode(rows), len(rows)
 
     def rows(self, session: Session, value: Any) -> Rows:
         graph = self._codec.decode(value) if isinstance(value, bytes) else value

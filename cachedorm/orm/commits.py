@@ -149,6 +149,8 @@ class Commits:
     def before_ending(self, ledger: Ledger, effect: Effect) -> None:
         """The SQL text that is about to run ends the transaction, past the DBAPI's own commit."""
         ledger.ending = effect
+        # The transaction may go on after all, and a refresh would then wait for its locks.
+        ledger.refreshes = Refreshes()
         # PREPARE TRANSACTION lets nobody see its rows yet; COMMIT PREPARED touches everything.
         if effect.ends_transaction in ("commit", "commit prepared", "perhaps"):
             self.before_alone(ledger)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.selectable import SelectBase
 from sqlalchemy.types import NullType
 
+from cachedorm.declare.eager import undeferred
 from cachedorm.declare.kinds import kind_of
 from cachedorm.declare.shape import RowShape, loose_row_shape
 from cachedorm.errors import DeclarationError
@@ -93,6 +94,11 @@ class Elements:
 def elements_of(statement: SelectBase, dialect: Dialect, who: str) -> Elements:
     """Take a statement's rows apart; DeclarationError for a column that cannot be stored."""
     whole = statement
+    for column in undeferred(statement):
+        raise DeclarationError(
+            f"{who}: undefer({column}) loads what an entry does not hold, since a hit's objects"
+            " leave deferred columns for when they are touched; select the column beside the entity"
+        )
     each: list[Element] = []
     stored: list[Stored] = []
     columns: list[Any] = []

@@ -21,6 +21,7 @@ from cachedorm.declare.shape import EntityShape, entity_shape, mapped_count, sha
 from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
+from cachedorm.orm.bypass import why_not_publish
 from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
@@ -95,7 +96,7 @@ class Followed:
         if publish:
             self._check_database(root)
         refresher = Refresher(
-            root, self._store, self.query_plan_of, self.follower_of, self._observer
+            root, self._store, self.query_plan_of, self._why_not_publish, self._observer
         )
         follower = EngineFollower(
             root,
@@ -255,6 +256,9 @@ class Followed:
         if plan is None or any(each.facts.is_triggered(plan.tables) for each in followers):
             return None  # what was written may not be what the row is after its triggers
         return plan
+
+    def _why_not_publish(self, connection: Connection, plan: QueryPlan) -> str | None:
+        return why_not_publish(connection, plan, self.follower_of)
 
     def _renew(self) -> None:
         if self._size() != self._built_of:

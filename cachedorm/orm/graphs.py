@@ -8,7 +8,8 @@ ones that a load would not touch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
@@ -93,8 +94,9 @@ class GraphCodec:
             at = places[id(value)] = len(nodes)
             nodes.append(None)
             plan = self._plans[type(value).__name__]
+            # What load_only() left out is loaded now: an entry holds whole rows.
+            row = plan.encode(tuple(_unwrapped(getattr(value, name)) for name in plan.names))
             loaded = instance_dict(value)
-            row = plan.encode(tuple(_unwrapped(loaded[name]) for name in plan.names))
             links: dict[str, Any] = {}
             nodes[at] = [plan.name, row, links]
             for relation in plan.mapper.relationships:
@@ -120,16 +122,17 @@ def _check_values(plan: RowPlan, dialect: Dialect) -> None:
             )
 
 
-def load_fresh(
+@contextmanager
+def loaded_fresh(
     connection: Connection, statement: SelectBase, values: Mapping[str, Any]
-) -> list[tuple[Any, ...]]:
-    """The statement's rows with objects of a session that knows no others."""
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The statement's rows with objects of a session that knows no others, open in the block."""
     with Session(connection, autoflush=False, join_transaction_mode="rollback_only") as session:
         read: Any = statement
         result = session.execute(read, dict(values), execution_options=OWN)
-        rows = [tuple(row) for row in result.unique()]
-        session.expunge_all()
-    return rows
+        # Rows that a joined collection repeats; any other row that comes twice is meant twice.
+        repeated = result._unique_filter_state is not None
+        yield [tuple(row) for row in (result.unique() if repeated else result)]
 
 
 def _object(session: Session, plan: RowPlan, values: tuple[Any, ...]) -> Any:

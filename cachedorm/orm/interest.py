@@ -118,11 +118,15 @@ class TableInterest:
     def add_query(self, db: int, column: Column[Any] | None) -> None:
         """Follow this table for a query: by a column's value, or (None) as a whole."""
         self.dbs.add(db)
-        if column is None:
+        mine = None if column is None else self.table.columns.get(column.key)
+        if mine is not None:
+            self.tags.setdefault(mine, set()).add(db)
+            self._watch()
+        elif column is None:
             self.memberships.add(db)
         else:
-            self.tags.setdefault(self.table.columns[column.key], set()).add(db)
-            self._watch()
+            # A second Table of this name has it and this one has not: no row tells its value.
+            self.keyless = True
 
     def add_derived(
         self,
@@ -300,9 +304,9 @@ class Interests:
                 # Of many values the whole table is depended on, so that stamps stay few.
                 interest.add_query(query.region.db, None)
             if query.on_write == "refresh":
-                name = None if column is None else column.name
-                parameter = None if source is None else source.parameter
-                interest.refreshed.append(Refreshed(query, name, parameter))
+                told = None if source is None else source.parameter
+                name = None if column is None or told is None else column.name
+                interest.refreshed.append(Refreshed(query, name, told))
 
     def _follow_nearby(self, nearby: Nearby) -> None:
         table = nearby.table

@@ -7,11 +7,12 @@ commit has made old meanwhile; it only saves the next reader the miss.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from cachedorm.declare.query import CachedQuery
@@ -20,8 +21,9 @@ from cachedorm.store.region import NO_VALUE, Loaded
 from cachedorm.store.store import Store
 
 if TYPE_CHECKING:
-    from cachedorm.orm.follow import EngineFollower
     from cachedorm.orm.queries import QueryPlan
+
+logger = logging.getLogger("cachedorm")
 
 # A commit that makes more answers doubtful than this refreshes none: their readers do.
 REFRESHES_MAX = 10
@@ -78,20 +80,20 @@ class Refreshes:
 class Refresher:
     """Fills the entries of refreshed queries after the commits of one engine."""
 
-    __slots__ = ("_engine", "_follower_of", "_observer", "_plan_of", "_store")
+    __slots__ = ("_engine", "_observer", "_plan_of", "_store", "_why_not_publish")
 
     def __init__(
         self,
         engine: Engine,
         store: Store,
         plan_of: Callable[[CachedQuery[Any]], Any],
-        follower_of: Callable[[Engine], EngineFollower | None],
+        why_not_publish: Callable[[Connection, QueryPlan], str | None],
         observer: Observer,
     ) -> None:
         self._engine = engine
         self._store = store
         self._plan_of = plan_of
-        self._follower_of = follower_of
+        self._why_not_publish = why_not_publish
         self._observer = observer
 
     def run(self, refreshes: Refreshes) -> None:
@@ -106,7 +108,13 @@ class Refresher:
             try:
                 self._refresh(query, values)
             except Exception as error:  # noqa: BLE001 - the COMMIT has been done
-                self._observer.error("refresh", error)
+                self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        try:
+            self._observer.error("refresh", error)
+        except Exception:
+            logger.exception("an observer failed")
 
     def _refresh(self, query: CachedQuery[Any], values: Mapping[str, Any]) -> None:
         plan: QueryPlan | None = self._plan_of(query)
@@ -121,11 +129,9 @@ class Refresher:
             plan.region.fill(key, lambda: self._load(plan, values), bounded=True)
 
     def _load(self, plan: QueryPlan, values: Mapping[str, Any]) -> Loaded:
-        from cachedorm.orm.bypass import why_not_publish  # which knows ledgers, and they us
-
         with self._engine.connect() as connection:
             value, keep = plan.load(connection, plan.query.statement, values, self._observer)
-            publish = keep and why_not_publish(connection, plan, self._follower_of) is None
+            publish = keep and self._why_not_publish(connection, plan) is None
         return Loaded(value, None, publish)
 
 

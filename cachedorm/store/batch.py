@@ -43,7 +43,11 @@ def fill_many(
     ``load`` leaves out stays NO_VALUE, and nothing is stored for it.
     """
     values = [look.value for look in looks]
-    leases = lease_missing(entries, keys, looks, values)
+    try:
+        leases = lease_missing(entries, keys, looks, values)
+    except CacheUnavailable as error:
+        entries.observer.error("acquire", error)
+        leases = {}
     missing = [at for at, value in enumerate(values) if value is NO_VALUE]
     if missing:
         loaded = publish_loaded(entries, keys, leases, lambda: load(missing))
@@ -55,24 +59,23 @@ def fill_many(
 def lease_missing(
     entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look], values: list[Any]
 ) -> dict[int, Granted]:
-    """Leases by position, of what the looks missed; puts in what somebody published meanwhile."""
+    """Leases by position, of what the looks missed; puts in what somebody published meanwhile.
+
+    May raise CacheUnavailable.
+    """
     missing = [at for at, look in enumerate(looks) if look.value is NO_VALUE]
     if not missing or not looks[missing[0]].asked.available:
         return {}
     settings = entries.settings
     wanted = [Wanted(keys[at], new_token(), _unusable(looks[at])) for at in missing]
     longest = max(settings.ttl_ms, settings.negative_ttl_ms, *(key.ttl_ms or 0 for key in keys))
-    try:
-        got = entries.slots.acquire_many(
-            settings.db,
-            wanted,
-            settings.lease_ms,
-            longest + settings.lease_ms,
-            server=looks[missing[0]].asked.server or entries.slots.identity_again(settings.db),
-        )
-    except CacheUnavailable as error:
-        entries.observer.error("acquire", error)
-        return {}
+    got = entries.slots.acquire_many(
+        settings.db,
+        wanted,
+        settings.lease_ms,
+        longest + settings.lease_ms,
+        server=looks[missing[0]].asked.server or entries.slots.identity_again(settings.db),
+    )
     leases = {}
     for at, answer in zip(missing, got, strict=True):
         if isinstance(answer, Granted):
@@ -91,13 +94,14 @@ def publish_loaded(
 ) -> Mapping[int, Loaded]:
     """What ``load`` gave, after what had a lease and may be kept was published.
 
-    Adds the positions of what was published to ``stored``.
+    A caller that wants to know what was published gives ``stored``, which gets the positions, and
+    is told with CacheUnavailable if Redis was away; to others that makes no difference.
     """
     began = time.monotonic()
     try:
         loaded = load()
         seconds = time.monotonic() - began
-        published = _publish(entries, keys, leases, loaded)
+        published = _publish(entries, keys, leases, loaded, strict=stored is not None)
     except (Exception, asyncio.CancelledError):
         # Nobody shall wait for leases whose holder has failed.
         entries.slots.shielded(lambda: _release(entries, keys, leases, leases))
@@ -117,6 +121,8 @@ def _publish(
     keys: Sequence[EntryKey],
     leases: Mapping[int, Granted],
     loaded: Mapping[int, Loaded],
+    *,
+    strict: bool,
 ) -> dict[int, int]:
     """The sizes of what stands in its lease's place now, by position."""
     filled: dict[int, Filled] = {}
@@ -128,6 +134,8 @@ def _publish(
     try:
         done = entries.slots.publish_many(entries.settings.db, list(filled.values()))
     except CacheUnavailable as error:
+        if strict:
+            raise
         entries.observer.error("publish", error)
         return {}
     return {

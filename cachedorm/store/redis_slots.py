@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachedorm.store import colour, scripts
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # One script blocks the server while it runs, so a bulk write is told in several.
 KEYS_PER_CALL = 1000
+# Hundreds of scripts in one pipeline take longer than the one command that time limits are for.
+MANY_TIMEOUT = 2.0
 
 
 class RedisSlots:
@@ -85,8 +87,8 @@ class RedisSlots:
         *,
         server: bytes,
     ) -> list[Acquired]:
-        calls = [_acquire(db, each, lease_ms, stamp_ttl_ms, server) for each in wanted]
-        replies, answered = self._wire.pipeline(calls)
+        calls = list(_acquires(db, wanted, lease_ms, stamp_ttl_ms, server))
+        replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
         # As in acquire; of so many, the few that a failover has hit are just not leased.
         return [
             Refused()
@@ -105,12 +107,13 @@ class RedisSlots:
             )
             for each in filled
         ]
-        replies, _ = self._wire.pipeline(calls)
+        replies, _ = self._wire.pipeline(calls, MANY_TIMEOUT)
         return [bool(reply) for reply in replies]
 
     def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
         self._wire.pipeline(
-            [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases]
+            [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases],
+            MANY_TIMEOUT,
         )
 
     def intend(
@@ -194,10 +197,27 @@ class RedisSlots:
 def _acquire(
     db: int, wanted: Wanted, lease_ms: int, stamp_ttl_ms: int, server: bytes
 ) -> ScriptCall:
-    key, replace = wanted.key, wanted.replace
-    replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
-    args = (wanted.token, lease_ms, prefix(key.form, server), stamp_ttl_ms, replaced)
-    return ScriptCall(db, scripts.ACQUIRE, _guarded(key), (*args, *_new_stamps(key)))
+    return next(_acquires(db, (wanted,), lease_ms, stamp_ttl_ms, server))
+
+
+def _acquires(
+    db: int, wanted: Iterable[Wanted], lease_ms: int, stamp_ttl_ms: int, server: bytes
+) -> Iterator[ScriptCall]:
+    # Entries of one table carry the same stamps, so what belongs to those is made once.
+    shared: dict[tuple[str, ...], tuple[list[str | bytes], list[bytes]]] = {}
+    starts: dict[bytes, bytes] = {}
+    for each in wanted:
+        key, replace = each.key, each.replace
+        found = shared.get(key.stamps)
+        if found is None:
+            found = shared[key.stamps] = (_with_intents(key.stamps), _new_stamps(key))
+        start = starts.get(key.form.fingerprint)
+        if start is None:
+            start = starts[key.form.fingerprint] = prefix(key.form, server)
+        replaced = hashlib.sha1(replace, usedforsecurity=False).hexdigest() if replace else ""
+        keys = (key, intents_key(key), *found[0])
+        args: tuple[Word, ...] = (each.token, lease_ms, start, stamp_ttl_ms, replaced, *found[1])
+        yield ScriptCall(db, scripts.ACQUIRE, keys, args)
 
 
 def _text(key: bytes) -> str | None:

@@ -35,6 +35,8 @@ from models import (
 from models.character import EXP_MAX, level_up
 from tests.fixtures.logs import RedisLog, SqlLog
 
+GUIDES: Any = Guide.__table__
+MISSIONS: Any = Mission.__table__
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 Factory = sessionmaker[Session]
 
@@ -115,7 +117,7 @@ def test_the_last_hundred_activities(sessions: Factory) -> None:
     assert [each.description for each in found] == [str(n) for n in range(100, 0, -1)]
     add(sessions, Activity(user_id="kim", kind="scan", description="new", created_at=later(200)))
     with sessions() as session:
-        assert session.scalars(recent_activities(user_id="kim")).first().description == "new"
+        assert session.scalars(recent_activities(user_id="kim")).all()[0].description == "new"
 
 
 def state(sessions: Factory, user_id: str) -> tuple[str, int, int, int] | None:
@@ -182,10 +184,10 @@ def test_limits_are_told_apart(sessions: Factory, redis_client: Any) -> None:
     assert keys == {"chat:history:kim?limit=10", "chat:history:kim?limit=50"}
     add(sessions, ScanResult(task_id="new", user_id="kim", created_at=later(99)))
     with sessions() as session:
-        assert session.scalars(scan_history(user_id="kim", limit=50)).first().task_id == "new"
+        assert session.scalars(scan_history(user_id="kim", limit=50)).all()[0].task_id == "new"
 
 
-GUIDES = {
+CONTENTS = {
     "plastic": ("Plastic bottles", "Rinse 100% clean, remove the label"),
     "종이": ("종이와 상자", "테이프를 떼고 접어서 배출"),
     "glass": ("Glass_jars", "Take the LID off \\ rinse"),
@@ -200,7 +202,7 @@ def guides(sessions: Factory) -> Factory:
         sessions,
         *(
             Guide(category=each, title=title, content=content)
-            for each, (title, content) in GUIDES.items()
+            for each, (title, content) in CONTENTS.items()
         ),
     )
     return sessions
@@ -269,7 +271,7 @@ def test_categories_and_searches_follow_every_guide(guides: Factory) -> None:
     assert read() == (["box", "can", "glass", "plastic", "종이"], ["box", "can"])
     with guides() as session:
         session.execute(update(Guide).where(Guide.category == "can").values(category="tin"))
-        session.execute(delete(Guide.__table__).where(Guide.__table__.c.category == "glass"))
+        session.execute(delete(GUIDES).where(GUIDES.c.category == "glass"))
         session.commit()
     assert read() == (["box", "plastic", "tin", "종이"], ["box", "tin"])
     with guides() as session:
@@ -409,7 +411,7 @@ def test_the_state_is_written_through(
     assert redis_log == ["mget"]
     with sessions() as session:
         session.execute(
-            insert(Mission.__table__).values(
+            insert(MISSIONS).values(
                 id="m", user_id="kim", title="x", status=MissionStatus.COMPLETED, created_at=NOON
             )
         )

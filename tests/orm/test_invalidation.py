@@ -73,7 +73,7 @@ titled = CachedQuery(
 
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
-    with Cache(redis_url, regions=REGIONS) as made:
+    with Cache(redis_url, regions=REGIONS, operation_timeout=5, commit_timeout=5) as made:
         yield made
 
 

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Engine,
     Enum,
     ForeignKey,
-    Integer,
     Numeric,
     String,
     Text,
@@ -54,6 +53,7 @@ from sqlalchemy.orm import (
     selectinload,
     sessionmaker,
     subqueryload,
+    undefer,
 )
 
 from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours
@@ -62,6 +62,7 @@ from examples.servers import Found, scratch_database
 from tests.fixtures.logs import RedisLog, SqlLog
 
 ROOM = Region("room", db=3, ttl=hours(1), jitter=0)
+HALL = Region("hall", db=4, ttl=hours(1), jitter=0)
 
 
 class Base(DeclarativeBase):
@@ -173,7 +174,7 @@ def query(statement: Any, key: str = "q:all", **options: Any) -> CachedQuery[Any
     return CachedQuery(ROOM, key, statement, **options)
 
 
-maker = bindparam("maker")
+maker: Any = bindparam("maker")
 Boss = aliased(Maker)
 mine = select(Chair).where(Chair.maker_id == maker).order_by(Chair.id)
 pairs = (
@@ -182,9 +183,8 @@ pairs = (
     .where(Maker.id == maker)
     .order_by(Maker.id, Chair.id)
 )
-per_maker = (
-    select(Chair.maker_id, func.count().label("n")).group_by(Chair.maker_id).subquery("per_maker")
-)
+counted = select(Chair.maker_id, func.count().label("n")).group_by(Chair.maker_id)
+per_maker = counted.subquery("per_maker")
 root = select(Maker.id).where(Maker.boss_id.is_(None)).cte("tree", recursive=True)
 tree = root.union_all(select(Maker.id).join(root, Maker.boss_id == root.c.id))
 dearest = lateral(
@@ -313,7 +313,7 @@ QUERIES: dict[str, tuple[CachedQuery[Any], dict[str, Any]]] = {
     "a CTE": (
         query(
             select(Chair)
-            .join((cte := per_maker.original.cte("n")), cte.c.maker_id == Chair.maker_id)
+            .join((cte := counted.cte("n")), cte.c.maker_id == Chair.maker_id)
             .where(cte.c.n > 2)
             .order_by(Chair.id)
         ),
@@ -473,7 +473,7 @@ def sql_log(room: Engine) -> SqlLog:
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis."""
-    with Cache(redis_url, regions=Regions(ROOM)) as made:
+    with Cache(redis_url, regions=Regions(ROOM, HALL)) as made:
         yield made
 
 
@@ -603,7 +603,7 @@ def test_an_object_of_the_session_stays_as_it_is(
         assert session.scalars(cached(maker=1)).first() is chair
         assert chair.title == "t1"
     with sessions() as session:
-        assert session.scalars(cached(maker=1)).first().title == "newer"
+        assert session.scalars(cached(maker=1)).all()[0].title == "newer"
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -614,7 +614,8 @@ def test_results_have_every_method(sessions: sessionmaker[Session], warm: bool) 
         with sessions() as session:
             session.execute(cached()).all()
     with sessions() as session:
-        first: Row[Any] = session.execute(cached()).first()
+        first: Row[Any] = session.execute(cached()).all()[0]
+        assert session.execute(cached()).first() == first
         assert first.name == "Kim"
         assert first.double == Decimal("0.50")
         assert first.Chair.id == 1
@@ -749,7 +750,7 @@ def test_eager_loading_takes_the_calls_parameters(
     cached = query(
         select(Maker).where(Maker.id == maker).options(subqueryload(Maker.chairs)), "q:{maker}"
     )
-    for make in (lambda: Session(room), sessions, sessions):
+    for make in (sessionmaker(room), sessions, sessions):
         with make() as session:
             found = session.scalars(cached(maker=2)).one()
             assert [chair.id for chair in found.__dict__["chairs"]] == [2, 5]
@@ -760,10 +761,32 @@ def test_composites_and_deferred_columns(sessions: sessionmaker[Session]) -> Non
     cached = QUERIES["an entity"][0]
     for _ in range(2):
         with sessions() as session:
-            chair = session.scalars(cached(maker=1)).first()
+            chair = session.scalars(cached(maker=1)).all()[0]
             assert chair.size == Size(1, 2)
             assert "story" not in chair.__dict__
             assert chair.story == "once 1"
+
+
+def test_undeferred_columns_are_refused(sessions: sessionmaker[Session]) -> None:
+    """Filled lazily they would raise under asyncio, and only on hits."""
+    told = query(select(Chair).options(undefer(Chair.story)))
+    with sessions() as session, pytest.raises(DeclarationError, match=r"Chair\.story"):
+        session.execute(told())
+
+
+def test_rows_that_come_twice_stay_twice(sessions: sessionmaker[Session], room: Engine) -> None:
+    """Only what a joined collection repeats is made one; and entries hold whole rows."""
+    cached = query(
+        select(Maker)
+        .join(Maker.chairs)
+        .options(selectinload(Maker.chairs).load_only(Chair.title))
+        .order_by(Maker.id)
+    )
+    for make in (sessionmaker(room), sessions, sessions):
+        with make() as session:
+            found = session.scalars(cached()).all()
+            assert [each.name for each in found] == ["Kim"] * 3 + ["이"] * 2
+            assert found[0].chairs[0].width == 1
 
 
 def test_what_cannot_be_stored_is_refused_by_name(sessions: sessionmaker[Session]) -> None:
@@ -786,9 +809,10 @@ def test_keys_tell_parameters_apart(sessions: sessionmaker[Session], redis_log: 
         session.scalars(cached(title="의자 A", extra={"n": [1]}, limit=5)).all()
         session.scalars(cached(title="x" * 9000, extra=None)).all()
     first, second, third = (each.args[0] for each in redis_log.commands() if each.name == "mget")
-    assert first.startswith("q:") and first.endswith("?extra&limit=10")
-    assert second.rpartition("&")[2] == "limit=5" and "extra=" in second
-    assert third.startswith("q:~h:") and len(third) < 60
+    assert first.endswith("?extra&limit=10")
+    assert second.endswith("&limit=5")
+    assert third.startswith("q:~h:")
+    assert len(third) < 60
 
 
 def test_a_long_answer_is_given_but_not_kept(
@@ -824,10 +848,41 @@ async def test_writes_are_followed_in_both_colours(
         with sessions() as session:
             before = session.scalars(many(ids=range(50))).all()
             assert [chair.id for chair in session.scalars(few(ids=[1, 20 + session_of]))] == [1]
-        chair = dict(title="x", code="x", price=1, mark=MARKS[0], width=1, height=1, story="")
+        chair: dict[str, Any] = {"title": "x", "code": "x", "mark": MARKS[0], "story": ""}
+        chair |= {"price": 1, "width": 1, "height": 1}
         async with async_sessions() as asynchronous:
             asynchronous.add(Chair(id=20 + session_of, **chair))
             await asynchronous.commit()
         with sessions() as session:
             assert len(session.scalars(many(ids=range(50))).all()) == len(before) + 1
             assert len(session.scalars(few(ids=[1, 20 + session_of])).all()) == 2
+
+
+# The only query of its region: nothing else makes writers touch the table's membership there.
+polishes = CachedQuery(
+    HALL,
+    "polishes:some",
+    select(Polish).where(Polish.id.in_(bindparam("ids", expanding=True))).order_by(Polish.id),
+)
+
+
+@pytest.mark.parametrize("ids", [range(5), range(50), []])
+def test_a_list_of_any_length_follows_its_rows(
+    ids: Any, sessions: sessionmaker[Session], redis_log: RedisLog
+) -> None:
+    """A few values are a stamp each, more are the table's membership."""
+
+    def colours() -> list[str]:
+        with sessions() as session:
+            return [each.colour for each in session.scalars(polishes(ids=ids))]
+
+    assert colours() == (["red"] if ids else [])
+    with sessions() as session:
+        session.get_one(Polish, 1).colour = "blue"
+        session.add(Polish(id=2, colour="green"))
+        session.commit()
+    assert colours() == (["blue", "green"] if ids else [])
+    redis_log.clear()
+    assert colours() == (["blue", "green"] if ids else [])
+    (read,) = redis_log.commands()
+    assert len(read.args) <= 1 + 1 + 5

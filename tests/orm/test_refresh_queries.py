@@ -18,6 +18,7 @@ from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.orm.library import REGIONS, SHELF, Author, Book
 
+AUTHORS: Any = Author.__table__
 shelf_of = CachedQuery(
     SHELF,
     "refreshed:{author_id}",
@@ -93,7 +94,7 @@ def test_the_next_reader_finds_it(
     expect(1, ("Kim", 0), ["Kim", "Lee"])
     expect(2, ("Lee", 1), ["Kim", "Lee"])
     with sessions() as session:
-        session.execute(update(Author.__table__).where(Author.id == 1).values(name="Choi"))
+        session.execute(update(AUTHORS).where(Author.id == 1).values(name="Choi"))
         session.commit()
     expect(1, ("Choi", 0), ["Choi", "Lee"])
     with sessions() as session:
@@ -204,7 +205,7 @@ def test_autocommit_refreshes_too(
     """Each statement is its own commit."""
     write(sessions, Author(id=1, name="Kim"))
     with library.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(update(Author.__table__).where(Author.id == 1).values(name="Choi"))
+        connection.execute(update(AUTHORS).where(Author.id == 1).values(name="Choi"))
     sql_log.clear()
     assert read(sessions) == (("Choi", 0), ["Choi"])
     assert sql_log == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, bindparam, create_engine, event, select, text
@@ -59,7 +60,7 @@ def written(engine: Engine, redis_url: str) -> Iterator[tuple[Cache, sessionmake
             for number in range(5)
         )
         session.commit()
-    with Cache(redis_url, regions=REGIONS) as cache:
+    with Cache(redis_url, regions=REGIONS, operation_timeout=5) as cache:
         cache.attach(factory)
         yield cache, factory
         cache.detach(factory)
@@ -190,8 +191,7 @@ def test_natural_keys_and_subclasses(sessions: sessionmaker[Session], cache: Cac
     assert cache.warm(Place).stored == 2
     assert cache.warm(Animal).stored == 3
     with sessions() as session:
-        place = session.scalar(Place.by(code="y"))
-        assert place is not None
+        place: Any = session.scalar(Place.by(code="y"))
         assert place.id == 2
         assert session.get_one(Dog, 2).tricks == 3
 
