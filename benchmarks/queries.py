@@ -66,12 +66,8 @@ def contestants(
 ) -> dict[str, Way]:
     """The ways to get one answer."""
     client = redis.Redis.from_url(redis_url, db=11)
-    region = make_region().configure(
-        "dogpile.cache.redis", arguments={"url": redis_url, "db": 12}
-    )
-    frozen = make_region().configure(
-        "dogpile.cache.redis", arguments={"url": redis_url, "db": 13}
-    )
+    region = make_region().configure("dogpile.cache.redis", arguments={"url": redis_url, "db": 12})
+    frozen = make_region().configure("dogpile.cache.redis", arguments={"url": redis_url, "db": 13})
     with plain() as session:
         rows = list(session.execute(statement()).all())
         payload = as_json(rows)

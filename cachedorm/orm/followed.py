@@ -102,9 +102,7 @@ class Followed:
             root,
             self.recorder,
             self.texts,
-            Commits(
-                self._store, Doubts(root), self._check_open, self._everything, refresher.run
-            ),
+            Commits(self._store, Doubts(root), self._check_open, self._everything, refresher.run),
             NewRows(self._through, self._observer.error),
             self._schemas,
             publish=publish,
