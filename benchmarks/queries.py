@@ -1,6 +1,6 @@
 """Lists, aggregates, search and nearby, warm: cachedorm against hand-written code and peers.
 
-    python -m benchmarks.queries        prints the tables; --write puts them into benchmarks/queries.md
+    python -m benchmarks.queries   prints the tables; --write puts them into benchmarks/queries.md
 
 A town of 2,000 users and 200 guides, and 100,000 points for the nearby queries, on real PostgreSQL
 and Redis. Method: benchmarks/interleaved.py; the baseline is ``redis.Redis().get`` of the answer as

@@ -11,6 +11,7 @@ from cachedorm.orm.doubt import Doubts, is_ended
 from cachedorm.orm.ledger import Ledger, ledger_at, ledger_if_any
 from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent, Store
 
@@ -55,7 +56,7 @@ class Commits:
         """Hide what the ledger's transaction touched, which is about to be committed."""
         if ledger.touched:
             self._check_open()
-        return self.store.intend(ledger.touched, tuple(ledger.values))
+        return self.store.intend(ledger.touched, tuple(ledger.values), ledger.tables)
 
     def around(
         self,
@@ -65,7 +66,7 @@ class Commits:
         intent: Intent | None = None,
     ) -> None:
         """Commit between intent and settle. What is raised is the database's own error."""
-        if not ledger.touched:
+        if not ledger.touched and not ledger.tables:
             commit()
             ledger.reset()
             return
@@ -92,7 +93,7 @@ class Commits:
             return
         if self.doubts.is_open(error, dbapi_connection):
             self.store.keep(intent, self.doubts.decided(ledger.profile))
-            ledger.touched = Touched()
+            ledger.touched, ledger.tables = Touched(), Written()
         else:
             self.store.settle(intent, {})
 
@@ -133,7 +134,7 @@ class Commits:
 
     def before_alone(self, ledger: Ledger) -> None:
         """The statement that is about to run commits by itself (AUTOCOMMIT)."""
-        if ledger.touched and ledger.intent is None:
+        if (ledger.touched or ledger.tables) and ledger.intent is None:
             ledger.intent = self.intend(ledger)
 
     def after_alone(self, ledger: Ledger) -> None:

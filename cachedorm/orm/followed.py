@@ -26,6 +26,7 @@ from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
+from cachedorm.orm.foreign import Foreign
 from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.ledger import Ledger, ledger_of
@@ -225,8 +226,10 @@ class Followed:
     def _plan_made(self, mapper: Mapper[Any]) -> EntityPlan | None:
         if self.database is None:
             return None
-        # A process's very first read may be this one, before anything has configured its mappers.
+        # A process's very first read may be this one, before anything has configured its mappers,
+        # and what it is about to fill must be declared before.
         configure_mappers()
+        self._renew()
         shape = entity_shape(mapper)
         if shape is None or shape.template is None:
             self._plans[mapper] = None
@@ -287,6 +290,9 @@ class Followed:
         cascades = Cascades(tables, names)
         named = {(table.schema, table.name): table for table in tables}
         unseen = Unseen(declared, tables, interests, cascades, names)
+        foreign = Foreign.of(interests, tables, cascades, unseen)
+        interests.known, interests.written_with = foreign.known, foreign.written_with
+        self._store.declare(foreign.registered)
         self.interests = interests
         self._recorder = Recorder(interests, cascades, unseen)
         self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)

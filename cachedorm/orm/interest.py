@@ -65,7 +65,6 @@ class TableInterest:
 
     __slots__ = (
         "_memberships",
-        "_spelled",
         "_stamps",
         "dbs",
         "derived",
@@ -74,6 +73,7 @@ class TableInterest:
         "memberships",
         "primary_key",
         "refreshed",
+        "spelled",
         "table",
         "tags",
         "through",
@@ -98,15 +98,16 @@ class TableInterest:
         self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
-        self._spelled: tuple[str, ...] = ()
+        # The full names that the table goes by; entries and tags carry one of them.
+        self.spelled: tuple[str, ...] = ()
         self._stamps: tuple[str, ...] = ()
         self._memberships: tuple[str, ...] = ()
 
     def spell(self, table: Table) -> None:
         """Follow the table under this spelling of its name too: its entries carry that."""
-        self._spelled = tuple({*self._spelled, table.fullname})
-        self._stamps = tuple(stamp_key(wildcard_tag(name)) for name in self._spelled)
-        self._memberships = tuple(stamp_key(membership_tag(name)) for name in self._spelled)
+        self.spelled = tuple(sorted({*self.spelled, table.fullname}))
+        self._stamps = tuple(stamp_key(wildcard_tag(name)) for name in self.spelled)
+        self._memberships = tuple(stamp_key(membership_tag(name)) for name in self.spelled)
 
     def add(self, interest: KeyInterest) -> None:
         """Follow this table's rows for one more kind of entry."""
@@ -202,7 +203,7 @@ class TableInterest:
                 if value is None:
                     continue  # no equality finds a null
                 stored = as_stored(column, value)
-                tags = [value_tag(name, column.name, stored) for name in self._spelled]
+                tags = [value_tag(name, column.name, stored) for name in self.spelled]
             except (KeyError, ArgumentError):
                 self.touch_all(touched)
                 return
@@ -226,7 +227,7 @@ class Interests:
     Tables are told apart by their names: two Table objects may stand for one table.
     """
 
-    __slots__ = ("_by_name", "_known", "_names")
+    __slots__ = ("_by_name", "_known", "_names", "known", "written_with")
 
     def __init__(
         self,
@@ -242,6 +243,9 @@ class Interests:
         self._known: dict[TableName, list[Table]] = {}
         for table in tables:
             self._known.setdefault(self._names.of(table), []).append(table)
+        # What is registered of all this, and which tables are written along with one.
+        self.known: frozenset[str] = frozenset()
+        self.written_with: Callable[[Table], Iterable[str]] = self._itself
         for shape in shapes:
             for mapper in shape.owner.self_and_descendants:
                 self._follow(shape, mapper)
@@ -266,6 +270,11 @@ class Interests:
     def tables(self, schema: str | None, name: str) -> Iterable[Table]:
         """The known tables that this name stands for."""
         return self._known.get(self._names.spelled(schema, name), ())
+
+    def named(self, schema: str | None, name: str) -> str:
+        """The name under which a table is registered: one, however its schema is spelled."""
+        schema, name = self._names.spelled(schema, name)
+        return name if schema is None else f"{schema}.{name}"
 
     def touch_everything(self, touched: Touched) -> None:
         """Nothing is known of what was written: every entry of every table is doubtful."""
@@ -318,6 +327,9 @@ class Interests:
         interest = self._by_name.setdefault(self._names.of(table), TableInterest(table))
         interest.spell(table)
         return interest
+
+    def _itself(self, table: Table) -> tuple[str]:
+        return (self.named(table.schema, table.name),)
 
 
 def _columns_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.affected import ROWS_MAX
@@ -16,6 +17,7 @@ from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile, is_autocommit
 from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
 
@@ -40,6 +42,7 @@ class Ledger:
         "profile",
         "recorded",
         "refreshes",
+        "tables",
         "through",
         "touched",
         "values",
@@ -61,6 +64,8 @@ class Ledger:
     def reset(self) -> None:
         """The transaction has ended."""
         self.touched = Touched()
+        # The tables written, cached here or not: others may cache them.
+        self.tables = Written()
         self.written = False
         # The state of the session on the server may have changed (SET ROLE, SQL not understood).
         self.opaque = self.lingering
@@ -119,6 +124,15 @@ class Ledger:
     def touch_everything(self, interests: Interests) -> None:
         """It is not known which tables changed."""
         interests.touch_everything(self.touched)
+        self.tables.add_everything(interests.known)
+
+    def wrote(self, interests: Interests, table: Table) -> None:
+        """Rows of this table, and of those that the database writes along with it, changed."""
+        self.tables.add(interests.written_with(table), interests.known)
+
+    def wrote_named(self, interests: Interests, schema: str | None, name: str) -> None:
+        """Rows of the table of this name changed; it need not be mapped here."""
+        self.tables.add((interests.named(schema, name),), interests.known)
 
     def __repr__(self) -> str:
         return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"

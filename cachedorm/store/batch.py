@@ -174,8 +174,8 @@ def _without_lease(entries: Entries, key: EntryKey, answer: Acquired) -> Any:
             return _decoded(entries, key, slot, server)
         case Held():
             entries.observer.bypass(entries.settings.name, Unleased.HELD.value)
-        case Refused():
-            entries.observer.bypass(entries.settings.name, Unleased.INTENT.value)
+        case Refused(reason):
+            entries.observer.bypass(entries.settings.name, Unleased(reason).value)
     return NO_VALUE
 
 

@@ -62,6 +62,7 @@ class Unleased(Enum):
     """Why there is no lease to be had: load, and publish nothing."""
 
     INTENT = "intent"
+    INTEREST = "interest"
     HELD = "lease"
     UNAVAILABLE = "unavailable"
 
@@ -144,8 +145,8 @@ class Fill:
                     served, server = self._await_holder(key, flight, deadline)
                     if served is not None:
                         return served
-                case Refused():
-                    return Unleased.INTENT
+                case Refused(reason):
+                    return Unleased(reason)
             if time.monotonic() >= deadline:
                 return Unleased.HELD
 

@@ -10,6 +10,7 @@ from cachedorm.store import colour
 from cachedorm.store.breaker import Breaker
 from cachedorm.store.journal import Journal
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.registry import Glance
 from cachedorm.store.slots import Acquired, Filled, Fixed, Offer, Slots, Touched, Wanted
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Guarded:
         self._journal = journal
         self._wake = wake
         self._read = slots.read
+        self.registry = slots.registry
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
         breaker = self._breaker
@@ -131,8 +133,11 @@ class Guarded:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
-        return self._ask(lambda: self._slots.intend(touched, offers, token, intent_ms, timeout))
+        return self._ask(
+            lambda: self._slots.intend(touched, offers, token, intent_ms, timeout, glance)
+        )
 
     def renew(
         self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
@@ -145,8 +150,9 @@ class Guarded:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
-        self._ask(lambda: self._slots.settle(touched, token, values, timeout))
+        self._ask(lambda: self._slots.settle(touched, token, values, timeout, glance))
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int

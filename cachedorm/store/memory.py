@@ -22,8 +22,10 @@ from cachedorm.store.entry import (
     prefix,
 )
 from cachedorm.store.forked import anew_when_forked
+from cachedorm.store.kept_interests import KeptInterests
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.matching import glob
+from cachedorm.store.registry import Glance, Registry
 from cachedorm.store.slots import (
     SERVER_BYTES,
     Acquired,
@@ -57,6 +59,8 @@ class MemorySlots:
     ) -> None:
         self._max_entries = max_entries
         self._clock = clock
+        self.registry = Registry(clock)
+        self._interests = KeptInterests(clock)
         self.begin_anew()
         anew_when_forked(self)
         self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
@@ -85,7 +89,12 @@ class MemorySlots:
         server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
+        self.registry.outlive(stamp_ttl_ms)
         with self._lock:
+            if self.registry.is_due:
+                self._interests.register(self.registry)
+            if not self.registry.is_ripe(key.stamps):
+                return Refused("interest")
             # A fill that began now could read the database before that writer's COMMIT and be
             # published after its settle.
             if self._intended(db, (key, *key.stamps)):
@@ -106,7 +115,10 @@ class MemorySlots:
             return Granted(token, stamps, SERVER)
 
     def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        self.registry.outlive(ttl_ms)
         with self._lock:
+            if self.registry.is_due:
+                self._interests.register(self.registry)
             # Whoever made the entry doubtful since ACQUIRE took the lease away.
             if self._get(db, key) != lease_slot(token):
                 return False
@@ -156,8 +168,10 @@ class MemorySlots:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
         with self._lock:
+            self._look(glance)
             for place in _places(touched.stamps):
                 self._place_intent(place, token, intent_ms)
                 self._kept.pop(place, None)
@@ -183,8 +197,10 @@ class MemorySlots:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
         with self._lock:
+            self._look(glance)
             for place in _places(touched.stamps):
                 self._withdraw(place, token)
                 self._kept.pop(place, None)
@@ -233,6 +249,10 @@ class MemorySlots:
         return f"MemorySlots({len(self._kept)} of {self._max_entries} keys)"
 
     # Everything below is called under the lock.
+
+    def _look(self, glance: Glance | None) -> None:
+        if glance is not None:
+            glance.found = self._interests.look(glance.known)
 
     def _get(self, db: int, key: str) -> bytes | None:
         place = (db, key)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from cachedorm.store.colour import Signal
 from cachedorm.store.keys import EntryKey
+
+if TYPE_CHECKING:
+    from cachedorm.store.registry import Glance, Registry
 
 T = TypeVar("T")
 
@@ -38,7 +41,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A writer is about to commit: read the database, publish nothing."""
+    """A writer is about to commit (``intent``), or it is too early after registering
+    (``interest``): read the database, publish nothing."""
+
+    reason: str = "intent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,13 @@ class Touched:
 
 
 class Slots(Protocol):
-    """Where entries live. Every method may raise CacheUnavailable, and says nothing then."""
+    """Where entries live. Every method may raise CacheUnavailable, and says nothing then.
+
+    ``registry`` is what this process knows of the registry of interests. ``acquire`` registers
+    what is declared there before it grants anything.
+    """
+
+    registry: Registry
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
         """What stands at the keys (None also for another type), and the server's identity."""
@@ -175,8 +187,12 @@ class Slots(Protocol):
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
-        """Hides everything touched until ``settle``; answers for each offer."""
+        """Hides everything touched until ``settle``; answers for each offer.
+
+        ``glance``: looks at the registry too, when all of it is hidden.
+        """
 
     def renew(
         self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
@@ -189,8 +205,12 @@ class Slots(Protocol):
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
-        """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only."""
+        """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only.
+
+        ``glance``: looks at the registry too, after that.
+        """
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
