@@ -30,6 +30,7 @@ from cachedorm.orm.factories import (
 )
 from cachedorm.orm.followed import Followed
 from cachedorm.orm.many import ManyReader
+from cachedorm.orm.outages import database_is_down
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
@@ -69,6 +70,7 @@ class Cache:
             operation_timeout=operation_timeout,
             commit_timeout=commit_timeout,
             observer=observer,
+            outage=database_is_down,
         )
         self._closed_list = regions is not None and len(regions) > 0
         self._declared = regions if regions is not None else Regions()
@@ -344,4 +346,6 @@ def settings_of(region: Region) -> RegionSettings:
         wait_ms=ms("wait") if region.wait else 0,
         intent_ms=ms("intent"),
         intents=region.intents,
+        refresh_ahead_ms=ms("refresh_ahead") if region.refresh_ahead else 0,
+        stale_if_error_ms=ms("stale_if_error") if region.stale_if_error else 0,
     )

@@ -73,7 +73,7 @@ def lease_missing(
         settings.db,
         wanted,
         settings.lease_ms,
-        longest + settings.lease_ms,
+        longest + settings.stale_if_error_ms + settings.lease_ms,
         server=looks[missing[0]].asked.server or entries.slots.identity_again(settings.db),
     )
     leases = {}

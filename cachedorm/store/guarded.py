@@ -154,6 +154,20 @@ class Guarded:
     ) -> None:
         self._ask(lambda: self._slots.settle(touched, token, values, timeout, glance))
 
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        return self._ask_trusted(
+            db, lambda: self._slots.refresh(db, key, token, lease_ms, seen=seen)
+        )
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        return self._ask_trusted(
+            db, lambda: self._slots.replace(db, key, token, slot, ttl_ms, seen=seen)
+        )
+
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
     ) -> bool:

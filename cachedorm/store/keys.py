@@ -8,6 +8,7 @@ Names in one Redis database::
     ~s:my_db.missions.user_id=42  the stamp of one column's value
     ~s:?user_id=42                the stamp of one field's value, whatever the template
     ~i:user:profile:42            the intents on any key, a stamp's included
+    ~r:user:profile:42            the lease of whoever refreshes an entry while it is served
 
 Values are percent-escaped wherever a character has a meaning in a key, so a template's fields
 can be told apart again; blanks, Korean and the like stay readable.
@@ -40,6 +41,7 @@ _IN_FULL: Final = 10**_IN_FULL_DIGITS
 
 _STAMP: Final = "~s:"
 _INTENTS: Final = "~i:"
+_REFRESH: Final = "~r:"
 _HASHED: Final = "~h:"
 # Structure (% : ? & = ~ and Cluster's braces), controls (C0, DEL, C1, the two line separators)
 # and lone surrogates, which UTF-8 cannot carry.
@@ -79,6 +81,11 @@ def stamp_key(tag: str) -> str:
 def intents_key(key: str) -> str:
     """Where the intents on an entry or a stamp are counted."""
     return _INTENTS + key
+
+
+def refresh_key(key: str) -> str:
+    """Where the lease stands of whoever refreshes the entry."""
+    return _REFRESH + key
 
 
 def wildcard_tag(table_fullname: str) -> str:

@@ -23,7 +23,7 @@ from cachedorm.store.entry import (
 )
 from cachedorm.store.forked import anew_when_forked
 from cachedorm.store.kept_interests import KeptInterests
-from cachedorm.store.keys import EntryKey
+from cachedorm.store.keys import EntryKey, refresh_key
 from cachedorm.store.matching import glob
 from cachedorm.store.registry import Glance, Registry
 from cachedorm.store.slots import (
@@ -215,6 +215,34 @@ class MemorySlots:
                     self._put(place[0], *put[place])
                 elif not (others and not mine and _is_intent(slot)):
                     self._kept.pop(place, None)
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        with self._lock:
+            if self._get(db, key) != seen:
+                return Refused()
+            standing = self._get(db, refresh_key(key))
+            if standing not in (None, lease_slot(token)):
+                return Held(self._left_ms(db, refresh_key(key)))
+            self._set(db, refresh_key(key), lease_slot(token), lease_ms)
+            return Granted(token, (), SERVER, seen)
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        lease = refresh_key(key)
+        with self._lock:
+            if (
+                self._get(db, lease) != lease_slot(token)
+                or self._get(db, key) != seen
+                or self._intended(db, (key, *key.stamps))
+                or not self._servable(db, key, slot)
+            ):
+                return False
+            self._put(db, key, slot, self._left_ms(db, key) if ttl_ms is None else ttl_ms)
+            del self._kept[db, lease]
+            return True
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int

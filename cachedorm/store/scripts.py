@@ -45,6 +45,8 @@ class ScriptCall:
 ACQUIRE = Script.named("acquire")
 PUBLISH = Script.named("publish")
 RELEASE = Script.named("release")
+REFRESH = Script.named("refresh")
+REPLACE = Script.named("replace")
 INTEND = Script.named("intend")
 SETTLE = Script.named("settle")
 PUT = Script.named("put")

@@ -25,11 +25,15 @@ SERVER_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The lease is mine: read the database now, then publish with these stamps and this server."""
+    """The lease is mine: read the database now, then publish with these stamps and this server.
+
+    ``over``: it is a refresh lease, and these slot bytes are what the new value may replace.
+    """
 
     token: bytes
     stamps: tuple[bytes, ...]
     server: bytes
+    over: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,22 @@ class Slots(Protocol):
         """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only.
 
         ``glance``: looks at the registry too, after that.
+        """
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        """The right to replace the value that was seen, which is served meanwhile.
+
+        Refused: something else stands there now. The grant has no stamps: the caller saw them.
+        """
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        """True iff the refresh lease stood, and the value that was seen, servable as ever.
+
+        Ends the refresh lease. Without ``ttl_ms`` the key ends when it was to end.
         """
 
     def put(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from typing import Any, Self
 from cachedorm.errors import CacheUnavailable, ConfigurationError, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.store.breaker import Breaker
-from cachedorm.store.entry import new_token, value_slot
-from cachedorm.store.fill import RegionSettings, now_ms
+from cachedorm.store.entry import new_token, now_ms, value_slot
+from cachedorm.store.fill import RegionSettings
 from cachedorm.store.guarded import Guarded
 from cachedorm.store.journal import Journal, Untold
 from cachedorm.store.kept import KeptIntent, KeptIntents
@@ -29,6 +30,7 @@ from cachedorm.store.redis_slots import RedisSlots
 from cachedorm.store.region import CachedRegion
 from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
 from cachedorm.store.slots import Fixed, Offer, Slots, Touched
+from cachedorm.store.soft import Life, Outage, is_os_error, life_of
 from cachedorm.store.wire import Wire
 
 logger = logging.getLogger("cachedorm")
@@ -66,8 +68,10 @@ class Store:
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        outage: Outage = is_os_error,
     ) -> None:
         self._wire = wire
+        self._outage = outage
         self._commit_timeout = commit_timeout
         self._observer = observer or Observer()
         self._breaker = Breaker(clock=clock)
@@ -89,15 +93,23 @@ class Store:
         operation_timeout: float = 0.25,
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
+        outage: Outage = is_os_error,
     ) -> Self:
         """The store of this Redis, or of this process's memory without a URL. Connects later.
 
-        All cache work of one commit takes at most ``commit_timeout`` seconds.
+        All cache work of one commit takes at most ``commit_timeout`` seconds. ``outage`` knows the
+        errors that say that the database is down.
         """
         if url is None:
-            return cls(MemorySlots(), observer=observer)
+            return cls(MemorySlots(), observer=observer, outage=outage)
         wire = Wire(url, connect_timeout, operation_timeout)
-        return cls(RedisSlots(wire), wire, commit_timeout=commit_timeout, observer=observer)
+        return cls(
+            RedisSlots(wire),
+            wire,
+            commit_timeout=commit_timeout,
+            observer=observer,
+            outage=outage,
+        )
 
     def region(self, settings: RegionSettings) -> CachedRegion:
         """The live form of a declared region: always the same object for the same settings."""
@@ -109,7 +121,7 @@ class Store:
             )
         if settings.name not in self._regions:
             self._regions[settings.name] = CachedRegion(
-                settings, self.slots, self._observer, keeper=self
+                settings, self.slots, self._observer, keeper=self, outage=self._outage
             )
         return self._regions[settings.name]
 
@@ -331,10 +343,32 @@ class Store:
             fixed = intent.fixed.get(offer)
             if fixed is not None and fixed.clean and ttl_ms > 0:
                 try:
-                    encoded[offer] = (_slot(offer, fixed, value), ttl_ms)
+                    encoded[offer] = self._slot(offer, fixed, value, ttl_ms)
                 except NotCacheable as error:
                     self._spare("encode", error)
         return encoded
+
+    def _slot(self, offer: Offer, fixed: Fixed, value: Any, ttl_ms: int) -> tuple[bytes, int]:
+        form, now = offer.key.form, now_ms()
+        life = self._life(offer, now, ttl_ms)
+        slot = value_slot(
+            form,
+            fixed.server,
+            fixed.stamps,
+            form.encode(value),
+            created_ms=now,
+            soft_ms=life.soft_ms,
+            outlives=life.outlives,
+        )
+        return slot, life.key_ms
+
+    def _life(self, offer: Offer, now: int, ttl_ms: int) -> Life:
+        regions = [each for each in self._settings.values() if each.db == offer.db]
+        if len(regions) != 1:
+            # Which one the entry is of, it does not say: so it lives without soft moments.
+            return Life(0, False, ttl_ms)
+        own = ttl_ms not in (offer.key.ttl_ms, regions[0].ttl_ms)
+        return life_of(regions[0], now, ttl_ms, own=own, chance=random.random())
 
     def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
         """Without the databases none of whose regions wants intents."""
@@ -384,9 +418,3 @@ class Store:
             f"<Store {self._wire or self.slots!r} {self._breaker!r} {self._journal!r}"
             f" kept={len(self._kept)} {self._mender!r}>"
         )
-
-
-def _slot(offer: Offer, fixed: Fixed, value: Any) -> bytes:
-    form = offer.key.form
-    payload = form.encode(value)
-    return value_slot(form, fixed.server, fixed.stamps, payload, created_ms=now_ms())
