@@ -42,13 +42,13 @@ clean:  ## Remove the environments
 	rm -rf .venv .venv-2.0 .venv-floor
 
 .venv/installed: pyproject.toml
-	$(call environment,.venv,)
+	$(call environment,.venv,'.[dev]')
 
 .venv-2.0/installed: pyproject.toml
-	$(call environment,.venv-2.0,'sqlalchemy==2.0.58')
+	$(call environment,.venv-2.0,'.[test]' 'sqlalchemy==2.0.58')
 
 .venv-floor/installed: pyproject.toml
-	$(call environment,.venv-floor,$(FLOOR))
+	$(call environment,.venv-floor,'.[test]' $(FLOOR))
 
 # Debian's python3 comes without ensurepip; say which package has it instead of a traceback.
 define environment
@@ -57,7 +57,7 @@ define environment
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'this Python cannot make environments: on Debian, apt-get install python3-venv'; exit 1; }
 	$(PYTHON) -m venv --clear $(1)
-	$(1)/bin/python -m pip install -q --disable-pip-version-check --editable '.[dev]' $(2)
+	$(1)/bin/python -m pip install -q --disable-pip-version-check --editable $(2)
 	@touch $@
 endef
 
