@@ -8,7 +8,7 @@ CODE = cachedorm models migrations examples tests benchmarks
 OLDER = tests/orm tests/contract tests/races
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mutants test-2.0 test-floor clean
+.PHONY: help demo test check mutants differential test-2.0 test-floor clean
 .SUFFIXES:
 
 help:  ## This list
@@ -29,6 +29,9 @@ check: .venv/installed  ## Format, lint, types, layers
 mutants: .venv/installed  ## Take each rule out of a copy of the code; its test must fail
 	.venv/bin/python -m tests.mutate --jobs $(WORKERS) $(ARGS)
 
+differential: .venv/installed  ## Nearby against PostGIS, 10,000 times, with writes in between
+	.venv/bin/python -m tests.differential.nearby --write $(ARGS)
+
 test-2.0: .venv-2.0/installed  ## ORM, contract and race tests on SQLAlchemy 2.0
 	.venv-2.0/bin/python -m pytest -n $(WORKERS) $(wildcard $(OLDER)) $(ARGS)
 
@@ -39,13 +42,13 @@ clean:  ## Remove the environments
 	rm -rf .venv .venv-2.0 .venv-floor
 
 .venv/installed: pyproject.toml
-	$(call environment,.venv,)
+	$(call environment,.venv,'.[dev]')
 
 .venv-2.0/installed: pyproject.toml
-	$(call environment,.venv-2.0,'sqlalchemy==2.0.58')
+	$(call environment,.venv-2.0,'.[test]' 'sqlalchemy==2.0.58')
 
 .venv-floor/installed: pyproject.toml
-	$(call environment,.venv-floor,$(FLOOR))
+	$(call environment,.venv-floor,'.[test]' $(FLOOR))
 
 # Debian's python3 comes without ensurepip; say which package has it instead of a traceback.
 define environment
@@ -54,7 +57,7 @@ define environment
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo 'this Python cannot make environments: on Debian, apt-get install python3-venv'; exit 1; }
 	$(PYTHON) -m venv --clear $(1)
-	$(1)/bin/python -m pip install -q --disable-pip-version-check --editable '.[dev]' $(2)
+	$(1)/bin/python -m pip install -q --disable-pip-version-check --editable $(2)
 	@touch $@
 endef
 

@@ -4,13 +4,18 @@ from cachedorm import errors
 from cachedorm.cache import Cache
 from cachedorm.declare import (
     Cached,
+    CachedQuery,
     CachePolicy,
+    Nearby,
     Region,
     Regions,
+    WarmSet,
+    cached,
     days,
     hours,
     minutes,
     seconds,
+    tag,
 )
 from cachedorm.observe import Observer
 
@@ -18,12 +23,17 @@ __all__ = [
     "Cache",
     "CachePolicy",
     "Cached",
+    "CachedQuery",
+    "Nearby",
     "Observer",
     "Region",
     "Regions",
+    "WarmSet",
+    "cached",
     "days",
     "errors",
     "hours",
     "minutes",
     "seconds",
+    "tag",
 ]

@@ -6,28 +6,40 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util.concurrency import greenlet_spawn
 
+from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.region import Region, Regions
-from cachedorm.declare.shape import entity_shape
+from cachedorm.declare.warmset import Parameters, WarmSet
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
+from cachedorm.orm.byhand import ByHand
+from cachedorm.orm.factories import (
+    Target,
+    engines_of,
+    factory_of,
+    session_class,
+    sessions_of,
+    set_session_class,
+)
 from cachedorm.orm.followed import Followed
+from cachedorm.orm.many import ManyReader
+from cachedorm.orm.outages import database_is_down
+from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
+from cachedorm.orm.warming import Progress, Warmed, Warmer
+from cachedorm.store.batch import BATCH
 from cachedorm.store.region import CachedRegion, RegionSettings
-from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 
-Factory = (
-    sessionmaker[Any] | async_sessionmaker[Any] | scoped_session[Any] | async_scoped_session[Any]
-)
-Target = Factory | Engine | AsyncEngine
+T = TypeVar("T")
 
 
 class Cache:
@@ -58,6 +70,7 @@ class Cache:
             operation_timeout=operation_timeout,
             commit_timeout=commit_timeout,
             observer=observer,
+            outage=database_is_down,
         )
         self._closed_list = regions is not None and len(regions) > 0
         self._declared = regions if regions is not None else Regions()
@@ -65,6 +78,23 @@ class Cache:
         self._followed = Followed(self._store, self._live, observer, database, self._check_open)
         self._reader = Reader(
             self._followed.plan_of, self._followed.follower_of, self._serves, observer
+        )
+        self._queries = QueryReader(
+            self._followed.query_plan_of,
+            self._followed.spot_plan_of,
+            self._followed.follower_of,
+            self._serves,
+            observer,
+        )
+        self._by_hand = ByHand(self._followed, self._store, self._live, observer)
+        self._many = ManyReader(
+            self._followed.plan_of, self._followed.follower_of, self._serves, observer
+        )
+        self._warmer = Warmer(
+            self._followed.plan_of,
+            self._followed.query_plan_of,
+            self._followed.follower_of,
+            observer,
         )
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
@@ -83,20 +113,20 @@ class Cache:
         if isinstance(target, Engine | AsyncEngine):
             self._followed.follow(target, publish=publish)
             return
-        factory = _factory_of(target)
+        factory = factory_of(target)
         if id(factory) in self._attached:
             return
-        before = _session_class(factory)
+        before = session_class(factory)
         if getattr(before, "_cachedorm_reader", None) is not None:
             raise ConfigurationError(
                 f"{factory!r} is attached to another Cache; detach it there first"
             )
-        for engine in _engines_of(factory):
+        for engine in engines_of(factory):
             self._followed.follow(engine, publish=publish)
-        made = cached_session_class(before, self._reader)
+        made = cached_session_class(before, self._reader, self._queries)
         event.listen(made, "after_begin", self._followed.met)
         self._attached[id(factory)] = (factory, before, made)
-        _set_session_class(factory, made)
+        set_session_class(factory, made)
 
     def detach(self, target: Target) -> None:
         """Undo ``attach``: new sessions of the factory, or the engine, know nothing of this cache.
@@ -107,10 +137,10 @@ class Cache:
         if isinstance(target, Engine | AsyncEngine):
             self._followed.unfollow(target)
             return
-        factory = _factory_of(target)
+        factory = factory_of(target)
         found = self._attached.pop(id(factory), None)
         if found is not None:
-            _set_session_class(factory, found[1])
+            set_session_class(factory, found[1])
 
     def region(self, name: str) -> CachedRegion:
         """The live region of this name, a dogpile.cache region; ArgumentError if there is none."""
@@ -128,20 +158,103 @@ class Cache:
             self._bypassing.reset(token)
 
     def invalidate(self, what: Any, *key: Any) -> None:
-        """Make one row's entries doubtful: by object, or by model and key (``User, 42``).
+        """End entries at once: of an object, of a model's key, with a tag, or of a whole Region.
 
-        For writes that no session saw. A committed write needs none of this.
+        As in ``invalidate(user)``, ``invalidate(User, 42)``, ``invalidate(tag(Mission.user_id,
+        42))``, ``invalidate(MY)``. For writes that no session saw; a committed write needs none of
+        this. A key ends that row's own entry alone; an object also the queries it may be in.
         """
         self._check_open()
-        touched = Touched()
-        if isinstance(what, type):
-            self._touch_key(touched, inspect(what), key)
-        else:
-            state = inspect(what)
-            if state.key is None:
-                raise ArgumentError(f"invalidate({what!r}): the object has no identity yet")
-            self._followed.touch_object(touched, state)
-        self._store.invalidate(touched)
+        self._by_hand.invalidate(what, key)
+
+    def invalidate_where(self, **field: Any) -> None:
+        """End every entry, in every region, whose template or tags have this field and value.
+
+        ``invalidate_where(user_id=42)`` is everything of one user, whatever else is in the keys.
+        Takes one field. Raises ArgumentError for a field that nothing declared has.
+        """
+        self._check_open()
+        if len(field) != 1:
+            raise ArgumentError(f"invalidate_where takes one field=value; given: {len(field)}")
+        self._by_hand.invalidate_where(*field.popitem())
+
+    def invalidate_matching(self, pattern: str, region: Region | str | None = None) -> int:
+        """End every entry whose key matches a glob pattern, as Redis reads it; how many.
+
+        In one region or in all. Looks at every key there, a batch at a time: for people, not for
+        programs, which have ``invalidate_where``.
+        """
+        self._check_open()
+        return self._by_hand.invalidate_matching(pattern, self._regions_named(region))
+
+    async def ainvalidate(self, what: Any, *key: Any) -> None:
+        """As ``invalidate``, for coroutines."""
+        await greenlet_spawn(self.invalidate, what, *key)
+
+    async def ainvalidate_where(self, **field: Any) -> None:
+        """As ``invalidate_where``, for coroutines."""
+        await greenlet_spawn(self.invalidate_where, **field)
+
+    async def ainvalidate_matching(self, pattern: str, region: Region | str | None = None) -> int:
+        """As ``invalidate_matching``, for coroutines."""
+        gone: int = await greenlet_spawn(self.invalidate_matching, pattern, region)
+        return gone
+
+    def get_many(self, session: Session, model: type[T], keys: Iterable[Any]) -> list[T | None]:
+        """The objects with these primary keys, in their order, None where there is no such row.
+
+        What the session holds is the session's own; the rest is one read of the cache, and one
+        SELECT for what is not there. As ``session.get`` it goes to the database where a cached
+        read could be wrong. Keys are as for ``session.get``.
+        """
+        self._check_open()
+        return self._many.get_many(session, model, keys)
+
+    async def aget_many(
+        self, session: AsyncSession, model: type[T], keys: Iterable[Any]
+    ) -> list[T | None]:
+        """As ``get_many``, for coroutines."""
+        return await session.run_sync(self.get_many, model, keys)
+
+    def warm(
+        self,
+        what: WarmSet | type | CachedQuery[Any],
+        parameters: Parameters | None = None,
+        *,
+        source: Target | None = None,
+        batch: int = BATCH,
+        after: str | None = None,
+        progress: Progress | None = None,
+    ) -> Warmed:
+        """Fill what is not cached yet: all rows of a model, or a query for each set of parameters.
+
+        Leased like any miss, so nothing newer is overwritten; a batch at a time, so memory is
+        bounded. ``after`` goes on from a ``position`` of before; ``progress`` is told after each
+        batch. Reads through ``source``, by default what was attached first. Blocks until done.
+        Raises CacheUnavailable if Redis is away, ConfigurationError where nothing may be stored.
+        """
+        self._check_open()
+        sessions = sessions_of(self.source if source is None else source)
+        chosen = WarmSet.of(what, parameters)
+        return self._warmer.warm(sessions, chosen, batch=batch, after=after, progress=progress)
+
+    async def awarm(
+        self,
+        what: WarmSet | type | CachedQuery[Any],
+        parameters: Parameters | None = None,
+        **options: Any,
+    ) -> Warmed:
+        """As ``warm``, for coroutines, with its keywords."""
+        warmed: Warmed = await greenlet_spawn(self.warm, what, parameters, **options)
+        return warmed
+
+    @property
+    def source(self) -> Target:
+        """The factory or engine that was attached first; ConfigurationError if there is none."""
+        attached: list[Target] = [factory for factory, _, _ in self._attached.values()]
+        for found in (*attached, *self._followed.engines):
+            return found
+        raise ConfigurationError("nothing is attached to this Cache, so it reads no database")
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""
@@ -208,18 +321,12 @@ class Cache:
             live = self._regions[region.name] = self._store.region(settings_of(region))
         return live
 
-    def _touch_key(self, touched: Touched, mapper: Mapper[Any], key: tuple[Any, ...]) -> None:
-        shape = entity_shape(mapper)
-        if shape is None or shape.template is None:
-            raise ArgumentError(f"invalidate({mapper.class_.__name__}): it is not cached by key")
-        fields = shape.template.fields
-        if len(key) != len(fields):
-            raise ArgumentError(
-                f"invalidate({mapper.class_.__name__}, ...) takes its key's fields:"
-                f" {', '.join(fields)}; given: {len(key)}"
-            )
-        text = shape.template.render(dict(zip(fields, key, strict=True)))
-        touched.add_entries(shape.policy.region.db, (text,))
+    def _regions_named(self, named: Region | str | None) -> list[Region]:
+        if isinstance(named, Region):
+            return [named]
+        if named is not None:
+            return [self._declared[named]]
+        return list(self._declared) or self._by_hand.regions()
 
 
 def settings_of(region: Region) -> RegionSettings:
@@ -239,37 +346,6 @@ def settings_of(region: Region) -> RegionSettings:
         wait_ms=ms("wait") if region.wait else 0,
         intent_ms=ms("intent"),
         intents=region.intents,
+        refresh_ahead_ms=ms("refresh_ahead") if region.refresh_ahead else 0,
+        stale_if_error_ms=ms("stale_if_error") if region.stale_if_error else 0,
     )
-
-
-def _factory_of(target: Any) -> Any:
-    if isinstance(target, scoped_session | async_scoped_session):
-        return target.session_factory
-    if isinstance(target, sessionmaker | async_sessionmaker):
-        return target
-    raise ArgumentError(
-        f"attach({target!r}): give a sessionmaker, async_sessionmaker, scoped_session, Engine or"
-        " AsyncEngine"
-    )
-
-
-def _session_class(factory: Any) -> type[Session]:
-    if isinstance(factory, async_sessionmaker):
-        chosen = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
-    else:
-        chosen = factory.class_
-    found: type[Session] = chosen
-    return found
-
-
-def _set_session_class(factory: Any, class_: type[Session] | None) -> None:
-    if isinstance(factory, async_sessionmaker):
-        # Its own class is shared by every async_sessionmaker; the keyword is its alone.
-        factory.kw["sync_session_class"] = class_
-    else:
-        factory.class_ = class_
-
-
-def _engines_of(factory: Any) -> list[Engine | AsyncEngine]:
-    binds = [factory.kw.get("bind"), *(factory.kw.get("binds") or {}).values()]
-    return [bind for bind in binds if isinstance(bind, Engine | AsyncEngine)]

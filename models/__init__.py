@@ -2,13 +2,21 @@
 
 from models.auth import Revocation
 from models.base import Base
-from models.character import Character, Mission, MissionStatus, calculate_exp_required
-from models.chat import Conversation
-from models.info import Guide
-from models.location import RecycleCenter
-from models.my import Activity, User
+from models.character import (
+    Character,
+    Mission,
+    MissionStatus,
+    calculate_exp_required,
+    character_state,
+    missions_of,
+)
+from models.chat import Conversation, chat_history
+from models.info import Guide, all_categories, search_guides
+from models.location import RecycleCenter, nearby_centers
+from models.my import Activity, User, recent_activities
 from models.regions import API, AUTH, CHARACTER, CHAT, INFO, LOCATION, MY, REGIONS, SCAN
-from models.scan import ScanResult, ScanStatus
+from models.scan import ScanResult, ScanStatus, scan_history
+from models.warm import POPULAR_PLACES
 
 __all__ = [
     "API",
@@ -18,6 +26,7 @@ __all__ = [
     "INFO",
     "LOCATION",
     "MY",
+    "POPULAR_PLACES",
     "REGIONS",
     "SCAN",
     "Activity",
@@ -32,5 +41,13 @@ __all__ = [
     "ScanResult",
     "ScanStatus",
     "User",
+    "all_categories",
     "calculate_exp_required",
+    "character_state",
+    "chat_history",
+    "missions_of",
+    "nearby_centers",
+    "recent_activities",
+    "scan_history",
+    "search_guides",
 ]

@@ -1,9 +1,9 @@
 """What users asked the assistant, and what it answered."""
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from cachedorm import Cached, CachePolicy
+from cachedorm import Cached, CachedQuery, CachePolicy
 from models.base import Base, Identifier, Moment, new_id
 from models.my import User
 from models.regions import CHAT
@@ -27,3 +27,14 @@ class Conversation(Cached, Base):
         Index("ix_conversations_newest", user_id, created_at.desc(), conversation_id),
         {"schema": "chat_db"},
     )
+
+
+chat_history = CachedQuery(
+    CHAT,
+    key="chat:history:{user_id}",
+    statement=select(Conversation)
+    .where(Conversation.user_id == bindparam("user_id"))
+    .order_by(Conversation.created_at.desc(), Conversation.conversation_id)
+    .limit(bindparam("limit", 10)),
+)
+"""A user's last conversations, newest first: 10, or `limit`, which is part of the key."""

@@ -1,9 +1,24 @@
-"""How to recycle what: one guide per category."""
+"""How to recycle what: one guide per category, found by it or by a word."""
 
-from sqlalchemy import CheckConstraint, Index, String, func
+from typing import Any
+from unicodedata import normalize
+
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    Index,
+    String,
+    Text,
+    bindparam,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
-from cachedorm import Cached, CachePolicy
+from cachedorm import Cached, CachedQuery, CachePolicy, hours
 from models.base import Base, new_id
 from models.regions import INFO
 
@@ -40,3 +55,54 @@ class Guide(Cached, Base):
         ),
         {"schema": "info_db"},
     )
+
+
+all_categories = CachedQuery(
+    INFO,
+    key="info:categories:all",
+    statement=select(Guide.category).distinct().order_by(Guide.category),
+)
+"""Every category that has a guide, in order."""
+
+
+class SearchWord(TypeDecorator[str]):
+    """A word as it is looked for: without blanks around it, in lower case, composed.
+
+    The key of a search is made of the same word, so that "Plastic" and "plastic" are one entry.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Return the word; some systems send Korean letter by letter, rows hold syllables."""
+        if not isinstance(value, str):
+            raise TypeError(f"a search word is a str, found {type(value).__name__}")
+        return normalize("NFC", value).strip().lower()
+
+
+def _pattern(word: ColumnElement[str]) -> ColumnElement[str]:
+    """Return the LIKE pattern that finds the word itself, its wildcards taken literally."""
+    escaped: ColumnElement[str] = func.lower(word, type_=Text)
+    for special in ("\\", "%", "_"):
+        escaped = func.replace(escaped, special, "\\" + special, type_=Text)
+    return "%" + escaped + "%"
+
+
+_word = bindparam("keyword", type_=SearchWord)
+search_guides = CachedQuery(
+    INFO,
+    key="info:search:{keyword}",
+    ttl=hours(1),
+    statement=select(Guide)
+    .where(
+        _word != "",
+        or_(
+            func.lower(Guide.title).like(_pattern(_word), escape="\\"),
+            func.lower(Guide.content).like(_pattern(_word), escape="\\"),
+        ),
+    )
+    .order_by(Guide.category)
+    .limit(50),
+)
+"""Up to 50 guides with this word in title or content, in any case; no word finds none."""

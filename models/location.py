@@ -4,7 +4,7 @@ from geoalchemy2 import Geography, WKBElement
 from sqlalchemy import CheckConstraint, Computed, Double, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from cachedorm import Cached, CachePolicy
+from cachedorm import Cached, CachePolicy, Nearby
 from models.base import Base, Moment, new_id
 from models.regions import LOCATION
 
@@ -12,7 +12,7 @@ from models.regions import LOCATION
 class RecycleCenter(Cached, Base):
     """One recycling centre. `lat` and `lon` are the truth, `location` is derived from them.
 
-    Also read as `location:nearby:{geohash}:{radius}`: the nearest centres around a point.
+    Also read as `nearby_centers`: the nearest centres around a point.
     """
 
     __tablename__ = "recycle_centers"
@@ -37,3 +37,18 @@ class RecycleCenter(Cached, Base):
         Index("ix_recycle_centers_location", location, postgresql_using="gist"),
         {"schema": "location_db"},
     )
+
+
+nearby_centers = Nearby(
+    LOCATION,
+    key="location:nearby:{geohash}:{radius}",
+    model=RecycleCenter,
+    geography=RecycleCenter.location,
+    lat=RecycleCenter.lat,
+    lon=RecycleCenter.lon,
+    precision=5,
+)
+"""Up to k centres (20) within a radius of a point, nearest first, each with its `distance_m`.
+
+`radius_m` is metres; the key has it in kilometres, as the document does.
+"""

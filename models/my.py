@@ -1,9 +1,9 @@
 """A user's own page: the profile and what the user did."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from cachedorm import Cached, CachePolicy
+from cachedorm import Cached, CachedQuery, CachePolicy, minutes
 from models.base import Base, Identifier, Moment, new_id
 from models.regions import MY
 
@@ -45,3 +45,15 @@ class Activity(Cached, Base):
         CheckConstraint("points >= 0", name="points"),
         {"schema": "my_db"},
     )
+
+
+recent_activities = CachedQuery(
+    MY,
+    key="user:activity:{user_id}",
+    ttl=minutes(5),
+    statement=select(Activity)
+    .where(Activity.user_id == bindparam("user_id"))
+    .order_by(Activity.created_at.desc(), Activity.activity_id)
+    .limit(100),
+)
+"""What a user did last: 100 activities, newest first."""

@@ -4,11 +4,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, bindparam, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from cachedorm import Cached, CachePolicy
+from cachedorm import Cached, CachedQuery, CachePolicy
 from models.base import Base, Identifier, Moment, one_of
 from models.my import User
 from models.regions import SCAN
@@ -44,3 +44,14 @@ class ScanResult(Cached, Base):
         Index("ix_scan_results_newest", user_id, created_at.desc(), task_id),
         {"schema": "scan_db"},
     )
+
+
+scan_history = CachedQuery(
+    SCAN,
+    key="scan:history:{user_id}",
+    statement=select(ScanResult)
+    .where(ScanResult.user_id == bindparam("user_id"))
+    .order_by(ScanResult.created_at.desc(), ScanResult.task_id)
+    .limit(bindparam("limit", 20)),
+)
+"""A user's last scans, newest first: 20, or `limit`, which is part of the key."""

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
-from weakref import ref
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Select, event, select
+from sqlalchemy import Select, bindparam, event, select
 from sqlalchemy.orm import Mapper, class_mapper
-from sqlalchemy.orm.interfaces import UserDefinedOption
+from sqlalchemy.sql import ClauseElement
 
 from cachedorm.declare.loaders import install
 from cachedorm.declare.policy import CachePolicy
 from cachedorm.declare.shape import count_mapped, declare_shape, entity_shape, left_out
+from cachedorm.declare.statement import Call, called
 from cachedorm.errors import ArgumentError
+from cachedorm.store.keys import Template
 
 
-class ReadByKey(UserDefinedOption):
-    """Marks a statement as "this row by its cache key", for sessions that a Cache serves.
+class KeyRead:
+    """The read "this row by its cache key" of one class: the statement, and how it is called."""
 
-    It remembers the very statement it was made for: a copy that was changed afterwards (``where``,
-    ``limit``, ``with_for_update``) carries the option along and must be plain SQL.
-    """
+    __slots__ = ("class_", "fields", "mapper", "statement", "text")
 
-    __slots__ = ("_made", "mapper", "values")
-
-    def __init__(self, mapper: Mapper[Any], values: tuple[Any, ...]) -> None:
-        super().__init__(payload=None)
+    def __init__(self, class_: type[Any], mapper: Mapper[Any], template: Template) -> None:
+        self.class_ = class_
         self.mapper = mapper
-        self.values = values
+        self.fields = template.fields
+        self.text = template.text
+        attributes = ((name, getattr(class_, name)) for name in self.fields)
+        self.statement: Select[Any] = select(class_).where(
+            *(column == bindparam(name, type_=column.type) for name, column in attributes)
+        )
 
-    def made(self, statement: Select[Any]) -> None:
-        """Remember the statement that this option was put on."""
-        self._made = ref(statement)
+    def plain(self, key: Mapping[str, Any]) -> Select[Any]:
+        """The same with SQL for a value, which only the database can tell: never served."""
+        return select(self.class_).where(
+            *(getattr(self.class_, name) == key[name] for name in self.fields)
+        )
 
-    def is_for(self, statement: object) -> bool:
-        """Whether the statement is the one that was made, and not a changed copy."""
-        return self._made() is statement
+    def check(self, key: Mapping[str, Any]) -> None:
+        """Raise ArgumentError unless the key's fields are all there, and nothing else."""
+        name = self.class_.__name__
+        if len(key) != len(self.fields) or any(field not in key for field in self.fields):
+            raise ArgumentError(
+                f"{name}.by({', '.join(key)}) must name exactly the fields of its key"
+                f" {self.text!r}: {', '.join(self.fields)}"
+            )
+        for field in self.fields:
+            if key[field] is None:
+                raise ArgumentError(
+                    f"{name}.by({field}=None): a key is never null;"
+                    f" for rows without one write select({name}).where(...)"
+                )
 
 
 class Cached:
@@ -50,31 +67,27 @@ class Cached:
         Takes exactly the fields of the policy's key, by keyword, none of them None; any session
         can execute it. Raises ArgumentError.
         """
-        mapper: Mapper[Self] = class_mapper(cls)
-        shape = entity_shape(mapper)
-        if shape is None or shape.template is None:
-            raise ArgumentError(
-                f"{cls.__name__}.by({', '.join(key)}): its __cache__ has no key;"
-                ' give the policy one, such as key="thing:{id}"'
-            )
-        fields = shape.template.fields
-        if len(key) != len(fields) or any(name not in key for name in fields):
-            raise ArgumentError(
-                f"{cls.__name__}.by({', '.join(key)}) must name exactly the fields of its key"
-                f" {shape.template.text!r}: {', '.join(fields)}"
-            )
-        missing = [name for name in fields if key[name] is None]
-        if missing:
-            raise ArgumentError(
-                f"{cls.__name__}.by({missing[0]}=None): a key is never null;"
-                f" for rows without one write select({cls.__name__}).where(...)"
-            )
-        option = ReadByKey(mapper, tuple(key[name] for name in fields))
-        attributes = (getattr(cls, name) for name in fields)
-        criteria = (column == key[name] for name, column in zip(fields, attributes, strict=True))
-        statement = select(cls).where(*criteria).options(option)
-        option.made(statement)
-        return statement
+        read = _key_reads.get(cls)
+        if read is None:
+            read = _key_reads[cls] = _key_read(cls, key)
+        read.check(key)
+        if any(isinstance(value, ClauseElement) for value in key.values()):
+            return read.plain(key)
+        return called(read.statement, Call(read, key))
+
+
+_key_reads: WeakKeyDictionary[type, KeyRead] = WeakKeyDictionary()
+
+
+def _key_read(class_: type, key: Mapping[str, Any]) -> KeyRead:
+    mapper: Mapper[Any] = class_mapper(class_)
+    shape = entity_shape(mapper)
+    if shape is None or shape.template is None:
+        raise ArgumentError(
+            f"{class_.__name__}.by({', '.join(key)}): its __cache__ has no key;"
+            ' give the policy one, such as key="thing:{id}"'
+        )
+    return KeyRead(class_, mapper, shape.template)
 
 
 @event.listens_for(Cached, "after_mapper_constructed", propagate=True)

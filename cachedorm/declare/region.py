@@ -40,6 +40,12 @@ class Region:
     long one reader may take to fill an entry, ``wait`` how long the others wait for it, ``intent``
     how long a writer that died between COMMIT and clean-up keeps its keys out of the cache.
     ``intents=False`` leaves intents out: cheaper commits, and a crash costs one time to live.
+
+    ``refresh_ahead``: so long before an entry's end, one reader reads the database again while the
+    others are served what is cached, so that no hot entry ever ends. That reader waits for its own
+    query; nothing runs in the background. ``stale_if_error``: so long after an entry's end it
+    still answers reads whose own query failed because the database is down. Either way no commit
+    is missed: what a commit has changed is never served again, whatever its age.
     Raises DeclarationError for a setting that cannot work.
     """
 
@@ -52,6 +58,8 @@ class Region:
     wait: timedelta | float = 0.2
     intent: timedelta | float = 30
     intents: bool = True
+    refresh_ahead: timedelta | float = 0
+    stale_if_error: timedelta | float = 0
 
     def __post_init__(self) -> None:
         who = f"Region({self.name!r})"
@@ -67,6 +75,16 @@ class Region:
             milliseconds(getattr(self, setting), f"{who}: {setting}")
         if as_seconds(self.wait, f"{who}: wait") < 0:
             raise DeclarationError(f"{who}: wait={self.wait!r} is negative; give 0 or more")
+        if as_seconds(self.stale_if_error, f"{who}: stale_if_error") < 0:
+            raise DeclarationError(
+                f"{who}: stale_if_error={self.stale_if_error!r} is negative; give 0 or more"
+            )
+        ahead = as_seconds(self.refresh_ahead, f"{who}: refresh_ahead")
+        if not 0 <= ahead < as_seconds(self.ttl, f"{who}: ttl"):
+            raise DeclarationError(
+                f"{who}: refresh_ahead={self.refresh_ahead!r} is not between 0 and its"
+                f" ttl={self.ttl!r}; an entry is refreshed in the last part of its time"
+            )
         if not 0 <= self.jitter <= 0.05:
             raise DeclarationError(
                 f"{who}: jitter={self.jitter!r} is not between 0 and 0.05;"

@@ -118,6 +118,18 @@ def left_out(mapper: Mapper[Any]) -> frozenset[str]:
     return frozenset() if shape is None else shape.excluded
 
 
+def loose_row_shape(mapper: Mapper[Any]) -> RowShape:
+    """What a query stores of a row of this mapper, whether or not its class has a policy.
+
+    What a policy excludes stays out of queries' entries too. Raises DeclarationError.
+    """
+    known = _rows.get(mapper)
+    if known is None:
+        policy = getattr(mapper.class_, "__cache__", None)
+        known = _rows[mapper] = _row_shape(mapper, policy, mapper.class_.__name__)
+    return known
+
+
 def attribute_names(mapper: Mapper[Any]) -> list[str]:
     """The names of the mapper's column attributes, in the order they were declared."""
     return [prop.key for prop in mapper.iterate_properties if isinstance(prop, ColumnProperty)]
@@ -233,16 +245,11 @@ def _unique_sets(table: object) -> list[set[Any]]:
     return found
 
 
-def _row_shape(mapper: Mapper[Any], policy: CachePolicy, who: str) -> RowShape:
+def _row_shape(mapper: Mapper[Any], policy: CachePolicy | None, who: str) -> RowShape:
     names = attribute_names(mapper)
-    needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
-    needed.update(policy.template.fields if policy.template is not None else ())
-    if isinstance(policy.ttl, str):
-        needed.add(policy.ttl)
-    for special in (mapper.version_id_col, mapper.polymorphic_on):
-        if special is not None and special in mapper._columntoproperty:
-            needed.add(mapper.get_property_by_column(special).key)
-    for name in policy.exclude:
+    exclude = policy.exclude if policy is not None else ()
+    needed = _needed(mapper, policy)
+    for name in exclude:
         if name not in names:
             raise DeclarationError(
                 f"{who}: exclude={name!r} names no attribute of {mapper.class_.__name__};"
@@ -253,13 +260,26 @@ def _row_shape(mapper: Mapper[Any], policy: CachePolicy, who: str) -> RowShape:
                 f"{who}: exclude={name!r} cannot be left out: the key, the primary key, the time to"
                 " live, the version and the discriminator are always stored"
             )
-    stored: list[Attribute] = []
-    for prop in mapper.iterate_properties:
-        if isinstance(prop, ColumnProperty) and prop.key not in policy.exclude:
-            if prop.key not in needed and (prop.deferred or _is_only_asked_for(prop)):
-                continue
-            stored.append(_attribute(mapper, prop, who))
-    return RowShape(mapper, tuple(stored), frozenset(policy.exclude))
+    stored = [
+        _attribute(mapper, prop, who)
+        for prop in mapper.iterate_properties
+        if isinstance(prop, ColumnProperty) and prop.key not in exclude
+        if prop.key in needed or not (prop.deferred or _is_only_asked_for(prop))
+    ]
+    return RowShape(mapper, tuple(stored), frozenset(exclude))
+
+
+def _needed(mapper: Mapper[Any], policy: CachePolicy | None) -> set[str]:
+    """The attributes that an entry is no use without."""
+    needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
+    if policy is not None:
+        needed.update(policy.template.fields if policy.template is not None else ())
+        if isinstance(policy.ttl, str):
+            needed.add(policy.ttl)
+    for special in (mapper.version_id_col, mapper.polymorphic_on):
+        if special is not None and special in mapper._columntoproperty:
+            needed.add(mapper.get_property_by_column(special).key)
+    return needed
 
 
 def _is_only_asked_for(prop: ColumnProperty[Any]) -> bool:

@@ -13,8 +13,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 from cachedorm.orm.compat import session_binds, session_options
 from cachedorm.orm.follow import EngineFollower
 from cachedorm.orm.ledger import Ledger, ledger_if_any
-from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.profile import Profile, isolation_of
+from cachedorm.orm.source import Sourced
 
 # Finds the follower of an engine; None if no Cache follows it.
 FollowerOf = Callable[[Engine], EngineFollower | None]
@@ -23,7 +23,7 @@ _CLOSED = _SessionCloseState.CLOSED
 _NOT_OPEN = "no connection yet"
 
 
-def why_bypass(session: Session, plan: EntityPlan, follower_of: FollowerOf) -> str | None:
+def why_bypass(session: Session, plan: Sourced, follower_of: FollowerOf) -> str | None:
     """The reason for which this session's next read must be the database's, or None.
 
     Answers without SQL, and without a connection if the session has none.
@@ -41,10 +41,14 @@ def why_bypass(session: Session, plan: EntityPlan, follower_of: FollowerOf) -> s
                 return reason
         if reason is None and not routed:
             return None
-    bind = session.bind if not routed and session.bind else session.get_bind(plan.mapper)
+    bind = session.bind if not routed and session.bind else _bind(session, plan)
     if isinstance(bind, Connection):
         return _why_connection(bind, plan, follower_of)
     return _why_engine(bind, plan, follower_of)
+
+
+def _bind(session: Session, plan: Sourced) -> Engine | Connection:
+    return session.get_bind() if plan.mapper is None else session.get_bind(plan.mapper)
 
 
 def _why_session(session: Session) -> str | None:
@@ -66,9 +70,7 @@ def _why_session(session: Session) -> str | None:
     return None
 
 
-def why_not_publish(
-    connection: Connection, plan: EntityPlan, follower_of: FollowerOf
-) -> str | None:
+def why_not_publish(connection: Connection, plan: Sourced, follower_of: FollowerOf) -> str | None:
     """The reason for which rows read on this connection must not be published, or None."""
     return _why_connection(connection, plan, follower_of, fresh=True)
 
@@ -91,7 +93,7 @@ def _connections(transaction: Any) -> Iterator[Connection]:
             yield connection
 
 
-def _why_engine(engine: Engine, plan: EntityPlan, follower_of: FollowerOf) -> str | None:
+def _why_engine(engine: Engine, plan: Sourced, follower_of: FollowerOf) -> str | None:
     follower = follower_of(engine)
     if follower is None:
         return "engine not followed"
@@ -117,7 +119,7 @@ def _why_engine(engine: Engine, plan: EntityPlan, follower_of: FollowerOf) -> st
 
 
 def _why_connection(
-    connection: Connection, plan: EntityPlan, follower_of: FollowerOf, *, fresh: bool = False
+    connection: Connection, plan: Sourced, follower_of: FollowerOf, *, fresh: bool = False
 ) -> str | None:
     ledger: Ledger | None = ledger_if_any(connection)
     if ledger is None or ledger.profile is None:
@@ -142,7 +144,7 @@ def _why_source(
     connection: Connection,
     profile: Profile,
     asked: str | None,
-    plan: EntityPlan,
+    plan: Sourced,
     follower: EngineFollower,
 ) -> str | None:
     """Why what this connection reads may be old, or other rows than those that are cached."""

@@ -9,7 +9,9 @@ from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.doubt import Doubts, is_ended
 from cachedorm.orm.ledger import Ledger, ledger_at, ledger_if_any
+from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent, Store
 
@@ -21,7 +23,7 @@ class Commits:
     committed, or others would read the old rows.
     """
 
-    __slots__ = ("_before", "_check_open", "doubts", "everything", "store")
+    __slots__ = ("_before", "_check_open", "_refresh", "doubts", "everything", "store")
 
     def __init__(
         self,
@@ -29,10 +31,13 @@ class Commits:
         doubts: Doubts,
         check_open: Callable[[], None],
         everything: Callable[[Ledger], None],
+        refresh: Callable[[Refreshes], None],
     ) -> None:
         self.store = store
         self.doubts = doubts
         self.everything = everything
+        # Fills queries anew, after settle; never raises.
+        self._refresh = refresh
         self._check_open = check_open
         self._before: dict[str, Any] = {}
 
@@ -51,7 +56,7 @@ class Commits:
         """Hide what the ledger's transaction touched, which is about to be committed."""
         if ledger.touched:
             self._check_open()
-        return self.store.intend(ledger.touched, tuple(ledger.values))
+        return self.store.intend(ledger.touched, tuple(ledger.values), ledger.tables)
 
     def around(
         self,
@@ -61,7 +66,7 @@ class Commits:
         intent: Intent | None = None,
     ) -> None:
         """Commit between intent and settle. What is raised is the database's own error."""
-        if not ledger.touched:
+        if not ledger.touched and not ledger.tables:
             commit()
             ledger.reset()
             return
@@ -76,9 +81,10 @@ class Commits:
             self.failed(ledger, error, dbapi_connection)
             ledger.reset()  # no rollback follows: to SQLAlchemy the transaction has ended
             raise
-        intent, values = ledger.intent, ledger.values
+        intent, values, refreshes = ledger.intent, ledger.values, ledger.refreshes
         ledger.reset()
         self.store.settle(intent, values)
+        self._refresh(refreshes)
 
     def failed(self, ledger: Ledger, error: BaseException, dbapi_connection: Any) -> None:
         """A COMMIT failed: uncover what its intent hides, unless it may be committed yet."""
@@ -87,7 +93,7 @@ class Commits:
             return
         if self.doubts.is_open(error, dbapi_connection):
             self.store.keep(intent, self.doubts.decided(ledger.profile))
-            ledger.touched = Touched()
+            ledger.touched, ledger.tables = Touched(), Written()
         else:
             self.store.settle(intent, {})
 
@@ -128,21 +134,24 @@ class Commits:
 
     def before_alone(self, ledger: Ledger) -> None:
         """The statement that is about to run commits by itself (AUTOCOMMIT)."""
-        if ledger.touched and ledger.intent is None:
+        if (ledger.touched or ledger.tables) and ledger.intent is None:
             ledger.intent = self.intend(ledger)
 
     def after_alone(self, ledger: Ledger) -> None:
         """The statement has run and is committed."""
-        intent, touched = ledger.intent, ledger.touched
+        intent, touched, refreshes = ledger.intent, ledger.touched, ledger.refreshes
         ledger.reset()
         if intent is not None:
             self.store.settle(intent, {})  # all that was touched since as well
         elif touched:
             self.store.invalidate(touched)
+        self._refresh(refreshes)
 
     def before_ending(self, ledger: Ledger, effect: Effect) -> None:
         """The SQL text that is about to run ends the transaction, past the DBAPI's own commit."""
         ledger.ending = effect
+        # The transaction may go on after all, and a refresh would then wait for its locks.
+        ledger.refreshes = Refreshes()
         # PREPARE TRANSACTION lets nobody see its rows yet; COMMIT PREPARED touches everything.
         if effect.ends_transaction in ("commit", "commit prepared", "perhaps"):
             self.before_alone(ledger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -43,3 +43,19 @@ def entity_result(class_: type, objects: Iterable[object]) -> IteratorResult[Any
             (class_.__name__,), [(class_,)], **_UNIQUE
         )
     return IteratorResult(metadata, iter([(found,) for found in objects]))
+
+
+def rows_result(
+    names: Sequence[str],
+    extra: Sequence[tuple[Any, ...]],
+    entities: Sequence[bool],
+    rows: Sequence[tuple[Any, ...]],
+) -> IteratorResult[Any]:
+    """A result of these rows; entities are told apart by identity, columns by value."""
+    filters = [id if entity else None for entity in entities]
+    unique: dict[str, Any] = (
+        {"_unique_filters": filters}
+        if _IS_20
+        else {"_create_unique_filters": lambda _result: filters}
+    )
+    return IteratorResult(SimpleResultMetaData(names, extra, **unique), iter(rows))

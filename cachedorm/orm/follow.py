@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, CursorResult, Engine, ExceptionContext
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import CompoundSelect, Select
+from sqlalchemy.util.concurrency import in_greenlet
 
 from cachedorm.observe import Observer
 from cachedorm.orm.catalog import NO_FACTS, facts_of
@@ -110,6 +111,11 @@ class EngineFollower:
             event.remove(self.engine, name, listener)
         self._two_phase.unwrap(self.engine.dialect)
         self._commits.unwrap(self.engine.dialect)
+
+    @property
+    def tells(self) -> bool:
+        """Whether ``know`` can be asked here: an async engine connects in greenlets only."""
+        return self.profile is not None or not self.engine.dialect.is_async or in_greenlet()
 
     def know(self) -> Profile:
         """What this engine's connections reach; makes one if none was seen yet."""

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import MetaData, Table
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.util import LRUCache
 
+from cachedorm.declare.nearby import Nearby, declared_nearbys, nearby_count
+from cachedorm.declare.query import CachedQuery, declared_queries, query_count
 from cachedorm.declare.region import Region
 from cachedorm.declare.shape import EntityShape, entity_shape, mapped_count, shapes
+from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
+from cachedorm.orm.bypass import why_not_publish
 from cachedorm.orm.cascades import Cascades
 from cachedorm.orm.commits import Commits, owner_of
 from cachedorm.orm.doubt import Doubts
 from cachedorm.orm.follow import EngineFollower
+from cachedorm.orm.foreign import Foreign
+from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.interest import Interests, KeyInterest
 from cachedorm.orm.ledger import Ledger, ledger_of
 from cachedorm.orm.names import Names
 from cachedorm.orm.newrows import NewRows
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.profile import is_idle
+from cachedorm.orm.queries import QueryPlan
 from cachedorm.orm.recorder import Recorder
+from cachedorm.orm.refresh import Refresher
+from cachedorm.orm.spots import spot_query
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.unseen import Unseen
 from cachedorm.store.region import CachedRegion
@@ -34,6 +46,8 @@ from cachedorm.store.store import Store
 
 _NO_DIALECT = DefaultDialect()
 _PORTS: dict[str, Any] = {"postgresql": 5432}
+# How many shapes of statements cached on the spot are remembered.
+SPOTS_MAX = 500
 
 
 class Followed:
@@ -54,6 +68,11 @@ class Followed:
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans: dict[Mapper[Any], EntityPlan | None] = {}
+        # Bounded: an application may build statements without end.
+        self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
+        self._query_plans: WeakKeyDictionary[CachedQuery[Any] | Nearby, QueryPlan | NearbyPlan] = (
+            WeakKeyDictionary()
+        )
         self._built_of: tuple[int, ...] = ()
         self._tables: list[Mapping[str, Table]] = []
         self._schemas: set[str] = set()
@@ -77,11 +96,14 @@ class Followed:
             )
         if publish:
             self._check_database(root)
+        refresher = Refresher(
+            root, self._store, self.query_plan_of, self._why_not_publish, self._observer
+        )
         follower = EngineFollower(
             root,
             self.recorder,
             self.texts,
-            Commits(self._store, Doubts(root), self._check_open, self._everything),
+            Commits(self._store, Doubts(root), self._check_open, self._everything, refresher.run),
             NewRows(self._through, self._observer.error),
             self._schemas,
             publish=publish,
@@ -119,6 +141,40 @@ class Followed:
         except KeyError:
             return self._plan_made(mapper)
 
+    def query_plan_of(self, query: CachedQuery[Any] | Nearby) -> QueryPlan | NearbyPlan | None:
+        """How the answers of this query are read here, or None while no database is known."""
+        plan = self._query_plans.get(query)
+        source = self._source() if plan is None else None
+        if source is not None and self.database is not None:
+            self._renew()
+            region = self._region_of(query.region)
+            profile, dialect = source.know(), source.engine.dialect
+            plan = (
+                NearbyPlan(query, region, self.database, profile, dialect)
+                if isinstance(query, Nearby)
+                else QueryPlan(query, region, self.database, profile, dialect)
+            )
+            self._query_plans[query] = plan
+            region.watch(plan.stamps)
+        return plan
+
+    def spot_plan_of(
+        self, statement: SelectBase, shape: Any, option: SpotOption
+    ) -> QueryPlan | None:
+        """How answers of this shape of statement, built on the spot, are read here."""
+        place = (shape, option.region, option.ttl_ms)
+        plan = self._spot_plans.get(place)
+        source = self._source() if plan is None else None
+        if source is not None and self.database is not None:
+            self._renew()
+            profile, dialect = source.know(), source.engine.dialect
+            query = spot_query(statement, option, self.interests, dialect)
+            region = self._region_of(option.region)
+            plan = QueryPlan(query, region, self.database, profile, dialect)
+            self._spot_plans[place] = plan
+            region.watch(plan.stamps)
+        return plan
+
     def recorder(self) -> Recorder:
         """Records statements; knows every model that is mapped by now."""
         self._renew()
@@ -143,7 +199,7 @@ class Followed:
             if prop.key in state.dict
         }
         loaded.update(zip(mapper.primary_key, state.key[1] if state.key else (), strict=False))
-        dialect = next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
+        dialect = self.dialect
         for table in mapper.tables:
             interest = self.interests[table] if isinstance(table, Table) else None
             if interest is not None:
@@ -151,6 +207,16 @@ class Followed:
                     column.name: value for column, value in loaded.items() if column.table is table
                 }
                 interest.touch(touched, row, dialect)
+
+    def known_interests(self) -> Interests:
+        """What is cached over every table, of all that is declared by now."""
+        self._renew()
+        return self.interests
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the database spells values; a neutral way while no engine is followed."""
+        return next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
 
     @property
     def engines(self) -> list[Engine]:
@@ -160,8 +226,10 @@ class Followed:
     def _plan_made(self, mapper: Mapper[Any]) -> EntityPlan | None:
         if self.database is None:
             return None
-        # A process's very first read may be this one, before anything has configured its mappers.
+        # A process's very first read may be this one, before anything has configured its mappers,
+        # and what it is about to fill must be declared before.
         configure_mappers()
+        self._renew()
         shape = entity_shape(mapper)
         if shape is None or shape.template is None:
             self._plans[mapper] = None
@@ -180,8 +248,8 @@ class Followed:
         return plan
 
     def _source(self) -> EngineFollower | None:
-        """The engine whose rows are cached: the first that may publish."""
-        return next((each for each in self._engines.values() if each.publish), None)
+        """The engine whose rows are cached: the first that may publish and can be asked here."""
+        return next((each for each in self._engines.values() if each.publish and each.tells), None)
 
     def _through(self, interest: KeyInterest) -> EntityPlan | None:
         plan = self.plan_of(interest.mapper)
@@ -190,34 +258,46 @@ class Followed:
             return None  # what was written may not be what the row is after its triggers
         return plan
 
+    def _why_not_publish(self, connection: Connection, plan: QueryPlan) -> str | None:
+        return why_not_publish(connection, plan, self.follower_of)
+
     def _renew(self) -> None:
         if self._size() != self._built_of:
             self._rebuild()
 
     def _size(self) -> tuple[int, ...]:
-        """Grows with each class that is mapped, with each table, with each search path."""
-        return (mapped_count(), len(self._schemas), *map(len, self._tables))
+        """Grows with each class that is mapped, with each query, table and search path."""
+        return (
+            mapped_count(),
+            query_count(),
+            nearby_count(),
+            len(self._schemas),
+            *map(len, self._tables),
+        )
 
     def _rebuild(self) -> None:
-        mapped = mapped_count()
+        counted = (mapped_count(), query_count(), nearby_count())
         configure_mappers()
-        declared = shapes()
-        self._tables = [metadata.tables for metadata in _metadatas(declared)]
-        _, *size = self._size()
+        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
+        self._tables = [metadata.tables for metadata in _metadatas(declared, nearbys)]
+        _, _, _, *size = self._size()
         names = Names(tuple(self._schemas))
         tables = [table for each in self._tables for table in tuple(each.values())]
-        interests = Interests(declared, tables, names)
+        interests = Interests(declared, tables, names, queries=queries, nearbys=nearbys)
         for interest in interests:
             for db in interest.dbs:
                 self._store.know(db, interest.stamps)
         cascades = Cascades(tables, names)
         named = {(table.schema, table.name): table for table in tables}
         unseen = Unseen(declared, tables, interests, cascades, names)
+        foreign = Foreign.of(interests, tables, cascades, unseen)
+        interests.known, interests.written_with = foreign.known, foreign.written_with
+        self._store.declare(foreign.registered)
         self.interests = interests
         self._recorder = Recorder(interests, cascades, unseen)
         self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)
         # Last, and as it was at first: what came meanwhile is another rebuilding.
-        self._built_of = (mapped, *size)
+        self._built_of = (*counted, *size)
 
     def _check_database(self, engine: Engine) -> None:
         found = database_identity(engine)
@@ -236,9 +316,10 @@ class Followed:
         return [engine for engine, follower in self._engines.items() if follower.publish]
 
 
-def _metadatas(declared: Iterable[EntityShape]) -> set[MetaData]:
+def _metadatas(declared: Iterable[EntityShape], nearbys: Iterable[Nearby]) -> set[MetaData]:
     """Those of the declared classes, with all their tables."""
     found = {shape.owner.registry.metadata for shape in declared}
+    found.update(nearby.table.metadata for nearby in nearbys)
     for shape in declared:
         found.update(each.metadata for each in shape.owner.tables if isinstance(each, Table))
     return found

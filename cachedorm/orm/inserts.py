@@ -80,8 +80,7 @@ def _is_exact(statement: Insert, interest: TableInterest) -> bool:
         return True
     elements = _conflict_clause(statement).inferred_target_elements or ()
     target = {_name(statement, each) for each in elements}
-    needed = {column.name for each in interest.keys for column in each.columns}
-    needed |= {column.name for column in interest.primary_key}
+    needed = {column.name for column in (*interest.primary_key, *interest.watched)}
     return needed <= target and not needed & changed
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.affected import ROWS_MAX
 from cachedorm.orm.catalog import NO_FACTS
 from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile, is_autocommit
+from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
 
@@ -38,6 +41,8 @@ class Ledger:
         "pending",
         "profile",
         "recorded",
+        "refreshes",
+        "tables",
         "through",
         "touched",
         "values",
@@ -59,6 +64,8 @@ class Ledger:
     def reset(self) -> None:
         """The transaction has ended."""
         self.touched = Touched()
+        # The tables written, cached here or not: others may cache them.
+        self.tables = Written()
         self.written = False
         # The state of the session on the server may have changed (SET ROLE, SQL not understood).
         self.opaque = self.lingering
@@ -78,11 +85,15 @@ class Ledger:
         self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
         # New values, read just before COMMIT.
         self.values: dict[Any, Any] = {}
+        # Answers to fill anew when it is all done.
+        self.refreshes = Refreshes()
         self._rows: dict[TableInterest, int] = {}
 
     def touch(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
         """This row of a followed table changed: mark its entries, or the table if it is one of
         too many."""
+        if interest.refreshed:
+            self.refreshes.note_row(interest.refreshed, row)
         count = self._rows.get(interest, 0) + 1
         self._rows[interest] = count
         if count > ROWS_MAX:
@@ -106,11 +117,22 @@ class Ledger:
 
     def touch_all(self, interest: TableInterest) -> None:
         """It is not known which rows of this table changed."""
+        if interest.refreshed:
+            self.refreshes.note_table(interest.refreshed)
         interest.touch_all(self.touched)
 
     def touch_everything(self, interests: Interests) -> None:
         """It is not known which tables changed."""
         interests.touch_everything(self.touched)
+        self.tables.add_everything(interests.known)
+
+    def wrote(self, interests: Interests, table: Table) -> None:
+        """Rows of this table, and of those that the database writes along with it, changed."""
+        self.tables.add(interests.written_with(table), interests.known)
+
+    def wrote_named(self, interests: Interests, schema: str | None, name: str) -> None:
+        """Rows of the table of this name changed; it need not be mapped here."""
+        self.tables.add((interests.named(schema, name),), interests.known)
 
     def __repr__(self) -> str:
         return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"

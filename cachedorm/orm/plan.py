@@ -13,9 +13,11 @@ from sqlalchemy.orm import Mapper
 
 from cachedorm.declare.shape import EntityShape, row_shape
 from cachedorm.errors import ArgumentError
+from cachedorm.orm.fields import field_stamps
 from cachedorm.orm.keyvalue import asked_value, key_value, plain_key_type
 from cachedorm.orm.profile import Profile
 from cachedorm.orm.rowplan import RowPlan
+from cachedorm.orm.source import Source
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.keys import EntryKey, stamp_key, wildcard_tag
@@ -45,11 +47,11 @@ class EntityPlan:
         "_discriminator",
         "_order",
         "_plain",
-        "_whose",
         "by_primary_key",
         "fields",
         "form",
         "identity_class",
+        "is_from",
         "key_of",
         "mapper",
         "negative_ttl_ms",
@@ -93,11 +95,10 @@ class EntityPlan:
         self._plan_keys(owner, dialect)
         names = sorted(getattr(table, "fullname", str(table)) for table in self.tables)
         self.stamps = tuple(stamp_key(wildcard_tag(name)) for name in names)
-        schemaless = any(getattr(table, "schema", None) is None for table in self.tables)
-        self._whose = (profile.database, profile.schemas if schemaless else None)
-        self.form = Form(
-            self._fingerprint((database, *self._whose), names), self._encode, self._decode
-        )
+        source = Source.of(owner, self.tables, profile)
+        self.is_from = source.is_from
+        fingerprint = self._fingerprint((database, *source.whose), names)
+        self.form = Form(fingerprint, self._encode, self._decode)
         # The reason for which no read can be served, whatever the session, or None.
         self.why_never = self._why_never(dialect)
 
@@ -165,7 +166,11 @@ class EntityPlan:
         return self._entry_key(dict(zip(self.fields, asked, strict=True)))
 
     def _entry_key(self, values: dict[str, Any]) -> EntryKey:
-        return EntryKey(self.template.render(values), self.stamps, self.form, self.ttl_ms)
+        stamps = self.stamps
+        if len(self.fields) > 1:
+            # One field alone does not name the key, so ``invalidate_where`` needs a stamp to end.
+            stamps += field_stamps(self.fields, values)
+        return EntryKey(self.template.render(values), stamps, self.form, self.ttl_ms)
 
     def in_key_order(self, identity: Sequence[Any]) -> Sequence[Any]:
         """A primary key in the order of the key template's fields."""
@@ -229,11 +234,6 @@ class EntityPlan:
             if plan.name == name:
                 return plan
         raise UndecodableError(f"no mapper of {self.mapper.class_.__name__} is named {name!r}")
-
-    def is_from(self, profile: Profile) -> bool:
-        """Whether a connection of this profile reaches the very tables whose rows are cached."""
-        database, schemas = self._whose
-        return profile.database == database and (schemas is None or profile.schemas == schemas)
 
     def _fingerprint(self, database: tuple[str | None, ...], tables: Sequence[str]) -> bytes:
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)

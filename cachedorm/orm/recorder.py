@@ -75,6 +75,7 @@ class Recorder:
             # A view, a partition, an alias: any table may be behind it.
             ledger.touch_everything(self._interests)
             return
+        ledger.wrote(self._interests, table)
         self._touch_all(ledger, self._unseen.of(table))
         self.spread(ledger, table)
         if isinstance(statement, Insert):
@@ -138,8 +139,12 @@ class Recorder:
             ledger.touch_everything(self._interests)
         for each in relatives or ():
             self._write_all(ledger, each)
+        # Others may cache over relatives that are not mapped here.
+        for name in ledger.facts.kin.get((table.schema, table.name), ()):
+            ledger.wrote_named(self._interests, *name)
 
     def _write_all(self, ledger: Ledger, table: Table) -> None:
+        ledger.wrote(self._interests, table)
         interest = self._interests[table]
         if interest is not None:
             ledger.touch_all(interest)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, TypeDecorator, select, type_coerce
+from sqlalchemy import Select, TypeDecorator, select, type_coerce
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
+from sqlalchemy.types import TypeEngine
 
 from cachedorm.declare.kinds import decorator_of, kind_of, raw_type
 from cachedorm.declare.shape import Attribute, RowShape, why_not_stored
-from cachedorm.errors import DeclarationError
+from cachedorm.errors import DeclarationError, NotCacheable
 from cachedorm.store.codec import Kind, UndecodableError, row_codec
 
 _Restore = tuple[int, TypeDecorator[Any]]
@@ -35,6 +36,7 @@ class RowPlan:
         "mapper",
         "name",
         "names",
+        "shape",
         "signature",
         "statement",
         "stored",
@@ -43,6 +45,7 @@ class RowPlan:
 
     def __init__(self, shape: RowShape, owner: Mapper[Any], dialect: Dialect) -> None:
         self._dialect = dialect
+        self.shape = shape
         self.mapper = shape.mapper
         self.name = shape.mapper.class_.__name__
         self.names = tuple(attribute.name for attribute in shape.attributes)
@@ -67,7 +70,7 @@ class RowPlan:
             self._restore if self._restored else _as_they_are
         )
         self.statement: Select[Any] = select(
-            *(_selected(attribute, dialect) for attribute in shape.attributes)
+            *(own_value(attribute.column, dialect) for attribute in shape.attributes)
         ).select_from(shape.mapper.persist_selectable)
 
     def refills(self, names: Iterable[str]) -> bool:
@@ -77,6 +80,30 @@ class RowPlan:
     def value(self, values: Sequence[Any], name: str) -> Any:
         """The value that the attribute of this name has in a row."""
         return self.live(tuple(values))[self.names.index(name)]
+
+    def stored_of(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Values to store from live ones, where the database's own are not to be had.
+
+        Only those from which ``live`` makes the same again: what a decorator binds need not be
+        what it was made of (one that hashes would hash the hash). Raises NotCacheable.
+        """
+        changed = list(values)
+        for position, decorator in self._restored:
+            changed[position] = self._bound(decorator, values[position], self.names[position])
+        return tuple(changed)
+
+    def _bound(self, decorator: TypeDecorator[Any], value: Any, name: str) -> Any:
+        try:
+            bound = decorator.process_bind_param(value, self._dialect)
+            again = decorator.process_result_value(bound, self._dialect)
+        except Exception as error:
+            raise NotCacheable(f"{self.name}.{name}: {decorator!r} refused: {error!r}") from error
+        if type(again) is not type(value) or again != value:
+            raise NotCacheable(
+                f"{self.name}.{name}: {decorator!r} does not give back what it is given, so of an"
+                " object loaded along with a relationship it cannot be stored"
+            )
+        return bound
 
     def _restore(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         changed = list(values)
@@ -104,18 +131,21 @@ def _kind(attribute: Attribute, dialect: Dialect, mapper: Mapper[Any]) -> Kind:
     return kind
 
 
-def _decorator(attribute: Attribute, dialect: Dialect) -> TypeDecorator[Any] | None:
-    type_ = attribute.column.type
+def restorer_of(type_: TypeEngine[Any], dialect: Dialect) -> TypeDecorator[Any] | None:
+    """The decorator that makes live values of this type from the database's own, if one does."""
     found = decorator_of(type_._variant_mapping.get(dialect.name, type_))
     return found if found is not None and found._has_result_processor else None
 
 
 def _restored(attributes: Sequence[Attribute], dialect: Dialect) -> list[_Restore]:
-    found = [(at, _decorator(attribute, dialect)) for at, attribute in enumerate(attributes)]
+    found = (
+        (at, restorer_of(attribute.column.type, dialect)) for at, attribute in enumerate(attributes)
+    )
     return [(at, decorator) for at, decorator in found if decorator is not None]
 
 
-def _selected(attribute: Attribute, dialect: Dialect) -> ColumnElement[Any]:
-    if _decorator(attribute, dialect) is None:
-        return attribute.column
-    return type_coerce(attribute.column, raw_type(attribute.column.type, dialect))
+def own_value(column: Any, dialect: Dialect) -> Any:
+    """The column as the database has it, past the decorator of its type."""
+    if restorer_of(column.type, dialect) is None:
+        return column
+    return type_coerce(column, raw_type(column.type, dialect))

@@ -9,8 +9,11 @@ from sqlalchemy.engine import IteratorResult
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
 
-from cachedorm.declare.model import Cached, ReadByKey
+from cachedorm.declare.model import Cached, KeyRead
+from cachedorm.declare.spot import SpotOption
+from cachedorm.declare.statement import Call, CalledStatement, call_of
 from cachedorm.orm.compat import entity_result
+from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import BYPASSED, Reader
 
 if TYPE_CHECKING:
@@ -26,9 +29,10 @@ _FETCH = SQL_OK | RELATED_OBJECT_OK
 
 
 class CachedReads(_Base):
-    """Mixin in front of a Session class: reads by key are answered from the cache."""
+    """Mixin in front of a Session class: cached reads are answered from the cache."""
 
     _cachedorm_reader: ClassVar[Reader]
+    _cachedorm_queries: ClassVar[QueryReader]
 
     def _cachedorm_get(self, entity: Any, ident: Any) -> Any:
         """What ``get`` answers without SQL of its own, or BYPASSED."""
@@ -77,18 +81,15 @@ class CachedReads(_Base):
         return None if served is BYPASSED else served
 
     def _execute_internal(self, statement: Any, params: Any = None, **options: Any) -> Any:
-        """A statement of ``Model.by``, executed as it is, needs none of SQLAlchemy's layers."""
-        for option in getattr(statement, "_with_options", ()):
-            if type(option) is ReadByKey and option.is_for(statement):
-                if params or any(value for name, value in options.items() if name in _MORE):
-                    break  # do_orm_execute says what is left of it
-                found = _read(self, option)
-                if found is BYPASSED:
-                    options["execution_options"] = _PAST
-                    break
-                if options.get("_scalar_result"):
-                    return found
-                return entity_result(option.mapper.class_, () if found is None else (found,))
+        """The statement of a cached read, executed as it is, needs none of SQLAlchemy's layers."""
+        call = call_of(statement) if isinstance(statement, CalledStatement) else None
+        if call is not None and not (
+            params or any(value for name, value in options.items() if name in _MORE)
+        ):  # else do_orm_execute says what is left of it
+            found = _called(self, call)
+            if found is not BYPASSED:
+                return found.scalar() if options.get("_scalar_result") else found
+            options["execution_options"] = _PAST
         return super()._execute_internal(statement, params, **options)
 
     def _cachedorm_refresh(self, mapper: Mapper[Any], state: Any, names: Any) -> bool:
@@ -120,9 +121,15 @@ class LayeredGet(CachedReads):
         return super()._get_impl(entity, primary_key_identity, db_load_fn, **options)
 
 
-def cached_session_class(base: type[Session], reader: Reader) -> type[Session]:
-    """A subclass of the session class whose reads go through this reader."""
-    namespace = {"_cachedorm_reader": reader, "__doc__": base.__doc__}
+def cached_session_class(
+    base: type[Session], reader: Reader, queries: QueryReader
+) -> type[Session]:
+    """A subclass of the session class whose reads go through these readers."""
+    namespace = {
+        "_cachedorm_reader": reader,
+        "_cachedorm_queries": queries,
+        "__doc__": base.__doc__,
+    }
     mixin = DirectGet if base.get is Session.get else LayeredGet
     made: type[Session] = type(base.__name__, (mixin, base), namespace)
     event.listen(made, "do_orm_execute", _answer)
@@ -138,28 +145,49 @@ def _may_raise(parent: Mapper[Any], target: Mapper[Any]) -> bool:
 
 
 def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
-    """Answer the very statement that ``Model.by`` made; anything else is plain SQL."""
-    for option in state.user_defined_options:
-        if isinstance(option, ReadByKey) and option.is_for(state.statement):
-            return _answer_by_key(state, option)
-    return None
-
-
-def _answer_by_key(state: ORMExecuteState, option: ReadByKey) -> IteratorResult[Any] | None:
+    """Answer the very statement that a cached read made; anything else is plain SQL."""
+    statement = state.statement
+    call = call_of(statement)
+    spot = _spot_option(state) if call is None else None
+    if call is None and spot is None:
+        return None
     if state.parameters or _asks_more(state.execution_options) or _is_sent_elsewhere(state):
         return None
     autoflush = bool(state.execution_options.get("autoflush", True))
-    found = _read(state.session, option, autoflush=autoflush)
+    if call is not None:
+        found = _called(state.session, call, autoflush=autoflush)
+    else:
+        _flush(state.session, autoflush=autoflush)
+        session: Any = state.session
+        found = session._cachedorm_queries.answer_spot(session, statement, spot)
+    return None if found is BYPASSED else found
+
+
+def _called(session: Any, call: Call, *, autoflush: bool = True) -> Any:
+    """The result of a cached read, or BYPASSED."""
+    _flush(session, autoflush=autoflush)
+    read = call.query
+    if not isinstance(read, KeyRead):
+        return session._cachedorm_queries.answer(session, read, call.values)
+    values = [call.values[field] for field in read.fields]
+    found = session._cachedorm_reader.by(session, read.mapper, values)
     if found is BYPASSED:
-        return None
-    return entity_result(option.mapper.class_, () if found is None else (found,))
+        return BYPASSED
+    return entity_result(read.class_, () if found is None else (found,))
 
 
-def _read(session: Any, option: ReadByKey, *, autoflush: bool = True) -> Any:
-    # Both ways here come before autoflush, and what is flushed must be seen, or bypass.
+def _flush(session: Any, *, autoflush: bool) -> None:
+    # Whatever way led here, it was before autoflush; and what is flushed must be seen, or bypass.
     if autoflush and session.autoflush:
         session._autoflush()
-    return session._cachedorm_reader.by(session, option.mapper, option.values)
+
+
+def _spot_option(state: ORMExecuteState) -> SpotOption | None:
+    if state.is_select:
+        for option in state.user_defined_options:
+            if isinstance(option, SpotOption):
+                return option
+    return None
 
 
 def _asks_more_of_get(options: dict[str, Any]) -> bool:

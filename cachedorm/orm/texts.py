@@ -106,6 +106,10 @@ class TextRecorder:
 
     def _touch(self, ledger: Ledger, table: Table, effect: CascadeEffect | None) -> None:
         touched: Iterable[Table] = (table,)
+        ledger.wrote(self._interests, table)
+        if effect is CascadeEffect.TRUNCATE_CASCADE:
+            # Tables that we have never heard of may refer to it.
+            ledger.tables.add_everything(self._interests.known)
         if effect is None:
             for unseen in self._unseen.of(table):
                 ledger.touch_all(unseen)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.commits import Commits, remember, restore
 from cachedorm.orm.ledger import Ledger, ledger_of
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 from cachedorm.store.store import Intent
 
@@ -29,6 +30,7 @@ class Prepared:
     """What a transaction prepared here wrote, and the intent that hides it (None: no more)."""
 
     touched: Touched
+    tables: Written
     intent: Intent | None
     at: float = field(default_factory=time.monotonic)
 
@@ -65,9 +67,10 @@ class TwoPhase:
     def _do_prepare_twophase(self, prepare: Callable[..., None]) -> Callable[..., None]:
         def do_prepare_twophase(connection: Connection, xid: Any) -> None:
             ledger = ledger_of(connection)
-            touched = ledger.touched
-            intent = ledger.intent = self._commits.intend(ledger) if touched else None
-            self._prepared[str(xid)] = Prepared(touched, intent)
+            touched, tables = ledger.touched, ledger.tables
+            wrote = touched or tables
+            intent = ledger.intent = self._commits.intend(ledger) if wrote else None
+            self._prepared[str(xid)] = Prepared(touched, tables, intent)
             try:
                 with _passing(ledger):
                     prepare(connection, xid)
@@ -107,7 +110,7 @@ class TwoPhase:
         if known is None or (recover and not str(xid).startswith(_RANDOM)):
             self._commits.everything(ledger)
             return None
-        ledger.touched = known.touched
+        ledger.touched, ledger.tables = known.touched, known.tables
         return known
 
     def _do_rollback_twophase(self, rollback: Callable[..., None]) -> Callable[..., None]:

@@ -56,6 +56,10 @@ class Unseen:
             answer = self._answers[table.fullname] = self._followed(names)
         return answer
 
+    def names(self, table: Table) -> set[str]:
+        """The names of the tables that are written unseen, followed or not."""
+        return self._closure(table.fullname) if self._declared else set()
+
     def named(self, names: object) -> tuple[Table, ...]:
         """The tables that an execution option names; ArgumentError says what it may name."""
         if isinstance(names, str) or not isinstance(names, Iterable):

@@ -53,7 +53,7 @@ class RedisBackend(StoreBackend):
         given = dict(arguments)
         url = given.pop("url", "redis://localhost:6379/0")
         db = int(given.pop("db", urlsplit(url).path.strip("/") or 0))
-        limits = {
+        limits: dict[str, Any] = {
             name: float(given.pop(name))
             for name in ("connect_timeout", "operation_timeout")
             if name in given

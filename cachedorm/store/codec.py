@@ -57,6 +57,7 @@ __all__ = [
     "geometry_kind",
     "kind_for_python",
     "row_codec",
+    "rows_codec",
 ]
 
 
@@ -110,6 +111,65 @@ def row_codec(kinds: Sequence[Kind]) -> tuple[Encode, Decode]:
     return _row_encoder(kinds, cells), _row_decoder(cells)
 
 
+def rows_codec(
+    kinds: Sequence[Kind],
+) -> tuple[Encode, Callable[[bytes], list[tuple[Any, ...]]]]:
+    """As ``row_codec``, for a whole list of such rows in one payload."""
+    cells = [_cell_of(kind) for kind in kinds]
+    return _rows_encoder(kinds, cells), _rows_decoder(cells)
+
+
+def _rows_encoder(kinds: Sequence[Kind], cells: Sequence[_Cell]) -> Encode:
+    encode_row = _row_encoder(kinds, cells)
+    writes = [{type(None): None, **cell.writes} for cell in cells]
+
+    def prepare(row: Sequence[Any]) -> list[Any]:
+        prepared = list(row)
+        for at, value in enumerate(row):
+            writer = writes[at][type(value)]
+            if writer is not None:
+                prepared[at] = writer(value)
+        return prepared
+
+    def encode(rows: Sequence[Sequence[Any]]) -> bytes:
+        try:
+            return _encode([prepare(row) for row in rows])
+        except (KeyError, *_REFUSED):
+            # Once more and row by row, to say which value it was.
+            for row in rows:
+                encode_row(row)
+            raise
+
+    return encode
+
+
+def _rows_decoder(cells: Sequence[_Cell]) -> Callable[[bytes], list[tuple[Any, ...]]]:
+    row_type = _tuple_type(tuple(cell.wire | None for cell in cells))
+    native = Decoder(_list_type(row_type), ext_hook=_read_big_int).decode
+    readers = tuple((at, cell.read) for at, cell in enumerate(cells) if cell.read is not None)
+    if not readers:
+        return native
+
+    def decode(payload: bytes) -> list[tuple[Any, ...]]:
+        return [_read_row(row, readers) for row in native(payload)]
+
+    return decode
+
+
+def _read_row(
+    native: tuple[Any, ...], readers: Sequence[tuple[int, Callable[[Any], Any]]]
+) -> tuple[Any, ...]:
+    row = list(native)
+    try:
+        for at, read in readers:
+            value = row[at]
+            if value is not None:
+                row[at] = read(value)
+    except _MEANINGLESS as error:
+        raise UndecodableError(f"position {at}: {error!r}") from error
+    return tuple(row)
+
+
 def _row_encoder(kinds: Sequence[Kind], cells: Sequence[_Cell]) -> Encode:
     writes = [{type(None): None, **cell.writes} for cell in cells]
 
@@ -147,17 +207,13 @@ def _row_decoder(cells: Sequence[_Cell]) -> Decode:
         return native
 
     def decode(payload: bytes) -> tuple[Any, ...]:
-        row = list(native(payload))
-        try:
-            for at, read in readers:
-                value = row[at]
-                if value is not None:
-                    row[at] = read(value)
-        except _MEANINGLESS as error:
-            raise UndecodableError(f"position {at}: {error!r}") from error
-        return tuple(row)
+        return _read_row(native(payload), readers)
 
     return decode
+
+
+def _list_type(row: Any) -> Any:
+    return list[row]
 
 
 def _tuple_type(types: tuple[Any, ...]) -> Any:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from dogpile.cache.api import NO_VALUE
 
 from cachedorm.errors import CacheUnavailable, NotCacheable
 from cachedorm.observe import Observer
+from cachedorm.store.ahead import Ahead
 from cachedorm.store.codec import UNDECODABLE
-from cachedorm.store.entry import ABSENT, Form, Miss, judge, new_token, prefix, value_slot
-from cachedorm.store.fill import Fill, Loaded, RegionSettings, now_ms
+from cachedorm.store.entry import (
+    ABSENT,
+    Form,
+    Miss,
+    held_value,
+    judge,
+    new_token,
+    now_ms,
+    prefix,
+    value_slot,
+)
+from cachedorm.store.fill import Fill, Loaded, RegionSettings
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.slots import Slots, Touched
+from cachedorm.store.soft import Outage, is_due, is_os_error
 
 NO_SERVER: Final = (b"", b"")
 UNDECODABLE_REASON: Final = "undecodable"
+REFRESH_REASON: Final = "refresh"
 
 # What this caller's last read that missed has seen: its fill need not read again.
 _MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
@@ -51,13 +64,16 @@ class Entries:
         slots: Slots,
         observer: Observer,
         keeper: Keeper | None = None,
+        outage: Outage = is_os_error,
     ) -> None:
         self.settings = settings
         self._keeper = keeper or Forgetful(slots, observer)
         self.slots = slots
         self.observer = observer
         self.flights = Flights()
-        self.filling = Fill(settings, slots, observer, self.flights)
+        self.filling = Fill(settings, slots, observer, self.flights, outage)
+        self._ahead = Ahead(self.filling, observer, settings.lease_ms)
+        self._ahead_ms = settings.refresh_ahead_ms
         self._db, self._name = settings.db, settings.name
         self._read = slots.read
         self._hit = observer.hit
@@ -66,7 +82,12 @@ class Entries:
         self._seen = b""
 
     def get(self, key: EntryKey) -> Any:
-        """The value, ABSENT, or NO_VALUE. One command; the way every read comes."""
+        """The value, ABSENT, or NO_VALUE. One command; the way every read comes.
+
+        In a region that refreshes ahead, one caller is told NO_VALUE of a value that is due, and
+        its ``fill`` reads the database while the others are served the old value. Nothing happens
+        behind a caller's back: that one waits for the database.
+        """
         tick = self.flights.now
         try:
             values, server = self._read(self._db, (key, *key.stamps))
@@ -77,21 +98,22 @@ class Entries:
         if known != server:
             start = self._prefix(form, server)
         verdict = judge(values[0], start, values[1:])
+        value: Any = verdict
         if isinstance(verdict, bytes):
             try:
                 value = form.decode(verdict)
             except UNDECODABLE:
                 asked = Asked(tick, values[0], server, values[1:])
                 return self._missed(key, asked, UNDECODABLE_REASON)
-            self._hit(self._name, key)
-            return value
-        if verdict is ABSENT:
-            self._hit(self._name, key)
-            return ABSENT
-        asked = Asked(tick, values[0], server, values[1:])
-        if verdict is Miss.FOREIGN:
-            return self._foreign(key, asked)
-        return self._missed(key, asked, verdict.value)
+        elif verdict is not ABSENT:
+            asked = Asked(tick, values[0], server, values[1:], expired=verdict is Miss.EXPIRED)
+            if verdict is Miss.FOREIGN:
+                return self._foreign(key, asked)
+            return self._missed(key, asked, verdict.value)
+        if self._ahead_ms and self._refreshes(key, tick, values, server):
+            return NO_VALUE
+        self._hit(self._name, key)
+        return value
 
     def look(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
         """What one read of all these keys finds: their values, and what it takes to fill them.
@@ -144,9 +166,21 @@ class Entries:
                 if seen.value is not NO_VALUE:
                     return seen.value
                 asked = seen.asked
-        return self._share(key, load, asked, bounded)
+        try:
+            return self._filled(key, load, asked, bounded)
+        except Exception as error:
+            held = self._still_valid(key, asked, error)
+            if held is NO_VALUE:
+                raise
+            self.observer.error("database", error)
+            return held
 
-    def _share(self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool) -> Any:
+    def _filled(
+        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+    ) -> Any:
+        if asked.lease is not None:
+            return self.filling.anew(key, load, asked.lease)
+
         def lead(flight: Flight | None) -> Landed:
             return self.filling.run(key, load, asked, flight)
 
@@ -155,6 +189,39 @@ class Entries:
         if waited:
             self.observer.wait(self._name, key, waited)
         return value
+
+    def _still_valid(self, key: EntryKey, asked: Asked, error: Exception) -> Any:
+        """What the cache holds though a load has failed, if the error is one to be served through.
+
+        Read again now, so that no invalidation since is passed over: it must be whole in all but
+        its time.
+        """
+        stale = self.settings.stale_if_error_ms > 0
+        if not ((stale or asked.lease is not None) and self.filling.is_outage(error)):
+            return NO_VALUE
+        seen = self.look((key,))[0]
+        slot = seen.asked.slot
+        if not (stale and seen.asked.expired) or slot is None:
+            return seen.value
+        held = held_value(slot, len(key.stamps))
+        try:
+            return ABSENT if held is ABSENT else key.form.decode(held)
+        except UNDECODABLE:
+            return NO_VALUE
+
+    def _refreshes(
+        self, key: EntryKey, tick: int, values: Sequence[bytes | None], server: bytes
+    ) -> bool:
+        """Whether this caller is to refresh the value that it has just read."""
+        slot = values[0] or b""
+        if not is_due(slot, now_ms(), self._ahead_ms):
+            return False
+        asked = Asked(tick, slot, server, values[1:])
+        lease = self._ahead.lease(key, asked)
+        if lease is None:
+            return False
+        self._missed(key, replace(asked, lease=lease), REFRESH_REASON)
+        return True
 
     def put(self, key: EntryKey, value: Any) -> bool:
         """Store what the caller holds for true; False if a writer is at it, or Redis is away."""
@@ -197,6 +264,8 @@ class Entries:
 
     def _judged(self, key: EntryKey, asked: Asked) -> Look:
         verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
+        if verdict is Miss.EXPIRED:
+            return Look(NO_VALUE, replace(asked, expired=True), verdict.value)
         if isinstance(verdict, Miss):
             return Look(NO_VALUE, asked, verdict.value)
         if verdict is ABSENT:

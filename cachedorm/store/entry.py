@@ -12,9 +12,11 @@ its ``string.sub`` counts from 1 and includes the end, so both ways of counting 
     1       1       2, 2           format version
     2       8       3, 10          fingerprint of the form (schema and database) of the payload
     10      8       11, 18         identity of the Redis server it was published on
-    18      1       19, 19         flags: 1 = absent, the row is remembered not to exist
+    18      1       19, 19         flags: 1 = absent, the row is remembered not to exist;
+                                   2 = outlives, not to be served from soft_ms on, though its key
+                                   lives on; 4 = kept, served again because the database was down
     19      8       20, 27         created_ms, the publisher's clock since the epoch
-    27      8       28, 35         soft_ms, when to refresh ahead of expiry; 0 = never
+    27      8       28, 35         soft_ms, when its time is up, by the same clock; 0 = with its key
     35      1       36, 36         number of stamps n, at most 255
     36      16 n    37, 36 + 16 n  stamps, in the order of the key's stamp keys
     36+16n  rest    37 + 16 n, -1  payload
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -45,6 +48,11 @@ _LEASE: Final = b"L"
 _INTENT: Final = b"I"
 _VALUE: Final = b"V" + bytes([FORMAT_VERSION])
 _FLAG_ABSENT: Final = 1
+_FLAG_OUTLIVES: Final = 2
+_FLAG_KEPT: Final = 4
+_FLAGS: Final = _FLAG_ABSENT | _FLAG_OUTLIVES | _FLAG_KEPT
+_CREATED: Final = slice(19, 27)
+_SOFT: Final = slice(27, 35)
 # Behind the prefix: flags, created_ms, soft_ms, number of stamps.
 _REST: Final = struct.Struct(">BQQB")
 
@@ -75,6 +83,7 @@ class Miss(Enum):
     SCHEMA = "schema"
     FOREIGN = "foreign"
     STAMP = "stamp"
+    EXPIRED = "expired"
     GARBAGE = "garbage"
 
 
@@ -126,13 +135,18 @@ def value_slot(
     absent: bool = False,
     created_ms: int,
     soft_ms: int = 0,
+    outlives: bool = False,
 ) -> bytes:
-    """The slot of a value (or, with ``absent``, of the knowledge that there is none)."""
+    """The slot of a value (or, with ``absent``, of the knowledge that there is none).
+
+    ``outlives``: its key lives on after ``soft_ms``, for times when the database is down.
+    """
     for stamp in stamps:
         _exactly("stamp", stamp, STAMP_BYTES)
     if len(stamps) > STAMPS_MAX:
         raise ValueError(f"an entry carries at most {STAMPS_MAX} stamps, not {len(stamps)}")
-    rest = _REST.pack(_FLAG_ABSENT if absent else 0, created_ms, soft_ms, len(stamps))
+    flags = _FLAG_ABSENT * absent | _FLAG_OUTLIVES * outlives
+    rest = _REST.pack(flags, created_ms, soft_ms, len(stamps))
     return b"".join((prefix(form, server), rest, *stamps, payload))
 
 
@@ -143,6 +157,7 @@ def judge(
 
     ``prefix`` is that of the reader's form on the server the slot was read from, ``stamps`` what
     Redis holds under the key's stamp keys, in their order. Never raises, whatever the bytes.
+    EXPIRED: nothing is wrong with the value but its time, by this machine's clock.
     """
     count = len(stamps)
     if slot is None or slot[:PREFIX_BYTES] != prefix:
@@ -160,7 +175,41 @@ def judge(
     flags = slot[PREFIX_BYTES]
     if not flags:
         return slot[end:]
-    return ABSENT if flags == _FLAG_ABSENT else Miss.GARBAGE
+    if flags & ~_FLAGS:
+        return Miss.GARBAGE
+    # Whatever the reader's own settings: its publisher has promised that time to live.
+    if flags & _FLAG_OUTLIVES and soft_ms_of(slot) <= now_ms():
+        return Miss.EXPIRED
+    return ABSENT if flags & _FLAG_ABSENT else slot[end:]
+
+
+def held_value(slot: bytes, count: int) -> bytes | Absent:
+    """What a slot that was judged EXPIRED holds, under its ``count`` stamps."""
+    if slot[PREFIX_BYTES] & _FLAG_ABSENT:
+        return ABSENT
+    return slot[HEADER_BYTES + STAMP_BYTES * count :]
+
+
+def now_ms() -> int:
+    """This machine's clock, as slots hold it."""
+    return time.time_ns() // 1_000_000
+
+
+def soft_ms_of(slot: bytes) -> int:
+    """When the time of this value (of its key and form) is up; 0 = with its key."""
+    return int.from_bytes(slot[_SOFT])
+
+
+def is_kept(slot: bytes) -> bool:
+    """Whether this value (of its key and form) was to end, and is served a little longer."""
+    return bool(slot[PREFIX_BYTES] & _FLAG_KEPT)
+
+
+def kept_slot(slot: bytes, soft_ms: int) -> bytes:
+    """The same value, to be served until ``soft_ms``."""
+    flags = bytes([slot[PREFIX_BYTES] | _FLAG_OUTLIVES | _FLAG_KEPT])
+    created = slot[_CREATED]
+    return slot[:PREFIX_BYTES] + flags + created + soft_ms.to_bytes(8) + slot[_SOFT.stop :]
 
 
 def _why_not(slot: bytes | None, prefix: bytes) -> Miss:
@@ -186,7 +235,7 @@ def created_ms_of(slot: bytes) -> int | None:
     """When a value was published, in ms since the epoch; None if the slot holds no value."""
     if slot[:2] != _VALUE or len(slot) < HEADER_BYTES:
         return None
-    return int.from_bytes(slot[19:27])
+    return int.from_bytes(slot[_CREATED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +251,8 @@ class Described:
     soft_ms: int = 0
     stamps: tuple[bytes, ...] = ()
     payload: bytes = b""
+    outlives: bool = False
+    kept: bool = False
 
 
 def describe(slot: bytes | None) -> Described:
@@ -220,10 +271,10 @@ def describe(slot: bytes | None) -> Described:
 def _describe_value(slot: bytes) -> Described:
     flags, created_ms, soft_ms, count = _REST.unpack_from(slot, PREFIX_BYTES)
     end = HEADER_BYTES + STAMP_BYTES * count
-    if len(slot) < end or flags not in (0, _FLAG_ABSENT):
+    if len(slot) < end or flags & ~_FLAGS:
         return Described("garbage")
     return Described(
-        "absent" if flags else "value",
+        "absent" if flags & _FLAG_ABSENT else "value",
         version=slot[1],
         fingerprint=slot[2:10],
         server=slot[10:18],
@@ -231,6 +282,8 @@ def _describe_value(slot: bytes) -> Described:
         soft_ms=soft_ms,
         stamps=tuple(slot[at : at + STAMP_BYTES] for at in range(HEADER_BYTES, end, STAMP_BYTES)),
         payload=slot[end:],
+        outlives=bool(flags & _FLAG_OUTLIVES),
+        kept=bool(flags & _FLAG_KEPT),
     )
 
 

@@ -18,13 +18,16 @@ from cachedorm.store.entry import (
     HEADER_BYTES,
     STAMP_BYTES,
     judge,
+    kept_slot,
     new_token,
+    now_ms,
     prefix,
     value_slot,
 )
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Acquired, Granted, Held, Refused, Slots, Valid
+from cachedorm.store.keys import EntryKey, refresh_key
+from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
+from cachedorm.store.soft import Outage, is_os_error, life_of, may_be_kept
 
 FIRST_PAUSE: Final = 0.002
 LAST_PAUSE: Final = 0.025
@@ -32,7 +35,11 @@ LAST_PAUSE: Final = 0.025
 
 @dataclass(frozen=True, slots=True)
 class RegionSettings:
-    """A region's numbers. ``jitter``: the share of its TTL that an entry may live less."""
+    """A region's numbers. ``jitter``: the share of its TTL that an entry may live less.
+
+    ``refresh_ahead_ms``: so long before its end one reader refreshes an entry, 0 = nobody.
+    ``stale_if_error_ms``: so long after it an entry answers while the database is down.
+    """
 
     name: str
     db: int
@@ -43,6 +50,8 @@ class RegionSettings:
     wait_ms: int = 200
     intent_ms: int = 30_000
     intents: bool = True
+    refresh_ahead_ms: int = 0
+    stale_if_error_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class Unleased(Enum):
     """Why there is no lease to be had: load, and publish nothing."""
 
     INTENT = "intent"
+    INTEREST = "interest"
     HELD = "lease"
     UNAVAILABLE = "unavailable"
 
@@ -77,9 +87,15 @@ class Fill:
     """The misses of one region: how its entries are leased, loaded and published."""
 
     def __init__(
-        self, settings: RegionSettings, slots: Slots, observer: Observer, flights: Flights
+        self,
+        settings: RegionSettings,
+        slots: Slots,
+        observer: Observer,
+        flights: Flights,
+        outage: Outage = is_os_error,
     ) -> None:
         self._settings = settings
+        self.is_outage = outage
         self._slots = slots
         self._observer = observer
         self._flights = flights
@@ -100,6 +116,10 @@ class Fill:
             case _:
                 return self._load_unpublished(key, load, flight)
 
+    def anew(self, key: EntryKey, load: Callable[[], Loaded], lease: Granted) -> Any:
+        """The database's value, for the caller that has got the lease to refresh the old one."""
+        return self._load_and_publish(key, load, lease, Flight((None, key))).value
+
     def obtain(
         self, key: EntryKey, asked: Asked, flight: Flight, *, wait: bool = True
     ) -> Granted | Served | Unleased:
@@ -112,7 +132,8 @@ class Fill:
             return Unleased.UNAVAILABLE
         deadline = time.monotonic() + (self._settings.wait_ms / 1000 if wait else 0.0)
         try:
-            got = self._obtain(key, asked, flight, deadline)
+            over = self._obtain_over(key, asked, flight, deadline) if asked.expired else None
+            got = over or self._obtain(key, asked, flight, deadline)
         except CacheUnavailable as error:
             self._observer.error("acquire", error)
             return Unleased.UNAVAILABLE
@@ -144,10 +165,41 @@ class Fill:
                     served, server = self._await_holder(key, flight, deadline)
                     if served is not None:
                         return served
-                case Refused():
-                    return Unleased.INTENT
+                case Refused(reason):
+                    return Unleased(reason)
             if time.monotonic() >= deadline:
                 return Unleased.HELD
+
+    def _obtain_over(
+        self, key: EntryKey, asked: Asked, flight: Flight, deadline: float
+    ) -> Granted | Served | Unleased | None:
+        """As ``_obtain``, leaving a value whose time is up where it stands until there is another:
+        it may be needed. None if something else stands there already."""
+        while True:
+            flight.moment = self._flights.tick()
+            match self.refresh(key, asked):
+                case Granted() as lease:
+                    return lease
+                case Held():
+                    served, _ = self._await_holder(key, flight, deadline, asked.slot)
+                    if served is not None:
+                        return served
+                case _:
+                    return None
+            if time.monotonic() >= deadline:
+                return Unleased.HELD
+
+    def refresh(self, key: EntryKey, asked: Asked) -> Acquired:
+        """One REFRESH with a fresh token, of the value that the caller's read saw."""
+        assert asked.slot is not None
+        settings, token = self._settings, new_token()
+        got = self._slots.refresh(settings.db, key, token, settings.lease_ms, seen=asked.slot)
+        if not isinstance(got, Granted):
+            return got
+        # What replaces it carries the stamps and the server that made it servable: seen before
+        # the lease, and so before the database is read.
+        stamps = tuple(stamp or b"" for stamp in asked.stamps)
+        return Granted(token, stamps, asked.server, asked.slot)
 
     def acquire(self, key: EntryKey, server: bytes, unusable: bytes | None) -> Acquired:
         """One ACQUIRE with a fresh token."""
@@ -158,15 +210,16 @@ class Fill:
             key,
             new_token(),
             settings.lease_ms,
-            longest + settings.lease_ms,
+            longest + settings.stale_if_error_ms + settings.lease_ms,
             server=server or self._slots.identity_again(settings.db),
             replace=unusable,
         )
 
     def _await_holder(
-        self, key: EntryKey, flight: Flight, deadline: float
+        self, key: EntryKey, flight: Flight, deadline: float, standing: bytes | None = None
     ) -> tuple[Served | None, bytes]:
-        """The holder's value; None once its lease is gone, or the time is up."""
+        """The holder's value; None once its lease (or ``standing``, which it is to replace) is
+        gone, or the time is up."""
         pause, began, server = FIRST_PAUSE, time.monotonic(), b""
         try:
             while (left := deadline - time.monotonic()) > 0:
@@ -176,7 +229,8 @@ class Fill:
                 values, server = self._slots.read(self._settings.db, (key, *key.stamps))
                 verdict = judge(values[0], prefix(key.form, server), values[1:])
                 served = self._decoded(key, verdict)
-                if served is not None or (values[0] or b"")[:1] != b"L":
+                found = values[0] or b""
+                if served is not None or (found != standing if standing else found[:1] != b"L"):
                     return served, server
             return None, server
         finally:
@@ -207,11 +261,12 @@ class Fill:
             loaded, seconds = self._load(load, flight)
             payload = self._encoded(key, loaded)
             published = self._publish_or_release(key, lease, loaded, payload)
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:
             # Nobody shall wait for a lease whose holder has failed.
-            self._slots.shielded(lambda: self.release(key, lease))
+            failure = error
+            self._slots.shielded(lambda: self._give_up(key, lease, failure))
             raise
-        self._count_outlived(published, seconds)
+        self.count_outlived(published, seconds)
         self._observer.fill(self._settings.name, key, seconds, len(payload or b""), published)
         return Landed(loaded.value, payload, shared=loaded.publish)
 
@@ -222,7 +277,8 @@ class Fill:
         if payload is None or ttl_ms <= 0:
             self.release(key, lease)
             return False
-        return self.publish(key, lease, payload, loaded.value is ABSENT, ttl_ms)
+        absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
+        return self.publish(key, lease, payload, absent, ttl_ms, own=own)
 
     def _load(self, load: Callable[[], Loaded], flight: Flight) -> tuple[Loaded, float]:
         began = time.monotonic()
@@ -243,6 +299,15 @@ class Fill:
             self._observer.error("encode", error)
             return None
 
+    def filled(self, key: EntryKey, lease: Granted, loaded: Loaded) -> Filled | None:
+        """What to publish under this lease, one among many; None if it is not to be kept."""
+        payload, ttl_ms = self._encoded(key, loaded), self._ttl_ms(key, loaded)
+        if payload is None or ttl_ms <= 0:
+            return None
+        absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
+        slot, key_ms = self._slot(key, lease, payload, absent, ttl_ms, own=own)
+        return Filled(key, lease.token, slot, key_ms)
+
     def _ttl_ms(self, key: EntryKey, loaded: Loaded) -> int:
         if loaded.ttl_ms is not None:
             return loaded.ttl_ms
@@ -255,37 +320,101 @@ class Fill:
         return int(full * (1 - settings.jitter * random.random()))
 
     def publish(
-        self, key: EntryKey, lease: Granted, payload: bytes, absent: bool, ttl_ms: int
+        self,
+        key: EntryKey,
+        lease: Granted,
+        payload: bytes,
+        absent: bool,
+        ttl_ms: int,
+        *,
+        own: bool = False,
     ) -> bool:
-        """True if the value stands in place of the lease now. Never raises."""
-        # The server is the one that granted: a lease that was replicated to another one must
-        # not make an entry that is servable there.
-        slot = value_slot(
-            key.form, lease.server, lease.stamps, payload, absent=absent, created_ms=now_ms()
-        )
+        """True if the value stands in place of the lease (or of the old value) now. Never raises.
+
+        ``own``: the time to live is the row's, and not to be stretched.
+        """
+        db = self._settings.db
+        slot, key_ms = self._slot(key, lease, payload, absent, ttl_ms, own=own)
         try:
-            return self._slots.publish(self._settings.db, key, lease.token, slot, ttl_ms)
+            if lease.over is None:
+                return self._slots.publish(db, key, lease.token, slot, key_ms)
+            return self._slots.replace(db, key, lease.token, slot, key_ms, seen=lease.over)
         except CacheUnavailable as error:
             self._observer.error("publish", error)
             return False
 
+    def _slot(
+        self,
+        key: EntryKey,
+        lease: Granted,
+        payload: bytes,
+        absent: bool,
+        ttl_ms: int,
+        *,
+        own: bool,
+    ) -> tuple[bytes, int]:
+        """What to store, and how long its key lives."""
+        now = now_ms()
+        life = life_of(self._settings, now, ttl_ms, own=own, chance=random.random())
+        # The server is the one that granted: a lease that was replicated to another one must
+        # not make an entry that is servable there.
+        slot = value_slot(
+            key.form,
+            lease.server,
+            lease.stamps,
+            payload,
+            absent=absent,
+            created_ms=now,
+            soft_ms=life.soft_ms,
+            outlives=life.outlives,
+        )
+        return slot, life.key_ms
+
+    def _give_up(self, key: EntryKey, lease: Granted, error: BaseException) -> None:
+        stale_ms = self._settings.stale_if_error_ms
+        if (
+            lease.over is not None
+            and may_be_kept(lease.over, now_ms(), stale_ms)
+            and self.is_outage(error)
+        ):
+            self._keep(key, lease, lease.over)
+        else:
+            self.release(key, lease)
+
+    def _keep(self, key: EntryKey, lease: Granted, seen: bytes) -> None:
+        """Has the old value served for one lease's time; then one reader tries the database."""
+        settings = self._settings
+        db, lease_ms = settings.db, settings.lease_ms
+        slot = kept_slot(seen, now_ms() + lease_ms)
+        try:
+            if self._slots.replace(db, key, lease.token, slot, None, seen=seen):
+                return
+            # A connection that hangs outlives the lease. Mine again, if nobody else is at it.
+            token = new_token()
+            if isinstance(self._slots.refresh(db, key, token, lease_ms, seen=seen), Granted):
+                self._slots.replace(db, key, token, slot, None, seen=seen)
+        except CacheUnavailable as error:
+            self._observer.error("publish", error)
+
     def release(self, key: EntryKey, lease: Granted) -> None:
         """Gives the lease up, so that nobody waits for it. Never raises."""
+        place = key if lease.over is None else refresh_key(key)
         try:
-            self._slots.release(self._settings.db, key, lease.token)
+            self._slots.release(self._settings.db, place, lease.token)
         except CacheUnavailable as error:
             self._observer.error("release", error)
 
-    def _count_outlived(self, published: bool, seconds: float) -> None:
+    def count_outlived(self, published: bool, seconds: float) -> None:
+        """Count a load that was not published because its lease had ended."""
         # A query slower than its region's lease is never cached: somebody should see that.
         if not published and seconds * 1000 >= self._settings.lease_ms:
             self.outlived += 1
             self._observer.bypass(self._settings.name, "outlived")
 
 
-def now_ms() -> int:
-    """The publisher's clock."""
-    return time.time_ns() // 1_000_000
+def _ends_itself(key: EntryKey, loaded: Loaded) -> bool:
+    """Whether the row says when it ends, so that nothing may stretch its time."""
+    return loaded.value is not ABSENT and loaded.ttl_ms not in (None, key.ttl_ms)
 
 
 def _payload(slot: bytes, key: EntryKey, server: bytes) -> object:

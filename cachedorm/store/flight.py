@@ -35,13 +35,19 @@ _LEADING: Final[ContextVar[bool]] = ContextVar("cachedorm_leading", default=Fals
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a caller's own read saw before it had to be filled, and when (in ticks) it began."""
+    """What a caller's own read saw before it had to be filled, and when (in ticks) it began.
+
+    ``expired``: it saw a value, and nothing is wrong with that but its time. ``lease``: the one it
+    has got to refresh the value that it saw.
+    """
 
     tick: int
     slot: bytes | None = None
     server: bytes = b""
     stamps: Sequence[bytes | None] = ()
     available: bool = True
+    expired: bool = False
+    lease: Granted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class Flight:
         lease = self.lease
         return (
             lease is not None
-            and asked.slot == lease_slot(lease.token)
+            and asked.slot == (lease.over or lease_slot(lease.token))
             # A writer that knew the tag but not the entry has left the lease alone.
             and tuple(asked.stamps) == lease.stamps
         )

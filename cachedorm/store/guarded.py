@@ -10,7 +10,8 @@ from cachedorm.store import colour
 from cachedorm.store.breaker import Breaker
 from cachedorm.store.journal import Journal
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Acquired, Fixed, Offer, Slots, Touched
+from cachedorm.store.registry import Glance
+from cachedorm.store.slots import Acquired, Filled, Fixed, Offer, Slots, Touched, Wanted
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class Guarded:
         self._journal = journal
         self._wake = wake
         self._read = slots.read
+        self.registry = slots.registry
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
         breaker = self._breaker
@@ -104,6 +106,26 @@ class Guarded:
     def release(self, db: int, key: str, token: bytes) -> bool:
         return self._ask(lambda: self._slots.release(db, key, token))
 
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        return self._ask_trusted(
+            db,
+            lambda: self._slots.acquire_many(db, wanted, lease_ms, stamp_ttl_ms, server=server),
+        )
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        return self._ask_trusted(db, lambda: self._slots.publish_many(db, filled))
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        self._ask(lambda: self._slots.release_many(db, leases))
+
     def intend(
         self,
         touched: Touched,
@@ -111,8 +133,11 @@ class Guarded:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
-        return self._ask(lambda: self._slots.intend(touched, offers, token, intent_ms, timeout))
+        return self._ask(
+            lambda: self._slots.intend(touched, offers, token, intent_ms, timeout, glance)
+        )
 
     def renew(
         self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
@@ -125,8 +150,23 @@ class Guarded:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
-        self._ask(lambda: self._slots.settle(touched, token, values, timeout))
+        self._ask(lambda: self._slots.settle(touched, token, values, timeout, glance))
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        return self._ask_trusted(
+            db, lambda: self._slots.refresh(db, key, token, lease_ms, seen=seen)
+        )
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        return self._ask_trusted(
+            db, lambda: self._slots.replace(db, key, token, slot, ttl_ms, seen=seen)
+        )
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
@@ -137,6 +177,9 @@ class Guarded:
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
         self._ask(lambda: self._slots.delete(db, keys))
+
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        return self._ask(lambda: self._slots.scan(db, cursor, pattern))
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         self._ask(lambda: self._slots.clear(db, stamps))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cachedorm.store.entry import new_token
 from cachedorm.store.forks import follow_forks
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 
 KEYS_MAX = 10_000
@@ -34,7 +35,7 @@ class Journal:
     ``know`` named, one of which every entry carries. Where none was named, the keys are kept.
     """
 
-    __slots__ = ("__weakref__", "_keys_max", "_known", "_lock", "_size", "untold")
+    __slots__ = ("__weakref__", "_keys_max", "_known", "_lock", "_size", "_written", "untold")
 
     def __init__(self, keys_max: int = KEYS_MAX) -> None:
         self._keys_max = keys_max
@@ -42,6 +43,8 @@ class Journal:
         self._size: dict[int, int] = {}
         # Databases with nothing untold are not in it: readers ask by ``db in journal.untold``.
         self.untold: dict[int, list[Untold]] = {}
+        # The tables of all commits here: what others cache over them was not asked.
+        self._written = Written()
         self._lock = threading.Lock()
         follow_forks(self)
 
@@ -55,6 +58,17 @@ class Journal:
         with self._lock:
             for db in touched.dbs():
                 self._add(Untold(db, _part(touched, db), token))
+
+    def add_written(self, written: Written) -> None:
+        """Keeps the tables that an untold commit wrote."""
+        with self._lock:
+            self._written.update(written)
+
+    def take_written(self) -> Written:
+        """The tables that untold commits wrote, no longer kept here."""
+        with self._lock:
+            written, self._written = self._written, Written()
+        return written
 
     def _add(self, item: Untold) -> None:
         db = item.db

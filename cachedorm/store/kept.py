@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cachedorm.store.forks import follow_forks
+from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
 
 ASK_EVERY = 1.0
@@ -25,6 +26,7 @@ class KeptIntent:
     until: float
     renew_at: float
     ask_at: float
+    written: Written = field(default_factory=Written)
 
 
 class KeptIntents:
@@ -48,10 +50,15 @@ class KeptIntents:
         self._lock = threading.Lock()
 
     def add(
-        self, touched: Touched, token: bytes, intent_ms: int, decided: Callable[[], bool]
+        self,
+        touched: Touched,
+        token: bytes,
+        intent_ms: int,
+        decided: Callable[[], bool],
+        written: Written,
     ) -> None:
-        now = self._clock()
-        kept = KeptIntent(touched, token, intent_ms, decided, now + KEPT_AT_MOST, now, now)
+        now, until = self._clock(), self._clock() + KEPT_AT_MOST
+        kept = KeptIntent(touched, token, intent_ms, decided, until, now, now, written)
         with self._lock:
             self._kept.append(kept)
 

@@ -6,7 +6,9 @@ Names in one Redis database::
     ~s:my_db.users                the stamp of a tag (here a table's wildcard)
     ~s:my_db.users.*              the stamp of a table's membership
     ~s:my_db.missions.user_id=42  the stamp of one column's value
+    ~s:?user_id=42                the stamp of one field's value, whatever the template
     ~i:user:profile:42            the intents on any key, a stamp's included
+    ~r:user:profile:42            the lease of whoever refreshes an entry while it is served
 
 Values are percent-escaped wherever a character has a meaning in a key, so a template's fields
 can be told apart again; blanks, Korean and the like stay readable.
@@ -39,6 +41,7 @@ _IN_FULL: Final = 10**_IN_FULL_DIGITS
 
 _STAMP: Final = "~s:"
 _INTENTS: Final = "~i:"
+_REFRESH: Final = "~r:"
 _HASHED: Final = "~h:"
 # Structure (% : ? & = ~ and Cluster's braces), controls (C0, DEL, C1, the two line separators)
 # and lone surrogates, which UTF-8 cannot carry.
@@ -80,6 +83,11 @@ def intents_key(key: str) -> str:
     return _INTENTS + key
 
 
+def refresh_key(key: str) -> str:
+    """Where the lease stands of whoever refreshes the entry."""
+    return _REFRESH + key
+
+
 def wildcard_tag(table_fullname: str) -> str:
     """The tag every entry over the table carries: touched when it is not known what changed."""
     return table_fullname
@@ -93,6 +101,14 @@ def membership_tag(table_fullname: str) -> str:
 def value_tag(table_fullname: str, column: str, value: object) -> str:
     """The tag of the rows that have this value in this column."""
     return _bounded(f"{table_fullname}.{column}=", escape(value))
+
+
+def field_tag(field: str, value: object) -> str:
+    """The tag of the entries whose template has this field with this value.
+
+    Only entries carry it that neither their key nor a narrower tag finds by that field alone.
+    """
+    return _bounded(f"?{field}=", escape(value))
 
 
 def escape(value: object) -> str:
@@ -251,11 +267,12 @@ class Template:
         self._begin = literals[0]
         self._fields = tuple(zip(self.fields, literals[1:], strict=True))
 
-    def render(self, values: Mapping[str, object]) -> str:
+    def render(self, values: Mapping[str, object], appended: Sequence[str] = ()) -> str:
         """The key of these values (others in the mapping are ignored).
 
-        Different values give different keys. Raises ArgumentError for a field that is missing,
-        None, or of a type that has no key text.
+        ``appended`` names values that follow the template's text, as in ``?limit=10&since=...``;
+        they alone may be None, or a tuple of several. Different values give different keys.
+        Raises ArgumentError for a field that is missing, None, or of a type without key text.
         """
         rest = ""
         for field, literal in self._fields:
@@ -263,6 +280,8 @@ class Template:
                 rest += escape(values[field]) + literal
             except (KeyError, ArgumentError) as error:
                 raise self._unusable(field, values, error) from None
+        if appended:
+            rest += "?" + "&".join(_parameter(name, values[name]) for name in appended)
         return _bounded(self._begin, rest)
 
     def render_each(self, values: Sequence[object]) -> str:
@@ -296,6 +315,15 @@ class Template:
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
+
+
+def _parameter(name: str, value: object) -> str:
+    # "=" and "~" are escaped in values, so neither None nor "no values" looks like a value.
+    if value is None:
+        return name
+    if isinstance(value, tuple):
+        return "&".join(f"{name}={escape(each)}" for each in value) or f"{name}~"
+    return f"{name}={escape(value)}"
 
 
 def _parse(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -22,10 +22,14 @@ from cachedorm.store.entry import (
     prefix,
 )
 from cachedorm.store.forked import anew_when_forked
-from cachedorm.store.keys import EntryKey
+from cachedorm.store.kept_interests import KeptInterests
+from cachedorm.store.keys import EntryKey, refresh_key
+from cachedorm.store.matching import glob
+from cachedorm.store.registry import Glance, Registry
 from cachedorm.store.slots import (
     SERVER_BYTES,
     Acquired,
+    Filled,
     Fixed,
     Granted,
     Held,
@@ -33,6 +37,7 @@ from cachedorm.store.slots import (
     Refused,
     Touched,
     Valid,
+    Wanted,
 )
 
 SERVER = bytes(SERVER_BYTES)
@@ -54,6 +59,8 @@ class MemorySlots:
     ) -> None:
         self._max_entries = max_entries
         self._clock = clock
+        self.registry = Registry(clock)
+        self._interests = KeptInterests(clock)
         self.begin_anew()
         anew_when_forked(self)
         self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
@@ -82,7 +89,12 @@ class MemorySlots:
         server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
+        self.registry.outlive(stamp_ttl_ms)
         with self._lock:
+            if self.registry.is_due:
+                self._interests.register(self.registry)
+            if not self.registry.is_ripe(key.stamps):
+                return Refused("interest")
             # A fill that began now could read the database before that writer's COMMIT and be
             # published after its settle.
             if self._intended(db, (key, *key.stamps)):
@@ -103,7 +115,10 @@ class MemorySlots:
             return Granted(token, stamps, SERVER)
 
     def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        self.registry.outlive(ttl_ms)
         with self._lock:
+            if self.registry.is_due:
+                self._interests.register(self.registry)
             # Whoever made the entry doubtful since ACQUIRE took the lease away.
             if self._get(db, key) != lease_slot(token):
                 return False
@@ -117,6 +132,35 @@ class MemorySlots:
             del self._kept[db, key]
             return True
 
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        return [
+            self.acquire(
+                db,
+                each.key,
+                each.token,
+                lease_ms,
+                stamp_ttl_ms,
+                server=server,
+                replace=each.replace,
+            )
+            for each in wanted
+        ]
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        return [self.publish(db, each.key, each.token, each.slot, each.ttl_ms) for each in filled]
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        for key, token in leases:
+            self.release(db, key, token)
+
     def intend(
         self,
         touched: Touched,
@@ -124,8 +168,10 @@ class MemorySlots:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
         with self._lock:
+            self._look(glance)
             for place in _places(touched.stamps):
                 self._place_intent(place, token, intent_ms)
                 self._kept.pop(place, None)
@@ -151,8 +197,10 @@ class MemorySlots:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
         with self._lock:
+            self._look(glance)
             for place in _places(touched.stamps):
                 self._withdraw(place, token)
                 self._kept.pop(place, None)
@@ -167,6 +215,34 @@ class MemorySlots:
                     self._put(place[0], *put[place])
                 elif not (others and not mine and _is_intent(slot)):
                     self._kept.pop(place, None)
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        with self._lock:
+            if self._get(db, key) != seen:
+                return Refused()
+            standing = self._get(db, refresh_key(key))
+            if standing not in (None, lease_slot(token)):
+                return Held(self._left_ms(db, refresh_key(key)))
+            self._set(db, refresh_key(key), lease_slot(token), lease_ms)
+            return Granted(token, (), SERVER, seen)
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        lease = refresh_key(key)
+        with self._lock:
+            if (
+                self._get(db, lease) != lease_slot(token)
+                or self._get(db, key) != seen
+                or self._intended(db, (key, *key.stamps))
+                or not self._servable(db, key, slot)
+            ):
+                return False
+            self._put(db, key, slot, self._left_ms(db, key) if ttl_ms is None else ttl_ms)
+            del self._kept[db, lease]
+            return True
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
@@ -183,6 +259,12 @@ class MemorySlots:
             for key in keys:
                 self._kept.pop((db, key), None)
 
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        matches = glob(pattern)
+        with self._lock:
+            keys = [key for each, key in self._kept if each == db and matches(key)]
+        return 0, keys
+
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         self.delete(db, stamps)
 
@@ -195,6 +277,10 @@ class MemorySlots:
         return f"MemorySlots({len(self._kept)} of {self._max_entries} keys)"
 
     # Everything below is called under the lock.
+
+    def _look(self, glance: Glance | None) -> None:
+        if glance is not None:
+            glance.found = self._interests.look(glance.known)
 
     def _get(self, db: int, key: str) -> bytes | None:
         place = (db, key)

@@ -82,7 +82,7 @@ class Mutexes:
         with self._lock:
             self._turns.setdefault((key, _owner()), []).append(holding)
         holding.lease = got if isinstance(got, Granted) else None
-        if got is Unleased.INTENT or got is Unleased.UNAVAILABLE:
+        if got in (Unleased.INTENT, Unleased.INTEREST, Unleased.UNAVAILABLE):
             # Nothing will be published, so there is nothing that the others could wait for.
             self._end_turn(holding)
         return True

@@ -17,6 +17,7 @@ from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.plain import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
 from cachedorm.store.slots import Slots
+from cachedorm.store.soft import Outage, is_os_error
 
 __all__ = ["NO_VALUE", "CachedRegion", "Loaded", "RegionBackend", "RegionSettings"]
 
@@ -36,7 +37,8 @@ class CachedRegion(CacheRegion):
     rest is dogpile's, with leases underneath.
 
     While Redis is away, reads answer NO_VALUE, fills load, and what is set is dropped; what is
-    deleted is kept by the ``keeper``, if there is one.
+    deleted is kept by the ``keeper``, if there is one. ``outage`` knows a load's error that says
+    that the database is down.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class CachedRegion(CacheRegion):
         observer: Observer,
         stamps: Iterable[str] = (),
         keeper: Keeper | None = None,
+        outage: Outage = is_os_error,
     ) -> None:
         super().__init__(name=settings.name)
         self.settings = settings
-        self.entries = Entries(settings, slots, observer, keeper)
+        self.entries = Entries(settings, slots, observer, keeper, outage)
         self.configure("cachedorm.region", arguments={"entries": self.entries})
         self._stamps = {PLAIN_STAMP, *stamps}
         self._lookup = self.entries.get
@@ -104,6 +107,11 @@ class CachedRegion(CacheRegion):
     def clear(self) -> None:
         """End every entry of the region: each carries one of the stamps that are watched."""
         self.entries.clear(sorted(self._stamps))
+
+    @property
+    def stamps(self) -> set[str]:
+        """The stamps that are watched."""
+        return set(self._stamps)
 
     @property
     def outlived(self) -> int:

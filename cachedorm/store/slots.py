@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from cachedorm.store.colour import Signal
 from cachedorm.store.keys import EntryKey
+
+if TYPE_CHECKING:
+    from cachedorm.store.registry import Glance, Registry
 
 T = TypeVar("T")
 
@@ -22,11 +25,15 @@ SERVER_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The lease is mine: read the database now, then publish with these stamps and this server."""
+    """The lease is mine: read the database now, then publish with these stamps and this server.
+
+    ``over``: it is a refresh lease, and these slot bytes are what the new value may replace.
+    """
 
     token: bytes
     stamps: tuple[bytes, ...]
     server: bytes
+    over: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A writer is about to commit: read the database, publish nothing."""
+    """A writer is about to commit (``intent``), or it is too early after registering
+    (``interest``): read the database, publish nothing."""
+
+    reason: str = "intent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,25 @@ class Valid:
 
 
 Acquired: TypeAlias = Granted | Held | Refused | Valid
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of many entries to lease: as in ``acquire``, a fresh token and what it may replace."""
+
+    key: EntryKey
+    token: bytes
+    replace: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """One of many entries to publish: the lease's token, the value's slot bytes, its TTL."""
+
+    key: EntryKey
+    token: bytes
+    slot: bytes
+    ttl_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +130,13 @@ class Touched:
 
 
 class Slots(Protocol):
-    """Where entries live. Every method may raise CacheUnavailable, and says nothing then."""
+    """Where entries live. Every method may raise CacheUnavailable, and says nothing then.
+
+    ``registry`` is what this process knows of the registry of interests. ``acquire`` registers
+    what is declared there before it grants anything.
+    """
+
+    registry: Registry
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
         """What stands at the keys (None also for another type), and the server's identity."""
@@ -132,6 +167,23 @@ class Slots(Protocol):
     def release(self, db: int, key: str, token: bytes) -> bool:
         """True iff the lease was still there; it is gone now."""
 
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        """``acquire`` for each, in order, as one pipeline."""
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        """``publish`` for each, in order, as one pipeline."""
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        """``release`` for each key and token, as one pipeline."""
+
     def intend(
         self,
         touched: Touched,
@@ -139,8 +191,12 @@ class Slots(Protocol):
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
-        """Hides everything touched until ``settle``; answers for each offer."""
+        """Hides everything touched until ``settle``; answers for each offer.
+
+        ``glance``: looks at the registry too, when all of it is hidden.
+        """
 
     def renew(
         self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
@@ -153,8 +209,28 @@ class Slots(Protocol):
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
+        glance: Glance | None = None,
     ) -> None:
-        """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only."""
+        """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only.
+
+        ``glance``: looks at the registry too, after that.
+        """
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        """The right to replace the value that was seen, which is served meanwhile.
+
+        Refused: something else stands there now. The grant has no stamps: the caller saw them.
+        """
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        """True iff the refresh lease stood, and the value that was seen, servable as ever.
+
+        Ends the refresh lease. Without ``ttl_ms`` the key ends when it was to end.
+        """
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
@@ -163,6 +239,12 @@ class Slots(Protocol):
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
         """Takes whatever stands at the keys away, leases too."""
+
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        """Some keys that match a glob pattern, and where to go on; 0 after the last.
+
+        A key that stands there from the first call to the last is found at least once.
+        """
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         """Takes the stamps away, all in one moment, and so every entry that carries one."""

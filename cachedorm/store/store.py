@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from typing import Any, Self
 from cachedorm.errors import CacheUnavailable, ConfigurationError, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.store.breaker import Breaker
-from cachedorm.store.entry import new_token, value_slot
-from cachedorm.store.fill import RegionSettings, now_ms
+from cachedorm.store.entry import new_token, now_ms, value_slot
+from cachedorm.store.fill import RegionSettings
 from cachedorm.store.guarded import Guarded
 from cachedorm.store.journal import Journal, Untold
 from cachedorm.store.kept import KeptIntent, KeptIntents
@@ -27,7 +28,9 @@ from cachedorm.store.memory import MemorySlots
 from cachedorm.store.mender import Mender
 from cachedorm.store.redis_slots import RedisSlots
 from cachedorm.store.region import CachedRegion
+from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
 from cachedorm.store.slots import Fixed, Offer, Slots, Touched
+from cachedorm.store.soft import Life, Outage, is_os_error, life_of
 from cachedorm.store.wire import Wire
 
 logger = logging.getLogger("cachedorm")
@@ -39,13 +42,18 @@ INTENT_MS = 30_000
 
 @dataclass(slots=True, eq=False)
 class Intent:
-    """What one commit touched. ``placed``: it is hidden; ``left``: seconds its settle may take."""
+    """What one commit touched. ``placed``: it is hidden; ``left``: seconds its settle may take.
+
+    ``passed``: nobody caches anything over the tables written, so Redis was not asked.
+    """
 
     touched: Touched
     left: float
     intent_ms: int = INTENT_MS
     token: bytes = field(default_factory=new_token)
     placed: bool = False
+    written: Written = field(default_factory=Written)
+    passed: bool = False
     fixed: Mapping[Offer, Fixed] = field(default_factory=dict)
 
 
@@ -60,8 +68,10 @@ class Store:
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        outage: Outage = is_os_error,
     ) -> None:
         self._wire = wire
+        self._outage = outage
         self._commit_timeout = commit_timeout
         self._observer = observer or Observer()
         self._breaker = Breaker(clock=clock)
@@ -83,15 +93,23 @@ class Store:
         operation_timeout: float = 0.25,
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
+        outage: Outage = is_os_error,
     ) -> Self:
         """The store of this Redis, or of this process's memory without a URL. Connects later.
 
-        All cache work of one commit takes at most ``commit_timeout`` seconds.
+        All cache work of one commit takes at most ``commit_timeout`` seconds. ``outage`` knows the
+        errors that say that the database is down.
         """
         if url is None:
-            return cls(MemorySlots(), observer=observer)
+            return cls(MemorySlots(), observer=observer, outage=outage)
         wire = Wire(url, connect_timeout, operation_timeout)
-        return cls(RedisSlots(wire), wire, commit_timeout=commit_timeout, observer=observer)
+        return cls(
+            RedisSlots(wire),
+            wire,
+            commit_timeout=commit_timeout,
+            observer=observer,
+            outage=outage,
+        )
 
     def region(self, settings: RegionSettings) -> CachedRegion:
         """The live form of a declared region: always the same object for the same settings."""
@@ -103,7 +121,7 @@ class Store:
             )
         if settings.name not in self._regions:
             self._regions[settings.name] = CachedRegion(
-                settings, self.slots, self._observer, keeper=self
+                settings, self.slots, self._observer, keeper=self, outage=self._outage
             )
         return self._regions[settings.name]
 
@@ -113,6 +131,10 @@ class Store:
         By those it is cleared, if more goes untold than can be remembered key by key.
         """
         self._journal.know(db, (*stamps, stamp_key("~plain")))
+
+    def declare(self, interests: Iterable[Interest]) -> None:
+        """This is cached by this process; it is registered before anything is filled."""
+        self.slots.registry.declare(map(str, interests))
 
     def check(self) -> None:
         """Raises ConfigurationError for a region whose database number the server has not."""
@@ -131,32 +153,62 @@ class Store:
         """False while commits of this process are untold there."""
         return not self._journal.pending(db)
 
-    def intend(self, touched: Touched, offers: Sequence[Offer] = ()) -> Intent:
+    def intend(
+        self, touched: Touched, offers: Sequence[Offer] = (), written: Written | None = None
+    ) -> Intent:
         """Hides everything touched, just before COMMIT. Raises nothing but cancellation.
 
         Where it failed, ``settle`` still ends every old entry; only a crash in between does not.
+        ``written``: the tables, cached here or not; what others cache over them is touched too.
         """
-        intent = Intent(touched, self._commit_timeout, self._intent_ms())
+        written = written if written is not None else Written()
+        intent = Intent(touched, self._commit_timeout, self._intent_ms(), written=written)
+        if not touched and not offers and self._unconcerned(written):
+            intent.passed = True
+            return intent
         for offer in offers:
             touched.add_entries(offer.db, (offer.key,))
+        glance = self._glance(intent)
         hidden, offered = self._hidden(touched, offers)
-        if hidden and not self._breaker.is_open:
+        if (hidden or glance is not None) and not self._breaker.is_open:
             try:
-                self._place(intent, hidden, offered)
+                self._place(intent, hidden, offered, glance)
             except BaseException:
                 # Cancelled: there will be no COMMIT, and perhaps the intents stand already.
                 self.settle(intent)
                 raise
         return intent
 
-    def _place(self, intent: Intent, hidden: Touched, offers: Sequence[Offer]) -> None:
+    def _unconcerned(self, written: Written) -> bool:
+        """Whether Redis need not hear of a commit that touches nothing cached here."""
+        return not written or self._closed or self.slots.registry.unconcerned(written)
+
+    def _glance(self, intent: Intent) -> Glance | None:
+        """A look at the registry; what is known to be cached by others is touched from now on."""
+        if not intent.written:
+            return None
+        return self.slots.registry.glance(intent.touched, intent.written)
+
+    def _news(self, intent: Intent, glance: Glance | None) -> Touched:
+        """What the look has shown to be touched beyond that."""
+        if glance is None:
+            return Touched()
+        return self.slots.registry.learn(glance, intent.touched, intent.written)
+
+    def _place(
+        self, intent: Intent, hidden: Touched, offers: Sequence[Offer], glance: Glance | None
+    ) -> None:
         began = time.monotonic()
+        # Half of the time, so that a Redis that hangs leaves the other half to settle.
+        limit = self._commit_timeout / 2
+        token, intent_ms = intent.token, intent.intent_ms
         try:
-            # Half of the time, so that a Redis that hangs leaves the other half to settle.
-            intent.fixed = self.slots.intend(
-                hidden, offers, intent.token, intent.intent_ms, self._commit_timeout / 2
-            )
+            intent.fixed = self.slots.intend(hidden, offers, token, intent_ms, limit, glance)
             intent.placed = True
+            news, _ = self._hidden(self._news(intent, glance), ())
+            if news:
+                limit = max(0.001, limit - (time.monotonic() - began))
+                self.slots.intend(news, (), token, intent_ms, limit)
         except Exception as error:  # noqa: BLE001 - no failure of the cache fails the commit
             self._spare("intend", error)
         finally:
@@ -167,7 +219,11 @@ class Store:
 
         ``values``: the new value and its TTL (ms) of offers, stored where nobody else meddled.
         """
-        if intent.touched:
+        if intent.passed and self._unconcerned(intent.written):
+            # Still, though the COMMIT may have taken long: whoever registered since we looked
+            # reads the database after this.
+            return
+        if intent.touched or intent.written:
             self.slots.shielded(lambda: self._settle(intent, values or {}))
 
     def _settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
@@ -175,7 +231,7 @@ class Store:
         try:
             self._tell_now(intent, values)
         except BaseException as error:
-            self._remember(touched, token)
+            self._remember(touched, token, intent.written)
             self._spare("settle", error)
             if not isinstance(error, Exception):
                 raise
@@ -186,12 +242,21 @@ class Store:
             # Not even as the trial: a commit is no place to wait for one.
             raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
         encoded = self._encoded(intent, values)
-        self.slots.settle(intent.touched, intent.token, encoded, intent.left)
+        began, touched, token = time.monotonic(), intent.touched, intent.token
+        glance = self._glance(intent)
+        self.slots.settle(touched, token, encoded, intent.left, glance)
+        # Registered between our INTEND and our COMMIT: what was filled meanwhile may be old.
+        news = self._news(intent, glance)
+        if news:
+            left = max(0.001, intent.left - (time.monotonic() - began))
+            self.slots.settle(news, token, {}, left)
 
-    def _remember(self, touched: Touched, token: bytes) -> None:
+    def _remember(self, touched: Touched, token: bytes, written: Written | None = None) -> None:
         # Once closed there is nobody who would tell, nor anybody left who reads here.
         if not self._closed:
             self._journal.add(touched, token)
+            if written:
+                self._journal.add_written(written)
             self._mender.wake()
 
     def keep(self, intent: Intent, decided: Callable[[], bool] | None) -> None:
@@ -202,9 +267,9 @@ class Store:
         """
         if not intent.placed:
             # Nothing hides the keys. Not this intent's token: telling must not withdraw it.
-            self._remember(intent.touched, new_token())
+            self._remember(intent.touched, new_token(), intent.written)
         if decided is not None:
-            self._kept.add(intent.touched, intent.token, intent.intent_ms, decided)
+            self._kept.add(intent.touched, intent.token, intent.intent_ms, decided, intent.written)
         self._mender.wake()
 
     def invalidate(self, touched: Touched) -> None:
@@ -230,7 +295,7 @@ class Store:
             self.slots.renew(hidden, kept.token, kept.intent_ms, MEND_TIMEOUT)
 
     def _settle_kept(self, kept: KeptIntent) -> None:
-        self.settle(Intent(kept.touched, MEND_TIMEOUT, token=kept.token))
+        self.settle(Intent(kept.touched, MEND_TIMEOUT, token=kept.token, written=kept.written))
 
     def _tell(self) -> bool:
         """Tells Redis of the untold until it fails; True if some remain."""
@@ -243,12 +308,29 @@ class Store:
                 # The server has no such database, so nothing old is in it.
                 self._journal.told(item)
                 self._spare("mend", error)
-        return bool(self._journal.untold)
+        return not self._tell_written() or bool(self._journal.untold)
 
-    def _tell_of(self, item: Untold) -> None:
+    def _tell_written(self) -> bool:
+        """Ends what others cache over the tables of untold commits; False if Redis is away."""
+        written = self._journal.take_written()
+        if written:
+            try:
+                self._try_again(REGISTRY_DB)
+                self._tell_now(Intent(Touched(), MEND_TIMEOUT, written=written), {})
+            except CacheUnavailable:
+                self._journal.add_written(written)
+                return False
+            except ConfigurationError as error:
+                self._spare("mend", error)
+        return True
+
+    def _try_again(self, db: int) -> None:
         if self._breaker.is_open:
             # A small write that changes nothing is the trial, under the usual time limit.
-            self.slots.delete(item.db, (stamp_key("~trial"),))
+            self.slots.delete(db, (stamp_key("~trial"),))
+
+    def _tell_of(self, item: Untold) -> None:
+        self._try_again(item.db)
         self.slots.settle(item.touched, item.token, {}, MEND_TIMEOUT)
         self._journal.told(item)
 
@@ -261,10 +343,32 @@ class Store:
             fixed = intent.fixed.get(offer)
             if fixed is not None and fixed.clean and ttl_ms > 0:
                 try:
-                    encoded[offer] = (_slot(offer, fixed, value), ttl_ms)
+                    encoded[offer] = self._slot(offer, fixed, value, ttl_ms)
                 except NotCacheable as error:
                     self._spare("encode", error)
         return encoded
+
+    def _slot(self, offer: Offer, fixed: Fixed, value: Any, ttl_ms: int) -> tuple[bytes, int]:
+        form, now = offer.key.form, now_ms()
+        life = self._life(offer, now, ttl_ms)
+        slot = value_slot(
+            form,
+            fixed.server,
+            fixed.stamps,
+            form.encode(value),
+            created_ms=now,
+            soft_ms=life.soft_ms,
+            outlives=life.outlives,
+        )
+        return slot, life.key_ms
+
+    def _life(self, offer: Offer, now: int, ttl_ms: int) -> Life:
+        regions = [each for each in self._settings.values() if each.db == offer.db]
+        if len(regions) != 1:
+            # Which one the entry is of, it does not say: so it lives without soft moments.
+            return Life(0, False, ttl_ms)
+        own = ttl_ms not in (offer.key.ttl_ms, regions[0].ttl_ms)
+        return life_of(regions[0], now, ttl_ms, own=own, chance=random.random())
 
     def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
         """Without the databases none of whose regions wants intents."""
@@ -314,9 +418,3 @@ class Store:
             f"<Store {self._wire or self.slots!r} {self._breaker!r} {self._journal!r}"
             f" kept={len(self._kept)} {self._mender!r}>"
         )
-
-
-def _slot(offer: Offer, fixed: Fixed, value: Any) -> bytes:
-    form = offer.key.form
-    payload = form.encode(value)
-    return value_slot(form, fixed.server, fixed.stamps, payload, created_ms=now_ms())

@@ -82,7 +82,7 @@ class Wire:
         unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
         if unknown:
             again = [calls[at] for at in unknown]
-            sources = [call.by_source() for call in again]
+            sources = _taught_once(again)
             answers, identity = self._run(again, sources, _left(deadline))
             for at, answer in zip(unknown, answers, strict=True):
                 replies[at] = answer
@@ -240,6 +240,16 @@ class Wire:
 
 def _is_unknown_script(reply: Any) -> bool:
     return type(reply) is ErrorReply and reply.code == "NOSCRIPT"
+
+
+def _taught_once(calls: Sequence[ScriptCall]) -> list[tuple[Word, ...]]:
+    """The calls with the source of each script where it comes first: the server knows it then."""
+    taught: set[bytes] = set()
+    commands = []
+    for call in calls:
+        commands.append(call.by_sha() if call.script.sha in taught else call.by_source())
+        taught.add(call.script.sha)
+    return commands
 
 
 def _deadline(timeout: float | None) -> float | None:

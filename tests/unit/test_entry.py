@@ -67,7 +67,7 @@ def test_absence_is_told_from_a_miss() -> None:
         (value_slot(FORM, SERVER, STAMPS[:1], b"x" * 16, created_ms=1), Miss.STAMP),
         (value_slot(FORM, SERVER, [*STAMPS, b"c" * 16], b"x", created_ms=1), Miss.STAMP),
         (value_slot(FORM, SERVER, STAMPS[::-1], b"x", created_ms=1), Miss.STAMP),
-        (VALUE[:18] + b"\x02" + VALUE[19:], Miss.GARBAGE),
+        (VALUE[:18] + b"\x08" + VALUE[19:], Miss.GARBAGE),
     ],
 )
 def test_reasons_for_a_miss(slot: bytes | None, reason: Miss) -> None:
@@ -179,7 +179,7 @@ def test_descriptions_of_what_is_no_value() -> None:
     assert describe(lease_slot(b"t" * 16)) == Described("lease", token=b"t" * 16)
     assert describe(intent_slot(b"t" * 16)) == Described("intent", token=b"t" * 16)
     assert describe(b"V\x09rest") == Described("other format", version=9)
-    assert describe(VALUE[:18] + b"\x02" + VALUE[19:]) == Described("garbage")
+    assert describe(VALUE[:18] + b"\x08" + VALUE[19:]) == Described("garbage")
 
 
 def test_only_values_have_a_date() -> None:

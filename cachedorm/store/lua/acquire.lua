@@ -2,14 +2,18 @@
 --
 -- KEYS   entry, its intents, then for each stamp: stamp, its intents
 -- ARGV   token, lease_ms, prefix of a value the caller could serve, stamp_ttl_ms,
---        sha1 of a slot to replace though it looks valid ('' = none), one new stamp per stamp key
+--        sha1 of a slot to replace though it looks valid ('' = none),
+--        version of the registry that the caller's interests are in ('' = it has none), this
+--        database, the registry's database, the registry, one new stamp per stamp key
 -- Reply  {'granted', stamp...}   the lease is placed, now read the database
 --        {'held', remaining_ms}  somebody else fills
 --        {'refused'}             a writer is about to commit: publish nothing
 --        {'valid', slot}         somebody published meanwhile
+--        {'unregistered'}        the registry has another version, or is lost
 local HEADER, STAMP, TOKEN = 36, 16, 16
 local token, lease_ms, prefix, stamp_ttl_ms, replace =
   ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local registered, home, registry_db, registry = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local stamps = (#KEYS - 2) / 2
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -18,6 +22,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function get(key)
   local held = redis.pcall('GET', key)
   return type(held) == 'string' and held or ''
+end
+
+-- Here and not beforehand: a Redis flushed in between would leave an entry that writers who have not
+-- heard of it cannot follow. Flushed after this, it has lost the lease as well.
+if registered ~= '' then
+  redis.call('SELECT', registry_db)
+  local version = redis.pcall('HGET', registry, '~version')
+  redis.call('SELECT', home)
+  if version ~= registered then return {'unregistered'} end
 end
 
 -- A fill that began now could read the database before that writer's COMMIT and be published
@@ -60,7 +73,7 @@ end
 for i = 1, stamps do
   local key = KEYS[2 * i + 1]
   if #found[i] ~= STAMP then
-    found[i] = ARGV[5 + i]
+    found[i] = ARGV[9 + i]
     redis.call('SET', key, found[i], 'PX', stamp_ttl_ms)
   elseif redis.call('PTTL', key) < stamp_ttl_ms then
     -- Raise only: other entries live as long as this stamp.

@@ -3,8 +3,11 @@
 -- KEYS   for each touched stamp: stamp, its intents; for each touched entry: entry, its intents;
 --        for each offer (its entry is also among the touched): entry, then stamp, its intents...
 -- ARGV   token, intent_ms, number of stamps, number of entries,
+--        version of the registry that the caller knows ('' = it does not ask), this database, the
+--        registry's database, the registry,
 --        for each offer: stamp_ttl_ms, number of stamps, one new stamp per stamp key
--- Reply  for each offer: {1, stamp...} if no other writer was about to commit, else {0}
+-- Reply  for each offer: {1, stamp...} if no other writer was about to commit, else {0};
+--        if it asks: 1 if the registry still has that version, else 0
 local STAMP, TOKEN = 16, 16
 local token, intent_ms = ARGV[1], tonumber(ARGV[2])
 local stamps, entries = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -58,7 +61,7 @@ local function fix(key, new, ttl_ms)
   return stamp
 end
 
-local replies, k, a = {}, 2 * (stamps + entries) + 1, 5
+local replies, k, a = {}, 2 * (stamps + entries) + 1, 9
 while k <= #KEYS do
   local entry, ttl_ms, count = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
   -- Two writers whose rows share no lock may commit in either order: neither knows the last
@@ -71,5 +74,12 @@ while k <= #KEYS do
   end
   replies[#replies + 1] = reply
   k, a = k + 1 + 2 * count, a + 2 + count
+end
+-- After all is hidden: what is registered from here on is seen by SETTLE.
+if ARGV[5] ~= '' then
+  redis.call('SELECT', ARGV[7])
+  local version = redis.pcall('HGET', ARGV[8], '~version')
+  redis.call('SELECT', ARGV[6])
+  replies[#replies + 1] = version == ARGV[5] and 1 or 0
 end
 return replies

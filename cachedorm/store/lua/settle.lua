@@ -2,8 +2,11 @@
 --
 -- KEYS   for each touched stamp: stamp, its intents; for each touched entry: entry, its intents;
 --        for each value (its entry is also among the touched): entry, then its stamps
--- ARGV   token, number of stamps, number of entries, for each value: slot, ttl_ms, number of stamps
--- Reply  how many values were put
+-- ARGV   token, number of stamps, number of entries,
+--        version of the registry that the caller knows ('' = it does not ask), this database, the
+--        registry's database, the registry,
+--        for each value: slot, ttl_ms, number of stamps
+-- Reply  how many values were put; if it asks: 1 if the registry still has that version, else 0
 --
 -- Always by deletion, so doing it twice, late or out of order costs misses and nothing else.
 local TOKEN = 16
@@ -25,7 +28,7 @@ for i = 1, stamps do
   redis.call('UNLINK', KEYS[2 * i - 1])
 end
 
-local values, k, a = {}, 2 * (stamps + entries) + 1, 4
+local values, k, a = {}, 2 * (stamps + entries) + 1, 8
 while k <= #KEYS do
   local count = tonumber(ARGV[a + 2])
   values[KEYS[k]] = {slot = ARGV[a], ttl_ms = tonumber(ARGV[a + 1]), from = k + 1, to = k + count}
@@ -53,4 +56,9 @@ for i = stamps + 1, stamps + entries do
     redis.call('UNLINK', entry)
   end
 end
-return done
+if ARGV[4] == '' then return {done} end
+-- After COMMIT: what is registered from here on is filled with what we have written.
+redis.call('SELECT', ARGV[6])
+local version = redis.pcall('HGET', ARGV[7], '~version')
+redis.call('SELECT', ARGV[5])
+return {done, version == ARGV[4] and 1 or 0}

@@ -1,0 +1,1 @@
+"""Long comparisons of what the cache answers with what the database answers."""
