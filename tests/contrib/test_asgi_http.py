@@ -42,7 +42,9 @@ class Page:
 
     def client(self, rule: CacheRule | None = None, **options: Any) -> httpx.AsyncClient:
         """Asks for it at any path."""
-        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "HEAD", "POST"])])
+        app = Starlette(
+            routes=[Route("/{path:path}", self.answer, methods=["GET", "HEAD", "POST"])]
+        )
         given = rule or CacheRule("/page")
         return asking(ResponseCache(app, self.cache, [given], region=PAGES, **options))
 
