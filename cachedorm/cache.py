@@ -142,9 +142,11 @@ class Cache:
         if found is not None:
             set_session_class(factory, found[1])
 
-    def region(self, name: str) -> CachedRegion:
+    def region(self, name: str | Region) -> CachedRegion:
         """The live region of this name, a dogpile.cache region; ArgumentError if there is none."""
         self._check_open()
+        if isinstance(name, Region):
+            return self._live(name)
         live = self._regions.get(name)
         return live if live is not None else self._live(self._declared[name])
 

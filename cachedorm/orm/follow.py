@@ -35,6 +35,7 @@ from cachedorm.orm.sqltext import may_call
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.twophase import TwoPhase
 from cachedorm.orm.unseen import declared_writes
+from cachedorm.store.provenance import refuse
 
 _STRUCTURAL = (Select, CompoundSelect, UpdateBase)
 
@@ -192,6 +193,8 @@ class EngineFollower:
         ledger = ledger_of(connection)
         if ledger.passing:
             return
+        # What a cached read loads, it loads with nobody recording.
+        refuse("sql", statement)
         if ledger.values and not context.execution_options.get("cachedorm_own"):
             # A listener of the application's writes at the commit, after the new rows were read.
             ledger.values.clear()

@@ -17,11 +17,13 @@ from cachedorm.orm.affected import OWN
 from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
 from cachedorm.orm.hydrate import hydrate
 from cachedorm.orm.keyvalue import plain_key_type
+from cachedorm.orm.meeting import meet
 from cachedorm.orm.plan import EntityPlan, Row
 from cachedorm.orm.rowplan import RowPlan
 from cachedorm.store.batch import BATCH, fill_many
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, Loaded
 
 Identity = tuple[Any, ...]
@@ -49,6 +51,7 @@ class ManyReader:
 
     def get_many(self, session: Session, class_: type, keys: Iterable[Any]) -> list[Any]:
         """The objects with these primary keys, in their order; None where there is no such row."""
+        meet(session)
         mapper = _mapper_of(class_)
         identities = [_identity(mapper, key) for key in keys]
         found = _own(session, mapper, identities)
@@ -71,6 +74,7 @@ class ManyReader:
         reason = self._why_bypass(session, plan)
         if reason is not None:
             self._observer.bypass(plan.region_name, reason)
+            refuse("past the cache", reason)
             return _from_database(session, mapper, identities)
         keyed = dict(_keyed(plan, identities))
         found = self._served(session, plan, keyed)

@@ -13,6 +13,7 @@ from cachedorm.declare.model import Cached, KeyRead
 from cachedorm.declare.spot import SpotOption
 from cachedorm.declare.statement import Call, CalledStatement, call_of
 from cachedorm.orm.compat import entity_result
+from cachedorm.orm.meeting import meet
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import BYPASSED, Reader
 
@@ -38,6 +39,7 @@ class CachedReads(_Base):
         """What ``get`` answers without SQL of its own, or BYPASSED."""
         if not (isinstance(entity, type) and issubclass(entity, Cached)):
             return BYPASSED
+        meet(self)
         identity = ident if type(ident) is tuple else (ident,)
         mapper: Mapper[Any] = entity.__mapper__  # type: ignore[attr-defined]
         try:
@@ -60,6 +62,7 @@ class CachedReads(_Base):
         lazy_loaded_from: Any = None,
         **options: Any,
     ) -> Any:
+        meet(self)
         found = super()._identity_lookup(
             mapper,
             primary_key_identity,
@@ -157,6 +160,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
     if call is not None:
         found = _called(state.session, call, autoflush=autoflush)
     else:
+        meet(state.session)
         _flush(state.session, autoflush=autoflush)
         session: Any = state.session
         found = session._cachedorm_queries.answer_spot(session, statement, spot)
@@ -165,6 +169,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
 
 def _called(session: Any, call: Call, *, autoflush: bool = True) -> Any:
     """The result of a cached read, or BYPASSED."""
+    meet(session)
     _flush(session, autoflush=autoflush)
     read = call.query
     if not isinstance(read, KeyRead):
