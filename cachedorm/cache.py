@@ -48,7 +48,11 @@ class Cache:
     ``url`` is the Redis server's, without a database number (regions name theirs); without a URL
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
-    different databases are never mixed up. Time limits are seconds. Close it when done.
+    different databases are never mixed up. ``observers`` are told of every hit, miss and failure.
+    Time limits are seconds. Close it when done.
+
+    ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
+    writes are followed still, so that it can be switched on again at any time.
     """
 
     def __init__(
