@@ -24,6 +24,7 @@ import traceback
 import types
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,12 @@ def _in_a_fork(folder: Path, blocks: Sequence[tuple[str, str]]) -> str | None:
     if child == 0:
         # A page that hangs dies by itself.
         signal.alarm(_SECONDS_MAX)
+        os.setpgid(0, 0)
         os._exit(_as_its_own_program(folder, blocks))
     _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        # A page that failed half-way may have left a worker of its own.
+        os.killpg(child, signal.SIGKILL)
     return None if status == 0 else (folder / _SAID).read_text() or f"died with status {status}"
 
 

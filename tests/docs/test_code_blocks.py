@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from cachedorm.cli import app
 from tests.docs.pages import PAGES, ROOT, Block, blocks_of, name_of
 
 DATABASE = "postgresql+psycopg://localhost/app"
@@ -184,17 +187,11 @@ def _unknown_extras(words: list[str]) -> list[str]:
 
 def _wrong_options(words: list[str]) -> list[str]:
     names = words[:1]
-    shown = subprocess.run(
-        [sys.executable, "-m", "cachedorm.cli", *names, "--help"],
-        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if shown.returncode != 0:
-        return [f"cachedorm {' '.join(names)} --help: {shown.stderr}"]
+    shown = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, [*names, "--help"])
+    if shown.exit_code != 0:
+        return [f"cachedorm {' '.join(names)} --help: {shown.output}"]
     options = [word.split("=")[0] for word in words if word.startswith("--")]
-    return [f"cachedorm {names[0]} has no {each}" for each in options if each not in shown.stdout]
+    return [f"cachedorm {names[0]} has no {each}" for each in options if each not in shown.output]
 
 
 @pytest.mark.parametrize(
@@ -223,3 +220,21 @@ def test_a_failing_block_is_named(run: Run, tmp_path: Path) -> None:
     assert failed is not None
     assert "in the block at page.md:8" in failed
     assert "assert x == 2" in failed
+
+
+def test_a_failing_page_leaves_nothing_running(run: Run, tmp_path: Path) -> None:
+    """A worker that a block has started ends with its page."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        start = (
+            "import os, subprocess\n"
+            f"held = os.open({str(fifo)!r}, os.O_WRONLY)\n"
+            "worker = subprocess.Popen(['sleep', '600'], stdout=held)\n"
+        )
+        assert run(json.dumps([("page:1", start), ("page:2", "1 / 0")]), tmp_path) is not None
+        # Its end is readable at once when nobody holds the other end any more, as the worker would.
+        assert select.select([reader], [], [], 20)[0]
+    finally:
+        os.close(reader)
