@@ -69,7 +69,7 @@ def test_a_broken_link_is_named(tmp_path: Path) -> None:
     [
         ("A read", "a-read"),
         ('`on_write="refresh"`', "on_writerefresh"),
-        ("무엇을 약속하나", "무엇을-약속하나"),
+        ("약속하는 것", "약속하는-것"),
     ],
 )
 def test_anchors_are_githubs(text: str, anchor: str) -> None:
