@@ -128,7 +128,7 @@ class Cache:
             )
         for engine in engines_of(factory):
             self._followed.follow(engine, publish=publish)
-        made = cached_session_class(before, self._reader, self._queries)
+        made = cached_session_class(before, self._reader, self._queries, self._many)
         event.listen(made, "after_begin", self._followed.met)
         self._attached[id(factory)] = (factory, before, made)
         set_session_class(factory, made)

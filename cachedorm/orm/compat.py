@@ -59,3 +59,24 @@ def rows_result(
         else {"_create_unique_filters": lambda _result: filters}
     )
     return IteratorResult(SimpleResultMetaData(names, extra, **unique), iter(rows))
+
+
+def keys_in_front(columns: Sequence[Any]) -> Sequence[Any]:
+    """The key columns that ``selectinload`` selects in front of the entity."""
+    if _IS_20 and len(columns) == 1 and "bundle" in columns[0]._annotations:
+        clauses: Sequence[Any] = columns[0].clauses
+        return clauses
+    return () if _IS_20 else columns
+
+
+def keyed_result(
+    class_: type, keyed: Iterable[tuple[tuple[Any, ...], object]]
+) -> IteratorResult[Any]:
+    """A result of objects with their keys in front, as ``selectinload`` takes it."""
+    rows: list[tuple[Any, ...]] = [
+        (key, found) if _IS_20 else (*key, found) for key, found in keyed
+    ]
+    width = len(rows[0]) if rows else 1
+    names = [*(f"key_{number}" for number in range(width - 1)), class_.__name__]
+    entities = [name is names[-1] for name in names]
+    return rows_result(names, [() for _ in names], entities, rows)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import CHAR, ColumnElement, inspect, select, tuple_
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, Dialect, IteratorResult
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import instance_state
@@ -15,18 +15,21 @@ from cachedorm.errors import ArgumentError
 from cachedorm.observe import Observer
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
+from cachedorm.orm.compat import entity_result, keyed_result
 from cachedorm.orm.hydrate import hydrate
+from cachedorm.orm.keylist import Identity, KeyList
 from cachedorm.orm.keyvalue import plain_key_type
 from cachedorm.orm.meeting import meet
-from cachedorm.orm.plan import EntityPlan, Row
+from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
+from cachedorm.orm.reads import BYPASSED, Bypassed
 from cachedorm.orm.rowplan import RowPlan
 from cachedorm.store.batch import BATCH, fill_many
+from cachedorm.store.codec import UndecodableError
+from cachedorm.store.entries import Entries, Look
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, Loaded
-
-Identity = tuple[Any, ...]
 
 # Databases that compare text byte by byte unless told otherwise (and then it is declared).
 _BINARY_COLLATION = frozenset({"postgresql", "sqlite"})
@@ -65,6 +68,39 @@ class ManyReader:
                 found.update(self._get_part(session, mapper, part))
         return [_of_class(found.get(each), class_) for each in identities]
 
+    def answer(self, session: Session, asked: KeyList) -> IteratorResult[Any] | Bypassed:
+        """The rows of a statement that asks for them by primary key, or BYPASSED.
+
+        They are those of one moment, as one SELECT would give them: where some come from the cache
+        and some from the database, a commit in between leaves all of them to the database.
+        """
+        plan = self._plan_of(asked.mapper)
+        if plan is None or not plan.by_primary_key:
+            return BYPASSED
+        reason = self._why_bypass(session, plan) or _why_not_as_one(asked)
+        if reason is None:
+            try:
+                found = self._found(session, plan, asked)
+                if found is not None:
+                    return _result(asked, found)
+                reason = "changed meanwhile"
+            except (ArgumentError, UndecodableError):
+                reason = "key of another type"
+            except UnknownRow:
+                reason = "unknown discriminator"
+        self._observer.bypass(plan.region_name, reason)
+        return BYPASSED
+
+    def _found(
+        self, session: Session, plan: EntityPlan, asked: KeyList
+    ) -> dict[Identity, Any] | None:
+        """The objects by key; None if they cannot be told to be of one moment."""
+        # NULL equals nothing.
+        identities = [each for each in dict.fromkeys(asked.identities) if None not in each]
+        keyed = {each: plan.key_of(plan.in_key_order(each)) for each in identities}
+        found = self._served(session, plan, keyed, as_one=True)
+        return found if len(found) == len(keyed) else None
+
     def _get_part(
         self, session: Session, mapper: Mapper[Any], identities: Sequence[Identity]
     ) -> dict[Identity, Any]:
@@ -93,9 +129,17 @@ class ManyReader:
         return why_bypass(session, plan, self._follower_of)
 
     def _served(
-        self, session: Session, plan: EntityPlan, keyed: Mapping[Identity, EntryKey]
+        self,
+        session: Session,
+        plan: EntityPlan,
+        keyed: Mapping[Identity, EntryKey],
+        *,
+        as_one: bool = False,
     ) -> dict[Identity, Any]:
-        """Objects, and None for what is remembered not to be there."""
+        """Objects, and None for what is remembered not to be there.
+
+        ``as_one``: nothing, if they may not all be of one moment.
+        """
         identities, keys = list(keyed), list(keyed.values())
         if not keys:
             return {}
@@ -106,7 +150,10 @@ class ManyReader:
             connection = session.connection(bind_arguments={"mapper": plan.mapper})
             return self._load(connection, plan, wanted)
 
-        values = fill_many(entries, keys, entries.look(keys), load)
+        looks = entries.look(keys)
+        values = fill_many(entries, keys, looks, load)
+        if as_one and not _are_of_one_moment(entries, keys, looks):
+            return {}
         found: dict[Identity, Any] = {}
         for identity, value in zip(identities, values, strict=True):
             if value is ABSENT:
@@ -133,6 +180,32 @@ class ManyReader:
             loaded.update((at, nobody) for at in wanted.values() if at not in loaded)
         # Else who is absent cannot be told from here: those are read in SQLAlchemy's own way.
         return loaded
+
+
+def _are_of_one_moment(entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:
+    """Whether what was found still stands after the rest was loaded: then it stood at that time."""
+    hits = [at for at, look in enumerate(looks) if look.value is not NO_VALUE]
+    if len(hits) in (0, len(keys)):
+        return True
+    return entries.unchanged([keys[at] for at in hits], [looks[at] for at in hits])
+
+
+def _why_not_as_one(asked: KeyList) -> str | None:
+    return "more keys than one read takes" if len(asked.identities) > BATCH else None
+
+
+def _result(asked: KeyList, found: Mapping[Identity, Any]) -> IteratorResult[Any]:
+    class_ = asked.mapper.class_
+    objects = [each for each in found.values() if isinstance(each, class_)]
+    if not asked.with_keys:
+        return entity_result(class_, objects)
+    return keyed_result(class_, [(_key_of(each), each) for each in objects])
+
+
+def _key_of(instance: Any) -> Identity:
+    key: Any = instance_state(instance).key
+    identity: Identity = key[1]
+    return identity
 
 
 def rows_by_identity(

@@ -13,6 +13,8 @@ from cachedorm.declare.model import Cached, KeyRead
 from cachedorm.declare.spot import SpotOption
 from cachedorm.declare.statement import Call, CalledStatement, call_of
 from cachedorm.orm.compat import entity_result
+from cachedorm.orm.keylist import key_list
+from cachedorm.orm.many import ManyReader
 from cachedorm.orm.meeting import meet
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import BYPASSED, Reader
@@ -34,6 +36,7 @@ class CachedReads(_Base):
 
     _cachedorm_reader: ClassVar[Reader]
     _cachedorm_queries: ClassVar[QueryReader]
+    _cachedorm_many: ClassVar[ManyReader]
 
     def _cachedorm_get(self, entity: Any, ident: Any) -> Any:
         """What ``get`` answers without SQL of its own, or BYPASSED."""
@@ -125,12 +128,13 @@ class LayeredGet(CachedReads):
 
 
 def cached_session_class(
-    base: type[Session], reader: Reader, queries: QueryReader
+    base: type[Session], reader: Reader, queries: QueryReader, many: ManyReader
 ) -> type[Session]:
     """A subclass of the session class whose reads go through these readers."""
     namespace = {
         "_cachedorm_reader": reader,
         "_cachedorm_queries": queries,
+        "_cachedorm_many": many,
         "__doc__": base.__doc__,
     }
     mixin = DirectGet if base.get is Session.get else LayeredGet
@@ -153,7 +157,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
     call = call_of(statement)
     spot = _spot_option(state) if call is None else None
     if call is None and spot is None:
-        return None
+        return _listed(state)
     if state.parameters or _asks_more(state.execution_options) or _is_sent_elsewhere(state):
         return None
     autoflush = bool(state.execution_options.get("autoflush", True))
@@ -164,6 +168,18 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
         _flush(state.session, autoflush=autoflush)
         session: Any = state.session
         found = session._cachedorm_queries.answer_spot(session, statement, spot)
+    return None if found is BYPASSED else found
+
+
+def _listed(state: ORMExecuteState) -> IteratorResult[Any] | None:
+    """Answer a statement that asks for rows by their primary keys, and for nothing else."""
+    keys = key_list(state)
+    if keys is None or _is_sent_elsewhere(state):
+        return None
+    session: Any = state.session
+    meet(session)
+    _flush(session, autoflush=bool(state.execution_options.get("autoflush", True)))
+    found = session._cachedorm_many.answer(session, keys)
     return None if found is BYPASSED else found
 
 
@@ -188,11 +204,16 @@ def _flush(session: Any, *, autoflush: bool) -> None:
 
 
 def _spot_option(state: ORMExecuteState) -> SpotOption | None:
-    if state.is_select:
+    statement: Any = state.statement
+    if state.is_select and (statement._with_options or _has_more_options(statement)):
         for option in state.user_defined_options:
             if isinstance(option, SpotOption):
                 return option
     return None
+
+
+def _has_more_options(statement: Any) -> bool:
+    return bool(getattr(statement, "_memoized_select_entities", ()))
 
 
 def _asks_more_of_get(options: dict[str, Any]) -> bool:

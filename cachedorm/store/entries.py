@@ -154,6 +154,18 @@ class Entries:
             return self.peek(keys, again=False)
         return looks
 
+    def unchanged(self, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:
+        """Whether these keys hold what the looks found, as one read finds them now."""
+        stamps = [stamp for key in keys for stamp in key.stamps]
+        try:
+            values, server = self._read(self._db, (*keys, *stamps))
+        except CacheUnavailable as error:
+            self.observer.error("read", error)
+            return False
+        seen = [look.asked.slot for look in looks]
+        seen += [stamp for look in looks for stamp in look.asked.stamps]
+        return list(values) == seen and all(look.asked.server == server for look in looks)
+
     def fill(
         self,
         key: EntryKey,

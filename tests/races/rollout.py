@@ -9,7 +9,6 @@ Reads a request a line and answers each with a line, both JSON. Versions of the 
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -17,6 +16,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from cachedorm import Cache, Cached, CachePolicy, Region
+from tests.races.processes import serve, wait
 from tests.races.staging import Stage
 
 BOOKS = Region("books", db=3, ttl=600)
@@ -80,7 +80,7 @@ class Program:
     def write(self, what: str, title: str, pause: str | None = None) -> None:
         """Change the title, and stop ``before`` or ``after`` COMMIT until told to go on."""
         if pause is not None:
-            setattr(self.stage, pause, self._wait)
+            setattr(self.stage, pause, wait)
         table = TABLES[what]
         with self.sessions() as session:
             session.execute(update(table).where(table.c.id == 1).values(title=title))
@@ -89,10 +89,6 @@ class Program:
     def hits(self) -> int:
         """How many reads were served so far."""
         return sum(self.cache.stats().hits.values())
-
-    def _wait(self) -> None:
-        answer("paused")
-        assert json.loads(sys.stdin.readline()) == ["go"]
 
 
 def create(engine: Engine) -> None:
@@ -104,18 +100,5 @@ def create(engine: Engine) -> None:
         session.commit()
 
 
-def answer(value: Any) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def main() -> None:
-    program = Program(*sys.argv[1:4])
-    answer("ready")
-    for line in sys.stdin:
-        name, *arguments = json.loads(line)
-        answer(getattr(program, name)(*arguments))
-
-
 if __name__ == "__main__":
-    main()
+    serve(Program(*sys.argv[1:4]))

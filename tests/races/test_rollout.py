@@ -6,13 +6,8 @@ after ``commit()`` has returned sees that commit.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,37 +15,15 @@ import redis
 from sqlalchemy import Engine
 
 from cachedorm.store.registry import REGISTRY_KEY
+from tests.races.processes import Process
 from tests.races.rollout import create
 
-ROOT = Path(__file__).parents[2]
 
-
-class Process:
+class Version(Process):
     """A running process of one version."""
 
     def __init__(self, version: str, database_url: str, redis_url: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.races.rollout", version, database_url, redis_url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert self.answer() == "ready"
-
-    def ask(self, *request: Any) -> Any:
-        """The process's answer to a request."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the process has ended"
-        return json.loads(line)
+        super().__init__("tests.races.rollout", version, database_url, redis_url)
 
     def read(self, what: str) -> Any:
         return self.ask("read", what)
@@ -58,26 +31,20 @@ class Process:
     def write(self, what: str, title: str) -> None:
         assert self.ask("write", what, title) is None
 
-    def end(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
 
-
-Start = Callable[[str], Process]
+Start = Callable[[str], Version]
 
 
 @pytest.fixture
 def start(engine: Engine, redis_url: str) -> Iterator[Start]:
     """Starts processes of a version, on tables that hold one book and one note, called 0."""
     create(engine)
-    started: list[Process] = []
+    started: list[Version] = []
 
-    def start(version: str) -> Process:
+    def start(version: str) -> Version:
         url = engine.url.render_as_string(hide_password=False)
-        started.append(Process(version, url, redis_url))
+        started.append(Version(version, url, redis_url))
+        started[-1].wait()
         return started[-1]
 
     yield start
