@@ -82,6 +82,6 @@ def test_every_row_names_code_and_tests_that_are_there() -> None:
         mutant.rule
         for mutant in read_rows(ROOT / "tests" / "mutants.toml")
         if (ROOT / mutant.file).read_text().count(mutant.find) != 1
-        or not all((ROOT / node.partition("::")[0]).exists() for node in mutant.tests)
+        or not all((ROOT / node.partition("::")[0]).exists() for node in mutant.test)
     ]
     assert astray == []
