@@ -1,9 +1,9 @@
 """What the README leaves to its reader: the imports, a base, an engine, and a user."""
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import bindparam, create_engine, select, text  # noqa: F401
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker  # noqa: F401
 
-from cachedorm import Cache, Cached, CachePolicy, Region, hours  # noqa: F401
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, hours  # noqa: F401
 
 
 class Base(DeclarativeBase):
