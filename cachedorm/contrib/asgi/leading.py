@@ -82,8 +82,7 @@ class Leading:
                 await app(scope, receive, capture)
             await capture.end()
         finally:
-            # Whatever has happened, a cancellation too: nobody shall wait for what never comes.
-            self._flights.land(self._flight, Landing.FAILED)
+            # After a failure or a cancellation: no other process shall wait for what never comes.
             await self._release()
 
     def _why_not(self, status: int, fields: Fields) -> str | None:

@@ -148,6 +148,7 @@ class ResponseCache:
                 try:
                     await self._lead(call, derived, wish, sight, flight)
                 finally:
+                    # Unless it has landed: nobody here shall wait for it either.
                     self._flights.land(flight, Landing.FAILED)
                 return
             landing = await self._flights.wait(flight, self._wait)
