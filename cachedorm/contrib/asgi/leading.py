@@ -109,6 +109,7 @@ class Leading:
         lease, self._lease = self._lease, None
         assert lease is not None
         parts = self._provenance.parts
+        self.stored = True  # unless it is said not to be: whoever is cancelled here never hears
         self.stored = await greenlet_spawn(
             self._derived.publish,
             self._wish.key,

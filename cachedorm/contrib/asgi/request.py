@@ -51,7 +51,7 @@ class Request:
         origin = (scheme, mount, scope["path"], scope.get("raw_path") or b"")
         return cls(
             method=scope["method"],
-            path=_path_within(scope),
+            path=path_within(scope),
             origin=origin,
             headers=headers,
             query=tuple(pieces),
@@ -94,7 +94,7 @@ def _name_in(piece: bytes) -> bytes:
     return piece.partition(b"=")[0]
 
 
-def _path_within(scope: Scope) -> str:
+def path_within(scope: Scope) -> str:
     """The path that routes are matched with: without where the application is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
