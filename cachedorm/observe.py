@@ -5,13 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any, Final
 
 logger = logging.getLogger("cachedorm")
 
+_NOTHING: Final = nullcontext()
+
 
 class Observer:
-    """Override what you want to see. Readers and writers call it inline: be quick, never raise."""
+    """Override what you want to see. Readers and writers call it inline, so be quick.
+
+    What is not overridden costs nothing, not even the clock. What an observer raises goes to the
+    ``cachedorm`` logger, never to the reader or the commit that told it.
+    """
+
+    def region(self, region: str, db: int, server: str) -> None:
+        """A region came into use. ``server`` is a URL without credentials, or "" for memory."""
 
     def hit(self, region: str, key: str) -> None:
         """A read was answered from the cache."""
@@ -33,6 +45,50 @@ class Observer:
 
     def error(self, what: str, error: BaseException) -> None:
         """Something failed that the caller was spared."""
+
+    def read(self, region: str, operation: str, seconds: float, hits: int, misses: int) -> None:
+        """One read of the cache, ``get`` or ``get_many``, took so long and found so much.
+
+        Neither hits nor misses: Redis did not answer.
+        """
+
+    def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
+        """Redis was told of a commit just before it (``intend``) or just after it (``settle``).
+
+        Not ``done``: Redis did not answer, and is told later.
+        """
+
+    def breaker(self, is_open: bool) -> None:
+        """Redis failed too often and is not asked from now on (open), or is there again."""
+
+    def loading(self, region: str, key: str) -> AbstractContextManager[object]:
+        """What is entered around the database's part of a fill, so that its SQL can be traced.
+
+        The key is "" where many are loaded at once.
+        """
+        return _NOTHING
+
+
+_EVENTS: Final = (
+    "region",
+    "hit",
+    "miss",
+    "fill",
+    "wait",
+    "bypass",
+    "invalidate",
+    "error",
+    "read",
+    "tell",
+    "breaker",
+)
+OBSERVER: Final = "observer"
+
+
+def listens(observer: Observer, event: str) -> bool:
+    """Whether the observer does anything when it is told of this event."""
+    method = getattr(observer, event)
+    return getattr(method, "__func__", method) is not getattr(Observer, event)
 
 
 class Stats(Observer):
@@ -90,43 +146,97 @@ class LogObserver(Observer):
     def error(self, what: str, error: BaseException) -> None:
         # While Redis is away every read fails: the first line says it, ten thousand more hide it.
         now = time.monotonic()
-        if now - self._last.get(what, -1.0) >= 1.0:
+        if what != OBSERVER and now - self._last.get(what, -1.0) >= 1.0:
             self._last[what] = now
             logger.warning("%s: %s", what, error)
 
 
 class Observers(Observer):
-    """Tells several observers, in order."""
-
-    __slots__ = ("_each",)
+    """Tells several observers, in order. What one of them raises is logged, and goes no further."""
 
     def __init__(self, each: Iterable[Observer]) -> None:
         self._each = tuple(each)
+        self._blamed: dict[str, float] = {}
+        # An event that nobody listens to stays the base class's, so ``listens`` sees through this.
+        for event in _EVENTS:
+            listening = [observer for observer in self._each if listens(observer, event)]
+            if listening:
+                setattr(self, event, self._teller(event, listening))
+        self._loading = [each.loading for each in self._each if listens(each, "loading")]
+        if self._loading:
+            setattr(self, "loading", self._around)  # noqa: B010 - as above
 
-    def hit(self, region: str, key: str) -> None:
-        for observer in self._each:
-            observer.hit(region, key)
+    @classmethod
+    def of(cls, observer: Observer | None) -> Observers:
+        """The observer, if any, made safe to be told of anything."""
+        if isinstance(observer, Observers):
+            return observer
+        return cls(() if observer is None else (observer,))
 
-    def miss(self, region: str, key: str, reason: str) -> None:
-        for observer in self._each:
-            observer.miss(region, key, reason)
+    def _teller(self, event: str, listening: Sequence[Observer]) -> Callable[..., None]:
+        tells: list[Callable[..., None]] = [getattr(each, event) for each in listening]
+        if len(tells) == 1 and type(listening[0]) in (Stats, Observers):
+            return tells[0]  # which never raises; every hit comes this way
 
-    def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:
-        for observer in self._each:
-            observer.fill(region, key, seconds, size_bytes, published)
+        def tell(*what: Any) -> None:
+            for told in tells:
+                try:
+                    told(*what)
+                except Exception as error:  # noqa: BLE001 - the reader asked for a row
+                    self._blame(event, error)
 
-    def wait(self, region: str, key: str, seconds: float) -> None:
-        for observer in self._each:
-            observer.wait(region, key, seconds)
+        return tell
 
-    def bypass(self, region: str, reason: str) -> None:
-        for observer in self._each:
-            observer.bypass(region, reason)
+    def _blame(self, event: str, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._blamed.get(event, -1.0) >= 1.0:
+            self._blamed[event] = now
+            logger.error("an observer failed in %s: %r", event, error, exc_info=error)
+        if event != "error":
+            self.error(OBSERVER, error)
 
-    def invalidate(self, db: int, entries: int, stamps: int) -> None:
-        for observer in self._each:
-            observer.invalidate(db, entries, stamps)
+    def _around(self, region: str, key: str) -> AbstractContextManager[object]:
+        return _Around(self._loading, self._blame, region, key)
 
-    def error(self, what: str, error: BaseException) -> None:
-        for observer in self._each:
-            observer.error(what, error)
+    def __repr__(self) -> str:
+        return f"Observers({', '.join(type(each).__name__ for each in self._each)})"
+
+
+class _Around:
+    """Several context managers in one; none of them can fail or swallow what happens inside."""
+
+    __slots__ = ("_blame", "_entered", "_key", "_loading", "_region")
+
+    def __init__(
+        self,
+        loading: Sequence[Callable[[str, str], AbstractContextManager[object]]],
+        blame: Callable[[str, Exception], None],
+        region: str,
+        key: str,
+    ) -> None:
+        self._loading, self._blame = loading, blame
+        self._region, self._key = region, key
+        self._entered: list[AbstractContextManager[object]] = []
+
+    def __enter__(self) -> None:
+        for loading in self._loading:
+            try:
+                context = loading(self._region, self._key)
+                context.__enter__()
+            except Exception as error:  # noqa: BLE001 - the load goes on
+                self._blame("loading", error)
+            else:
+                self._entered.append(context)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for context in reversed(self._entered):
+            try:
+                context.__exit__(kind, failure, trace)
+            except Exception as error:  # noqa: BLE001 - the load's own failure goes on
+                if error is not failure:
+                    self._blame("loading", error)

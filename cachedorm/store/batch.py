@@ -99,7 +99,8 @@ def publish_loaded(
     """
     began = time.monotonic()
     try:
-        loaded = load()
+        with entries.observer.loading(entries.settings.name, ""):
+            loaded = load()
         seconds = time.monotonic() - began
         published = _publish(entries, keys, leases, loaded, strict=stored is not None)
     except (Exception, asyncio.CancelledError):

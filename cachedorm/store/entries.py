@@ -38,6 +38,12 @@ REFRESH_REASON: Final = "refresh"
 _MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
 
 
+def was_answered() -> bool:
+    """Whether Redis answered this caller's last read that missed."""
+    missed = _MISSED.get()
+    return missed is not None and missed[1].available
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
@@ -115,11 +121,12 @@ class Entries:
         self._hit(self._name, key)
         return value
 
-    def look(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
-        """What one read of all these keys finds: their values, and what it takes to fill them.
+    def look(self, keys: Sequence[EntryKey]) -> list[Look]:
+        """What one read of all these keys finds: their values, and what it takes to fill them."""
+        return self._look(keys)
 
-        ``again``: read once more what seems to come from another server.
-        """
+    def _look(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
+        """``again``: read once more what seems to come from another server."""
         tick = self.flights.now
         stamps = list(dict.fromkeys(stamp for key in keys for stamp in key.stamps))
         try:
@@ -138,7 +145,7 @@ class Entries:
             and any(seen.reason == Miss.FOREIGN.value for seen in looks)
             and self._moved(server)
         ):
-            return self.look(keys, again=False)
+            return self._look(keys, again=False)
         for key, seen in zip(keys, looks, strict=True):
             self._count(key, seen)
         return looks
@@ -284,7 +291,7 @@ class Entries:
         if not self._moved(asked.server):
             return self._missed(key, asked, Miss.FOREIGN.value)
         # Read again, not judged again: what was read came from whoever the old line reaches.
-        seen = self.look((key,), again=False)[0]
+        seen = self._look((key,), again=False)[0]
         if seen.value is NO_VALUE:
             _MISSED.set((key, seen.asked))
         return seen.value
