@@ -55,7 +55,7 @@ class Breaker:
         self._trial = 0
         self.is_open = self._told = False
         self._lock = threading.Lock()
-        self._telling = threading.RLock()
+        self._telling = threading.Lock()
         follow_forks(self)
 
     def enter(self) -> int:
@@ -100,17 +100,19 @@ class Breaker:
                 self._trial = 0
 
     def _tell(self) -> None:
-        if self._changed is None or self._told is self.is_open:
-            return
-        # Not under the lock that callers of Redis wait for. Each tells what is so by then.
-        with self._telling:
-            if self._told is not self.is_open:
-                self._told = self.is_open
-                self._changed(self._told)
+        while self._changed is not None and self._told is not self.is_open:
+            # Nobody waits for an observer: whoever is telling looks again before it goes.
+            if not self._telling.acquire(blocking=False):
+                return
+            try:
+                self._told = now = self.is_open
+                self._changed(now)
+            finally:
+                self._telling.release()
 
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
-        self._telling = threading.RLock()
+        self._telling = threading.Lock()
         self._trial = 0
 
     def __repr__(self) -> str:

@@ -164,3 +164,36 @@ def test_repr_shows_the_state(breaker: Breaker, clock: Clock) -> None:
         "<Breaker open, trial in 1.0 s>",
         "<Breaker trial>",
     ]
+
+
+def test_tells_of_its_changes(clock: Clock) -> None:
+    """Once when it opens and once when it closes, however often Redis fails or answers."""
+    told: list[bool] = []
+    breaker = Breaker(failures=3, cool_down=1.0, clock=clock, changed=told.append)
+    for _ in range(5):
+        breaker.failed(0)
+    assert told == [True]
+    clock.now += 1.0
+    breaker.failed(breaker.enter())
+    clock.now += 1.0
+    breaker.succeeded(breaker.enter())
+    breaker.succeeded(0)
+    assert told == [True, False]
+
+
+def test_what_is_told_last_is_so(clock: Clock) -> None:
+    """A change while the observer is being told of another is told next; nobody waits for it."""
+    told: list[bool] = []
+
+    def slow(is_open: bool) -> None:
+        if is_open:
+            # Meanwhile somebody's trial succeeds.
+            other = threading.Thread(target=breaker.succeeded, args=(0,))
+            other.start()
+            other.join(10)
+            assert not other.is_alive()
+        told.append(is_open)
+
+    breaker = Breaker(failures=1, clock=clock, changed=slow)
+    breaker.failed(0)
+    assert told == [True, False]
