@@ -76,10 +76,15 @@ class PrometheusCounters(Observer):
             # All or nothing, so that mending one name is enough.
             for each in self._made:
                 registry.unregister(each)
-            raise ConfigurationError(
-                f"{type(self).__name__}: {error}; one observer makes the metrics of a registry, and"
-                " serves every Cache: give them the same one, or this one a registry of its own"
-            ) from error
+            raise ConfigurationError(f"{type(self).__name__}: {self._explained(error)}") from error
+
+    def _explained(self, error: ValueError) -> str:
+        if "Duplicated" not in str(error):
+            return f"buckets={self._buckets}: {error}"
+        return (
+            f"{error}; one observer makes the metrics of a registry, and serves every Cache: give"
+            " them the same one, or this one a registry of its own"
+        )
 
     def _make(self) -> None:
         """Make the metrics; a subclass makes its own too."""

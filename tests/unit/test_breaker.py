@@ -188,12 +188,12 @@ def test_what_is_told_last_is_so(clock: Clock) -> None:
     def slow(is_open: bool) -> None:
         if is_open:
             # Meanwhile somebody's trial succeeds.
-            other = threading.Thread(target=breaker.succeeded, args=(0,))
+            other = threading.Thread(target=slowly.succeeded, args=(0,))
             other.start()
             other.join(10)
             assert not other.is_alive()
         told.append(is_open)
 
-    breaker = Breaker(failures=1, clock=clock, changed=slow)
-    breaker.failed(0)
+    slowly = Breaker(failures=1, clock=clock, changed=slow)
+    slowly.failed(0)
     assert told == [True, False]
