@@ -99,14 +99,21 @@ class Breaker:
             if ticket and ticket == self._trial:
                 self._trial = 0
 
+    def retire(self) -> None:
+        """Tell of no change any more. Whoever counts open breakers counts this one no longer."""
+        changed, self._changed = self._changed, None
+        if changed is not None and self._told:
+            changed(False)
+
     def _tell(self) -> None:
-        while self._changed is not None and self._told is not self.is_open:
+        changed = self._changed
+        while changed is not None and self._told is not self.is_open:
             # Nobody waits for an observer: whoever is telling looks again before it goes.
             if not self._telling.acquire(blocking=False):
                 return
             try:
                 self._told = now = self.is_open
-                self._changed(now)
+                changed(now)
             finally:
                 self._telling.release()
 

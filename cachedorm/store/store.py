@@ -402,6 +402,7 @@ class Store:
         """Tries once more to tell what is untold, then drops every connection."""
         self._mender.close(self._commit_timeout)
         self._closed = True
+        self._breaker.retire()
         self.slots.close()
 
     async def aclose(self) -> None:

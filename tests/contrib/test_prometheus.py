@@ -125,7 +125,8 @@ def test_redis_away(tmp_path: Path, registry: CollectorRegistry) -> None:
         assert value(registry, "cachedorm_breaker_trips_total") == 0
         for _ in range(5):
             assert observed.read(1) is not None
-    assert value(registry, "cachedorm_breaker_open") == 1
+        assert value(registry, "cachedorm_breaker_open") == 1
+    assert value(registry, "cachedorm_breaker_open") == 0  # it is closed, and asks nobody
     assert value(registry, "cachedorm_breaker_trips_total") == 1
     assert value(registry, "cachedorm_errors_total", operation="read") == 5
     away = {"region": "notes", "reason": "unavailable"}

@@ -181,6 +181,18 @@ def test_tells_of_its_changes(clock: Clock) -> None:
     assert told == [True, False]
 
 
+def test_a_retired_one_is_not_open_any_more(clock: Clock) -> None:
+    """Nobody counts it among the open ones, whatever its last callers find."""
+    told: list[bool] = []
+    breaker = Breaker(failures=1, clock=clock, changed=told.append)
+    breaker.failed(0)
+    breaker.retire()
+    breaker.succeeded(0)
+    breaker.failed(0)
+    breaker.retire()
+    assert told == [True, False]
+
+
 def test_what_is_told_last_is_so(clock: Clock) -> None:
     """A change while the observer is being told of another is told next; nobody waits for it."""
     told: list[bool] = []
