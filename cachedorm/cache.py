@@ -48,8 +48,8 @@ class Cache:
     ``url`` is the Redis server's, without a database number (regions name theirs); without a URL
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
-    different databases are never mixed up. ``observers`` are told of every hit, miss and failure.
-    Time limits are seconds. Close it when done.
+    different databases are never mixed up. ``observers`` are told what happens; a LogObserver among
+    them takes the place of the library's own. Time limits are seconds. Close it when done.
 
     ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
     writes are followed still, so that it can be switched on again at any time.
@@ -67,7 +67,7 @@ class Cache:
         commit_timeout: float = 0.5,
     ) -> None:
         self._stats = Stats()
-        self._observers = observer = Observers((self._stats, LogObserver(), *observers))
+        self._observers = observer = _told_together(self._stats, observers)
         self._store = Store.connect(
             url,
             connect_timeout=connect_timeout,
@@ -348,6 +348,20 @@ class Cache:
         if named is not None:
             return [self._declared[named]]
         return list(self._declared) or self._by_hand.regions()
+
+
+def _told_together(stats: Stats, observers: Iterable[Observer]) -> Observers:
+    """All observers of a Cache as one; ArgumentError for what is none."""
+    if not isinstance(observers, Iterable):
+        raise ArgumentError(f"Cache: observers={observers!r}: give a list, of one or several")
+    given = tuple(observers)
+    for each in given:
+        if not isinstance(each, Observer):
+            raise ArgumentError(
+                f"Cache: observers: {each!r} is no Observer; give instances of its subclasses"
+            )
+    logs = () if any(isinstance(each, LogObserver) for each in given) else (LogObserver(),)
+    return Observers((stats, *logs, *given))
 
 
 def settings_of(region: Region) -> RegionSettings:

@@ -7,7 +7,6 @@ commit has made old meanwhile; it only saves the next reader the miss.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from cachedorm.store.store import Store
 if TYPE_CHECKING:
     from cachedorm.orm.queries import QueryPlan
 
-logger = logging.getLogger("cachedorm")
 
 # A commit that makes more answers doubtful than this refreshes none: their readers do.
 REFRESHES_MAX = 10
@@ -108,13 +106,7 @@ class Refresher:
             try:
                 self._refresh(query, values)
             except Exception as error:  # noqa: BLE001 - the COMMIT has been done
-                self._report(error)
-
-    def _report(self, error: Exception) -> None:
-        try:
-            self._observer.error("refresh", error)
-        except Exception:
-            logger.exception("an observer failed")
+                self._observer.error("refresh", error)
 
     def _refresh(self, query: CachedQuery[Any], values: Mapping[str, Any]) -> None:
         plan: QueryPlan | None = self._plan_of(query)

@@ -53,6 +53,11 @@ class Wire:
         self._closed = False
         self._asked: dict[int, tuple[float, bytes]] = {}
 
+    @property
+    def where(self) -> str:
+        """The server as a URL, without credentials."""
+        return self._server.where
+
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""
         if self._commands.told:
