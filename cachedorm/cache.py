@@ -29,6 +29,7 @@ from cachedorm.orm.factories import (
     set_session_class,
 )
 from cachedorm.orm.followed import Followed
+from cachedorm.orm.insight import Insight
 from cachedorm.orm.many import ManyReader
 from cachedorm.orm.outages import database_is_down
 from cachedorm.orm.queries import QueryReader
@@ -255,6 +256,11 @@ class Cache:
         for found in (*attached, *self._followed.engines):
             return found
         raise ConfigurationError("nothing is attached to this Cache, so it reads no database")
+
+    @property
+    def insight(self) -> Insight:
+        """What this cache is made of, to look at: its server, what is declared, its engines."""
+        return Insight(self._store, self._followed, self._declared)
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""

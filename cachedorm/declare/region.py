@@ -46,6 +46,11 @@ class Region:
     query; nothing runs in the background. ``stale_if_error``: so long after an entry's end it
     still answers reads whose own query failed because the database is down. Either way no commit
     is missed: what a commit has changed is never served again, whatever its age.
+
+    ``evictable=False`` says that Redis must not drop the region's entries for want of memory.
+    Nothing here can keep it from doing so: ``cachedorm doctor`` compares it with the server's
+    ``maxmemory-policy``. Entries that follow the database may always be dropped, at the price of
+    a query; what a plain dogpile user keeps in a region may be all there is of it.
     Raises DeclarationError for a setting that cannot work.
     """
 
@@ -60,6 +65,7 @@ class Region:
     intents: bool = True
     refresh_ahead: timedelta | float = 0
     stale_if_error: timedelta | float = 0
+    evictable: bool = True
 
     def __post_init__(self) -> None:
         who = f"Region({self.name!r})"

@@ -31,6 +31,7 @@ from cachedorm.store.region import CachedRegion
 from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
 from cachedorm.store.slots import Fixed, Offer, Slots, Touched
 from cachedorm.store.soft import Life, Outage, is_os_error, life_of
+from cachedorm.store.survey import Survey
 from cachedorm.store.wire import Wire
 
 logger = logging.getLogger("cachedorm")
@@ -148,6 +149,11 @@ class Store:
                     f" {databases} (0 to {databases - 1}): give the region another number, or"
                     " raise `databases` in the server's configuration"
                 )
+
+    @property
+    def survey(self) -> Survey | None:
+        """Redis, to look at; None where the entries live in this process."""
+        return None if self._wire is None else Survey(self._wire)
 
     def trusted(self, db: int) -> bool:
         """False while commits of this process are untold there."""

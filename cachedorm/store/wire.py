@@ -47,6 +47,16 @@ class Wire:
         self._closed = False
         self._asked: dict[int, tuple[float, bytes]] = {}
 
+    @property
+    def where(self) -> str:
+        """The server's address, without user and password."""
+        return self._server.where
+
+    @property
+    def operation_timeout(self) -> float:
+        """How long (seconds) one reply may take."""
+        return self._limit
+
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""
         replies, line = self._exchange(db, pack(("MGET", *keys)), 1)
