@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cachedorm.orm.insight import Declared
-from cachedorm.store.entry import HEADER_BYTES, STAMP_BYTES, Described, describe, now_ms
+from cachedorm.store.entry import (
+    FORMAT_VERSION,
+    HEADER_BYTES,
+    STAMP_BYTES,
+    Described,
+    describe,
+    now_ms,
+)
 from cachedorm.store.keys import intents_key, refresh_key, stamp_key
 from cachedorm.store.keytext import is_of
 from cachedorm.store.registry import REGISTRY_KEY
@@ -111,8 +118,10 @@ def _own_kind(seen: Seen) -> str | None:
 def _without_stamps(seen: Seen) -> bytes:
     """The header of a value whose stamps were not read, as if it had none; garbage stays that."""
     begin = seen.begin
+    if begin[:2] != bytes((ord("V"), FORMAT_VERSION)):
+        return begin
     whole = len(begin) == HEADER_BYTES and seen.size >= HEADER_BYTES + STAMP_BYTES * begin[-1]
-    return begin[:-1] + b"\0" if begin[:1] == b"V" and whole else begin[:1]
+    return begin[:-1] + b"\0" if whole else b""
 
 
 def _template_of(key: bytes, declared: Sequence[Declared]) -> str:

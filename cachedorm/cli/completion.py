@@ -39,6 +39,8 @@ def complete_region(ctx: Any, incomplete: str) -> list[str]:
     if not _declare(ctx):
         return []
     regions: set[Region] = {shape.policy.region for shape in shapes()}
+    for shape in shapes():
+        regions.update(getattr(shape.owner.class_, "__cache_regions__", ()))
     regions |= {each.region for each in declared_queries()}
     regions |= {each.region for each in declared_nearbys()}
     return sorted(each.name for each in regions if each.name.startswith(incomplete))

@@ -19,7 +19,7 @@ def examine_databases(insight: Insight) -> Iterator[Finding]:
     """Everything that the databases tell; one finding for each that does not answer."""
     if not insight.followers:
         yield error(
-            "attached", "nothing is attached to this Cache: no reads are served, no writes followed",
+            "attached", "nothing is attached to this Cache, so it serves nothing",
             "cache.attach(sessionmaker) in what --app names",
         )  # fmt: skip
     for follower in insight.followers:

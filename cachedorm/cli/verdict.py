@@ -143,6 +143,8 @@ def _judge(made: Verdict, survey: Survey, slot: bytes | None, key: EntryKey | No
     if slot is None or made.slot.holds not in ("value", "absent"):
         # Whatever the form would be: it is no value of any.
         held = judge(slot, prefix(PLAIN, made.server), ())
+        if made.slot.holds == "garbage":
+            held = Miss.GARBAGE
         made.valid, made.why = False, WHY[held] if isinstance(held, Miss) else made.why
         if made.seen.type not in ("string", "none"):
             made.why = f"a {made.seen.type} stands there, which the cache takes for nothing"

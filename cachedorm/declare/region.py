@@ -91,6 +91,9 @@ class Region:
                 f"{who}: refresh_ahead={self.refresh_ahead!r} is not between 0 and its"
                 f" ttl={self.ttl!r}; an entry is refreshed in the last part of its time"
             )
+        evictable: object = self.evictable
+        if not isinstance(evictable, bool):
+            raise DeclarationError(f"{who}: evictable={self.evictable!r}; give True or False")
         if not 0 <= self.jitter <= 0.05:
             raise DeclarationError(
                 f"{who}: jitter={self.jitter!r} is not between 0 and 0.05;"

@@ -81,6 +81,7 @@ class Store:
         self._mender = Mender(self.mend)
         guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
         self.slots: Slots = guarded if wire is not None else slots
+        self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
@@ -153,7 +154,9 @@ class Store:
     @property
     def survey(self) -> Survey | None:
         """Redis, to look at; None where the entries live in this process."""
-        return None if self._wire is None else Survey(self._wire)
+        if self._survey is None and self._wire is not None and not self._closed:
+            self._survey = Survey(self._wire)
+        return self._survey
 
     def trusted(self, db: int) -> bool:
         """False while commits of this process are untold there."""
@@ -410,6 +413,8 @@ class Store:
         self._mender.close(self._commit_timeout)
         self._closed = True
         self.slots.close()
+        if self._survey is not None:
+            self._survey.close()
 
     async def aclose(self) -> None:
         """``close`` for an event loop: does not block it, and its connections are gone after."""
@@ -418,6 +423,8 @@ class Store:
         self.close()
         if self._wire is not None:
             await self._wire.aclose()
+        if self._survey is not None:
+            await self._survey.aclose()
 
     def __repr__(self) -> str:
         return (

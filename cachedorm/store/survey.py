@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cachedorm.store.wire import Wire
 
 KEYS_PER_CALL = 500
+# Who looks would rather wait than be told that Redis is slow at the moment (seconds).
+PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +53,20 @@ class Registrations:
 
 
 class Survey:
-    """Looks at one Redis. Everything may raise CacheUnavailable; a refusal is one too."""
+    """Looks at one Redis, on lines of its own. Everything may raise CacheUnavailable; a refusal is
+    one too."""
 
     sleep = staticmethod(colour.sleep)
 
     def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+        self._wire = wire.patient(PATIENCE)
+        # How long (seconds) the cache itself waits for one reply.
+        self.operation_timeout = wire.operation_timeout
 
     @property
     def where(self) -> str:
         """The server's address, without user and password."""
         return self._wire.where
-
-    @property
-    def operation_timeout(self) -> float:
-        """How long (seconds) the cache waits for one reply."""
-        return self._wire.operation_timeout
 
     def info(self) -> dict[str, str]:
         """Redis' INFO, all of its sections."""
@@ -157,6 +157,14 @@ class Survey:
         return Registrations(
             int(born) if born.isdecimal() else 0, interests, len(known) - len(interests)
         )
+
+    def close(self) -> None:
+        """Let go of Redis."""
+        self._wire.close()
+
+    async def aclose(self) -> None:
+        """As ``close``, for lines opened by greenlets."""
+        await self._wire.aclose()
 
     def __repr__(self) -> str:
         return f"<Survey {self._wire!r}>"

@@ -41,6 +41,7 @@ class Wire:
     def __init__(
         self, url: str, connect_timeout: float = 0.25, operation_timeout: float = 0.25
     ) -> None:
+        self._url = url
         self._server = Standalone(url, connect_timeout, operation_timeout)
         self._limit = self._server.operation_timeout
         self._racks = Racks()
@@ -56,6 +57,10 @@ class Wire:
     def operation_timeout(self) -> float:
         """How long (seconds) one reply may take."""
         return self._limit
+
+    def patient(self, timeout: float) -> Wire:
+        """Another wire to the same server, which waits so many seconds: for people, not reads."""
+        return Wire(self._url, timeout, timeout)
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""
