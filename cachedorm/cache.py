@@ -260,7 +260,7 @@ class Cache:
     @property
     def insight(self) -> Insight:
         """What this cache is made of, to look at: its server, what is declared, its engines."""
-        return Insight(self._store, self._followed, self._declared)
+        return Insight(self._store, self._followed, self._declared, only=self._closed_list)
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""

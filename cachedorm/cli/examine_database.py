@@ -12,7 +12,7 @@ from cachedorm.cli.refused import masked, one_line
 from cachedorm.errors import CachedormError
 from cachedorm.orm.catalog import Facts
 from cachedorm.orm.follow import EngineFollower
-from cachedorm.orm.insight import Insight
+from cachedorm.orm.insight import Insight, tables_of
 
 
 def examine_databases(insight: Insight) -> Iterator[Finding]:
@@ -99,7 +99,7 @@ def _missing(follower: EngineFollower, tables: list[Table]) -> list[str]:
 
 
 def _tables(insight: Insight, facts: Facts, tables: list[Table]) -> Iterator[Finding]:
-    for table in sorted(tables, key=lambda each: each.fullname):
+    for table in tables:
         reason = facts.refused.get((table.schema, table.name))
         if reason is not None:
             yield error(
@@ -110,11 +110,10 @@ def _tables(insight: Insight, facts: Facts, tables: list[Table]) -> Iterator[Fin
         table.fullname
         for shape in insight.models()
         if shape.policy.writes
-        for table in shape.owner.tables
-        if isinstance(table, Table)
+        for table in tables_of(shape)
     }
     through = {interest.table.fullname for interest in insight.interests if interest.through}
-    for table in sorted(tables, key=lambda each: each.fullname):
+    for table in tables:
         if facts.is_triggered([table]):
             yield _triggered(table.fullname, written, through)
 

@@ -13,7 +13,7 @@ from cachedorm.cli.application import App, AsJson, working_on
 from cachedorm.cli.completion import complete_region
 from cachedorm.cli.refused import Refused, refusing
 from cachedorm.cli.stats import regions_named, survey_of
-from cachedorm.cli.terminal import plain, print_json, put, row, say, size, table
+from cachedorm.cli.terminal import about, plain, print_json, put, row, say, size, table
 from cachedorm.cli.verdict import Verdict, verdict_on
 from cachedorm.declare.query import CachedQuery
 from cachedorm.orm.insight import Declared, Insight
@@ -191,7 +191,7 @@ def _facts(told: dict[str, Any]) -> list[tuple[str, Any]]:
     facts = [("kind", kind)]
     if told["type"] != "none":
         ttl = told["ttl_ms"]
-        facts.append(("time left", "no end" if ttl is None else f"{ttl / 1000:g} s"))
+        facts.append(("time left", "no end" if ttl is None else about(ttl)))
     if told["size_bytes"] is not None:
         facts.append(("size", size(told["size_bytes"])))
     if told["declared"] is not None:
@@ -227,11 +227,17 @@ def _print_stamps(stamps: list[dict[str, Any]]) -> None:
     listed = table("stamp", "stands for", "carried", "in Redis now", "")
     for each in stamps:
         if each["key"] is None:
-            row(listed, "?", None, each["carried"], None, None)
+            row(listed, "?", None, _short(each["carried"]), None, None)
             continue
         state = "matches" if each["matches"] else "differs" if each["now"] else "gone"
-        row(listed, each["key"], each["means"], each["carried"], each["now"], state)
+        carried, now = _short(each["carried"]), _short(each["now"])
+        row(listed, each["key"], each["means"], carried, now, state)
     put(listed)
+
+
+def _short(stamp: str | None) -> str | None:
+    """Enough of 16 random bytes to see that two are not the same."""
+    return None if stamp is None else f"{stamp[:8]}…"
 
 
 def _print_value(value: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from cachedorm.cli.application import App, AsJson, working_on
 from cachedorm.cli.census import LEASE, Census, census
 from cachedorm.cli.completion import complete_region
 from cachedorm.cli.refused import Refused, refusing
-from cachedorm.cli.terminal import console, print_json, put, row, seconds, shown, size, table
+from cachedorm.cli.terminal import about, console, print_json, put, row, shown, size, table
 from cachedorm.orm.insight import Insight
 from cachedorm.store.survey import Survey
 
@@ -184,7 +184,7 @@ def _drawn(look: dict[str, Any]) -> Group:
             _about(each, many.get("stamp", 0)),
             _about(each, sum(many.get(k, 0) for k in ("other format", "garbage", "not ours"))),
             "" if each["entry_bytes"] is None else size(each["entry_bytes"]),
-            seconds(each["left_ms"] and each["left_ms"] // 1000 * 1000),
+            "" if each["left_ms"] is None else about(each["left_ms"]),
         )  # fmt: skip
         for template, count in each["templates"].items():
             row(keys, each["db"], template, count)

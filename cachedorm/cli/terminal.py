@@ -116,6 +116,14 @@ def seconds(ms: int | None) -> str:
     return f"{ms / 1000:g} s"
 
 
+def about(ms: int) -> str:
+    """A time that is left, as exact as people want it: 3587 s are 59.8 min."""
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if ms >= 2 * length:
+            return f"{ms / length:.1f} {unit}"
+    return f"{ms / 1000:.1f} s"
+
+
 def size(number: float) -> str:
     """Bytes for people."""
     for unit in ("B", "KiB", "MiB"):

@@ -51,11 +51,19 @@ class Declared:
         return None
 
     @property
+    def tables(self) -> list[Table]:
+        """The tables that its entries are read from."""
+        if isinstance(self.what, EntityShape):
+            return tables_of(self.what)
+        if isinstance(self.what, CachedQuery):
+            return [each.table for each in self.what.dependencies]
+        return [self.what.table]
+
+    @property
     def depends_on(self) -> tuple[str, ...]:
         """What its entries depend on, a text for each tag."""
         if isinstance(self.what, EntityShape):
-            tables = {t for m in self.what.owner.self_and_descendants for t in m.tables}
-            return tuple(sorted(getattr(table, "fullname", str(table)) for table in tables))
+            return tuple(sorted(table.fullname for table in self.tables))
         if isinstance(self.what, CachedQuery):
             return tuple(str(each) for each in self.what.dependencies)
         lat, lon = self.what.column("lat").name, self.what.column("lon").name
@@ -63,11 +71,17 @@ class Declared:
 
 
 class Insight:
-    """Looks at one Cache and changes nothing. It asks the database when plans are needed."""
+    """Looks at one Cache and changes nothing. It asks the database when plans are needed.
 
-    def __init__(self, store: Store, followed: Followed, settings: Regions) -> None:
+    A Cache that was given its regions (``only``) is concerned with what is declared in those.
+    """
+
+    def __init__(
+        self, store: Store, followed: Followed, settings: Regions, *, only: bool = False
+    ) -> None:
         self._store = store
         self._followed = followed
+        self._only = only
         self.settings = settings
 
     @property
@@ -91,13 +105,15 @@ class Insight:
         return self._followed.known_interests()
 
     def tables(self) -> list[Table]:
-        """Every table that something cached is read from."""
-        return [interest.table for interest in self.interests]
+        """Every table that something cached is read from, by name."""
+        found = [table for shape in self.models() for table in tables_of(shape)]
+        found += [table for each in self.declared() for table in each.tables]
+        return sorted(set(found), key=lambda table: table.fullname)
 
     def models(self) -> list[EntityShape]:
         """What every cached class says of itself, those without a key included."""
         self._followed.known_interests()
-        return shapes()
+        return [shape for shape in shapes() if self._concerns(shape.policy.region)]
 
     def regions(self) -> list[Region]:
         """Every region: those the Cache was given, and those of all that is declared."""
@@ -108,7 +124,10 @@ class Insight:
     def declared(self) -> list[Declared]:
         """Everything that makes keys."""
         self._followed.known_interests()
-        return list(_declared())
+        return [each for each in _declared() if self._concerns(each.region)]
+
+    def _concerns(self, region: Region) -> bool:
+        return not self._only or region in list(self.settings)
 
     def plan_of(self, declared: Declared) -> Plan | None:
         """How its entries are keyed and stored; None where no database is attached.
@@ -118,6 +137,13 @@ class Insight:
         if isinstance(declared.what, EntityShape):
             return self._followed.plan_of(declared.what.owner)
         return self._followed.query_plan_of(declared.what)
+
+
+def tables_of(shape: EntityShape) -> list[Table]:
+    """The tables of a cached class and its subclasses."""
+    mappers = shape.owner.self_and_descendants
+    found = dict.fromkeys(table for mapper in mappers for table in mapper.tables)
+    return [table for table in found if isinstance(table, Table)]
 
 
 def _declared() -> Iterator[Declared]:

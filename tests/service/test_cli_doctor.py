@@ -92,12 +92,12 @@ def test_for_people(town: Town, command: Command) -> None:
 @pytest.fixture
 def settings(
     town: Town, private_redis: PrivateRedis, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., redis.Redis]]:
+) -> Iterator[Callable[..., Any]]:
     """Sets up a Redis of the test's own, which the application uses."""
     monkeypatch.setenv("WARM_REDIS", private_redis.url)
     with redis.Redis.from_url(private_redis.url) as client:
 
-        def configure(**chosen: str | int) -> redis.Redis:
+        def configure(**chosen: str | int) -> Any:
             for name, value in chosen.items():
                 client.config_set(name.replace("_", "-"), value)
             return client
@@ -105,7 +105,7 @@ def settings(
         yield configure
 
 
-def test_what_must_not_be_evicted(settings: Callable[..., redis.Redis], command: Command) -> None:
+def test_what_must_not_be_evicted(settings: Callable[..., Any], command: Command) -> None:
     """evictable=False under allkeys-lru is an error, a neighbour's database a warning."""
     settings(maxmemory="64mb", maxmemory_policy="allkeys-lru")
     with redis.Redis.from_url(os.environ["WARM_REDIS"], db=13) as client:
@@ -118,7 +118,7 @@ def test_what_must_not_be_evicted(settings: Callable[..., redis.Redis], command:
     assert findings(command, "maxmemory-policy", "cli_apps:kept")[0][0] == "info"
 
 
-def test_nothing_is_evicted_yet(settings: Callable[..., redis.Redis], command: Command) -> None:
+def test_nothing_is_evicted_yet(settings: Callable[..., Any], command: Command) -> None:
     """Without maxmemory the same is a warning; with noeviction nothing."""
     settings(maxmemory_policy="volatile-lru")
     assert [s for s, _ in findings(command, "evictable", "cli_apps:kept")] == ["warning"]
@@ -126,22 +126,21 @@ def test_nothing_is_evicted_yet(settings: Callable[..., redis.Redis], command: C
     assert findings(command, "evictable", "cli_apps:kept") == []
 
 
-def test_what_ends_first_goes_first(settings: Callable[..., redis.Redis], command: Command) -> None:
+def test_what_ends_first_goes_first(settings: Callable[..., Any], command: Command) -> None:
     """volatile-ttl takes intents first."""
     settings(maxmemory="64mb", maxmemory_policy="volatile-ttl")
     assert tuple(s for s, _ in findings(command, "maxmemory-policy")) == ("warning", "info")
 
 
-def test_a_full_redis(settings: Callable[..., redis.Redis], command: Command) -> None:
+def test_a_full_redis(settings: Callable[..., Any], command: Command) -> None:
     """Nothing can be written there any more."""
     client = settings()
-    facts: dict[str, Any] = client.info("memory")
-    used = facts["used_memory"]
+    used = client.info("memory")["used_memory"]
     settings(maxmemory=int(used * 1.01), maxmemory_policy="noeviction")
     assert findings(command, "memory")[0][0] == "error"
 
 
-def test_persistence(settings: Callable[..., redis.Redis], command: Command) -> None:
+def test_persistence(settings: Callable[..., Any], command: Command) -> None:
     """Said what it means, which is little."""
     settings(save="900 1")
     severity, found = findings(command, "persistence")[0]
@@ -150,7 +149,7 @@ def test_persistence(settings: Callable[..., redis.Redis], command: Command) -> 
 
 
 def test_a_replica_refuses_writes(
-    settings: Callable[..., redis.Redis], redis_url: str, command: Command
+    settings: Callable[..., Any], redis_url: str, command: Command
 ) -> None:
     """Connected to the wrong one of two."""
     client = settings()
