@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -59,14 +60,26 @@ def _print_json(findings: Sequence[Finding], status: int) -> None:
 
 
 def _print(findings: Sequence[Finding], status: int) -> None:
-    listed = table("", "check", "found", "what to do")
-    for each in sorted(findings, key=lambda each: -each.severity):
-        style = _STYLES.get(each.severity, "")
-        row(listed, each.severity.name.lower(), each.check, each.found, each.do, style=style)
-    put(listed)
+    ordered = sorted(findings, key=lambda each: -each.severity)
+    _print_table(ordered) if sys.stdout.isatty() else _print_lines(ordered)
     counts = {
         severity.name.lower(): sum(each.severity is severity for each in findings)
         for severity in reversed(Severity)
     }
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     say(f"{summary}; exit status {status}")
+
+
+def _print_table(findings: Sequence[Finding]) -> None:
+    listed = table("", "check", "found", "what to do")
+    for each in findings:
+        style = _STYLES.get(each.severity, "")
+        row(listed, each.severity.name.lower(), each.check, each.found, each.do, style=style)
+    put(listed)
+
+
+def _print_lines(findings: Sequence[Finding]) -> None:
+    for each in findings:
+        say(f"{each.severity.name.lower():8} {each.check}: {each.found}")
+        if each.do:
+            say(f"{'':8} -> {each.do}")

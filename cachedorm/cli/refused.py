@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         options["standalone_mode"] = False
+        _spell_out_what_the_output_cannot_hold()
         try:
             code = super().main(*args, **options)
         except Refused as error:
@@ -74,6 +76,12 @@ class Commands(TyperGroup):
             sys.stdout = None
             raise SystemExit(1) from None
         raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _spell_out_what_the_output_cannot_hold() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _hint(error: Any) -> str:

@@ -63,3 +63,8 @@ def leaving() -> Cache:
 async def coroutine() -> Cache:
     """Is no plain function."""
     return Cache()
+
+
+def in_korean() -> Cache:
+    """A region with letters that not every output can hold."""
+    return Cache(regions=Regions(Region("종이", db=1, ttl=60)))

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import models
+from cachedorm.cli import app
 from tests.fixtures.command_line import Command
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,16 @@ def test_for_people(command: Command) -> None:
     assert "chat:history:{user_id}?limit={limit}" in said
     assert "database 9 is taken by Celery results" in said
     assert "│" not in said
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_an_output_that_cannot_hold_it(words: tuple[str, ...]) -> None:
+    """Letters beyond the output's are spelt out."""
+    named = ["regions", "--app", "tests.service.cli_apps:in_korean", *words]
+    done = CliRunner(charset="ascii").invoke(app, named)
+
+    assert done.exit_code == 0
+    assert "\\uc885\\uc774" in done.stdout
 
 
 @pytest.mark.parametrize(
