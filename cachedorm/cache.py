@@ -29,6 +29,7 @@ from cachedorm.orm.factories import (
     set_session_class,
 )
 from cachedorm.orm.followed import Followed
+from cachedorm.orm.insight import Insight
 from cachedorm.orm.many import ManyReader
 from cachedorm.orm.outages import database_is_down
 from cachedorm.orm.queries import QueryReader
@@ -276,6 +277,11 @@ class Cache:
     def engines(self) -> list[Engine]:
         """The engines whose writes are followed; of an AsyncEngine its ``sync_engine``."""
         return self._followed.engines
+
+    @property
+    def insight(self) -> Insight:
+        """What this cache is made of, to look at: its server, what is declared, its engines."""
+        return Insight(self._store, self._followed, self._declared, only=self._closed_list)
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""

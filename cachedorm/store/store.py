@@ -30,6 +30,7 @@ from cachedorm.store.region import CachedRegion
 from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
 from cachedorm.store.slots import Fixed, Offer, Slots, Touched
 from cachedorm.store.soft import Life, Outage, is_os_error, life_of
+from cachedorm.store.survey import Survey
 from cachedorm.store.wire import Wire
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
@@ -77,6 +78,7 @@ class Store:
         self._mender = Mender(self.mend)
         guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
         self.slots: Slots = guarded if wire is not None else slots
+        self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
@@ -152,6 +154,13 @@ class Store:
                     f" {databases} (0 to {databases - 1}): give the region another number, or"
                     " raise `databases` in the server's configuration"
                 )
+
+    @property
+    def survey(self) -> Survey | None:
+        """Redis, to look at; None where the entries live in this process."""
+        if self._survey is None and self._wire is not None and not self._closed:
+            self._survey = Survey(self._wire)
+        return self._survey
 
     def trusted(self, db: int) -> bool:
         """False while commits of this process are untold there."""
@@ -405,6 +414,8 @@ class Store:
         self._closed = True
         self._breaker.retire()
         self.slots.close()
+        if self._survey is not None:
+            self._survey.close()
 
     async def aclose(self) -> None:
         """``close`` for an event loop: does not block it, and its connections are gone after."""
@@ -413,6 +424,8 @@ class Store:
         self.close()
         if self._wire is not None:
             await self._wire.aclose()
+        if self._survey is not None:
+            await self._survey.aclose()
 
     def __repr__(self) -> str:
         return (
