@@ -8,7 +8,7 @@ CODE = cachedorm models migrations examples tests benchmarks
 OLDER = tests/orm tests/contract tests/races
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mutants differential test-2.0 test-floor clean
+.PHONY: help demo serve docs test check mutants differential test-2.0 test-floor clean
 .SUFFIXES:
 
 help:  ## This list
@@ -16,6 +16,12 @@ help:  ## This list
 
 demo: .venv/installed  ## The recycling app on real servers: what is read from where, and a race
 	.venv/bin/python -m examples.recycling.demo
+
+serve: .venv/installed  ## The recycling app as a service, until Ctrl-C
+	.venv/bin/python -m examples.recycling.serve
+
+docs: .venv/installed  ## The documentation as a site, into site/
+	.venv/bin/mkdocs build --strict
 
 test: .venv/installed  ## The whole suite on real servers
 	.venv/bin/python -m pytest -n $(WORKERS) $(ARGS)

@@ -37,6 +37,6 @@ def _answer(state: ORMExecuteState) -> Any:
             if found is NO_VALUE:
                 found = state.invoke_statement().freeze()
                 option.region.set(option.key, found)
-            merge = loading.merge_frozen_result
+            merge: Any = loading.merge_frozen_result
             return merge(state.session, state.statement, found, load=False)()
     return None

@@ -48,7 +48,11 @@ class Cache:
     ``url`` is the Redis server's, without a database number (regions name theirs); without a URL
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
-    different databases are never mixed up. Time limits are seconds. Close it when done.
+    different databases are never mixed up. ``observers`` are told of every hit, miss and failure.
+    Time limits are seconds. Close it when done.
+
+    ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
+    writes are followed still, so that it can be switched on again at any time.
     """
 
     def __init__(
@@ -63,13 +67,14 @@ class Cache:
         commit_timeout: float = 0.5,
     ) -> None:
         self._stats = Stats()
-        observer = Observers((self._stats, LogObserver(), *observers))
+        self._observers = observer = Observers((self._stats, LogObserver(), *observers))
         self._store = Store.connect(
             url,
             connect_timeout=connect_timeout,
             operation_timeout=operation_timeout,
             commit_timeout=commit_timeout,
             observer=observer,
+            commands=observer.commands,
             outage=database_is_down,
         )
         self._closed_list = regions is not None and len(regions) > 0
@@ -142,9 +147,11 @@ class Cache:
         if found is not None:
             set_session_class(factory, found[1])
 
-    def region(self, name: str) -> CachedRegion:
+    def region(self, name: str | Region) -> CachedRegion:
         """The live region of this name, a dogpile.cache region; ArgumentError if there is none."""
         self._check_open()
+        if isinstance(name, Region):
+            return self._live(name)
         live = self._regions.get(name)
         return live if live is not None else self._live(self._declared[name])
 
@@ -156,6 +163,15 @@ class Cache:
             yield
         finally:
             self._bypassing.reset(token)
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Within the block, tell this observer too of what happens, whoever makes it happen."""
+        self._observers.add(observer)
+        try:
+            yield
+        finally:
+            self._observers.remove(observer)
 
     def invalidate(self, what: Any, *key: Any) -> None:
         """End entries at once: of an object, of a model's key, with a tag, or of a whole Region.
@@ -255,6 +271,11 @@ class Cache:
         for found in (*attached, *self._followed.engines):
             return found
         raise ConfigurationError("nothing is attached to this Cache, so it reads no database")
+
+    @property
+    def engines(self) -> list[Engine]:
+        """The engines whose writes are followed; of an AsyncEngine its ``sync_engine``."""
+        return self._followed.engines
 
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""

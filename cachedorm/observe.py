@@ -34,6 +34,13 @@ class Observer:
     def error(self, what: str, error: BaseException) -> None:
         """Something failed that the caller was spared."""
 
+    def command(self, db: int, name: str) -> None:
+        """A command is sent to Redis (a script by its name), or its step taken in memory.
+
+        Told to observers that override it, so that nobody else pays for it on every hit. What
+        opens a connection is no command; ``register`` and ``look`` are the registry's upkeep.
+        """
+
 
 class Stats(Observer):
     """Counts what happened, per region, since it was made."""
@@ -95,13 +102,47 @@ class LogObserver(Observer):
             logger.warning("%s: %s", what, error)
 
 
-class Observers(Observer):
-    """Tells several observers, in order."""
+class Commands:
+    """Who is told of each command: nobody, unless an observer wants to be."""
 
-    __slots__ = ("_each",)
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        self.told: tuple[Observer, ...] = ()
+
+    def tell(self, db: int, name: str) -> None:
+        """Callers look whether ``told`` is empty first: this is on the way of every hit."""
+        for observer in self.told:
+            observer.command(db, name)
+
+    def __repr__(self) -> str:
+        return f"<Commands told={len(self.told)}>"
+
+
+class Observers(Observer):
+    """Tells several observers, in order. Others may come and go."""
+
+    __slots__ = ("_each", "commands")
 
     def __init__(self, each: Iterable[Observer]) -> None:
-        self._each = tuple(each)
+        self.commands = Commands()
+        self._each: tuple[Observer, ...] = ()
+        self._tell(tuple(each))
+
+    def add(self, observer: Observer) -> None:
+        """Tell this one too, from now on."""
+        self._tell((*self._each, observer))
+
+    def remove(self, observer: Observer) -> None:
+        """Tell this one no longer."""
+        self._tell(tuple(each for each in self._each if each is not observer))
+
+    def _tell(self, each: tuple[Observer, ...]) -> None:
+        # Replaced, never changed: other threads are going through it.
+        self._each = each
+        self.commands.told = tuple(
+            observer for observer in each if type(observer).command is not Observer.command
+        )
 
     def hit(self, region: str, key: str) -> None:
         for observer in self._each:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Select, bindparam, event, select
 from sqlalchemy.orm import Mapper, class_mapper
+from sqlalchemy.sql import ClauseElement
 
 from cachedorm.declare.loaders import install
 from cachedorm.declare.policy import CachePolicy
@@ -30,6 +31,12 @@ class KeyRead:
         attributes = ((name, getattr(class_, name)) for name in self.fields)
         self.statement: Select[Any] = select(class_).where(
             *(column == bindparam(name, type_=column.type) for name, column in attributes)
+        )
+
+    def plain(self, key: Mapping[str, Any]) -> Select[Any]:
+        """The same with SQL for a value, which only the database can tell: never served."""
+        return select(self.class_).where(
+            *(getattr(self.class_, name) == key[name] for name in self.fields)
         )
 
     def check(self, key: Mapping[str, Any]) -> None:
@@ -64,6 +71,8 @@ class Cached:
         if read is None:
             read = _key_reads[cls] = _key_read(cls, key)
         read.check(key)
+        if any(isinstance(value, ClauseElement) for value in key.values()):
+            return read.plain(key)
         return called(read.statement, Call(read, key))
 
 

@@ -45,8 +45,9 @@ class CachedQuery(Generic[S]):
     it are appended to the key. What the answer depends on is read off the statement (``repr``
     shows it); ``depends_on`` adds tables or mapped classes, and says it where the statement cannot
     be analysed. ``on_write="refresh"`` fills the entry anew when a commit has made it doubtful,
-    which needs all parameters to follow from the rows that were written. Calling it gives the
-    statement; ArgumentError for parameters that are missing, unknown or of another type.
+    which needs all parameters to follow from the rows that were written. An answer of more than
+    ``rows_max`` rows is given and not kept. Calling it gives the statement; ArgumentError for
+    parameters that are missing, unknown or of another type.
     Raises DeclarationError at once, or, for what only configured mappers tell, when a Cache is
     attached.
     """

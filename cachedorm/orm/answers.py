@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.eager import eager_relations
+from cachedorm.errors import NotCacheable
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.elements import Elements, EntityElement, elements_of
-from cachedorm.orm.graphs import GraphCodec, loaded_fresh
+from cachedorm.orm.graphs import GraphCodec, Unstored, loaded_fresh
 from cachedorm.store.codec import decode_plain, encode_plain, rows_codec
 
 Rows = list[tuple[Any, ...]]
@@ -103,6 +104,8 @@ class GraphAnswer:
         return repr([(plan.name, plan.signature) for plan in plans])
 
     def encode(self, value: Any) -> bytes:
+        if isinstance(value, Unstored):
+            raise value.reason
         payload: bytes = value  # as load left it
         return payload
 
@@ -113,9 +116,15 @@ class GraphAnswer:
         self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
     ) -> tuple[Any, int]:
         with loaded_fresh(connection, statement, values) as rows:
-            return self._codec.encode(rows), len(rows)
+            graph, count = self._codec.graph(rows), len(rows)
+        try:
+            return self._codec.encode(graph), count
+        except NotCacheable as reason:
+            return Unstored(graph, reason), count
 
     def rows(self, session: Session, value: Any) -> Rows:
+        if isinstance(value, Unstored):
+            return self._codec.objects(session, value.anew())
         graph = self._codec.decode(value) if isinstance(value, bytes) else value
         return self._codec.objects(session, graph)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Table, inspect
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import InstanceState, Mapper
 
+from cachedorm.declare.nearby import declared_nearbys
 from cachedorm.declare.query import CachedQuery, declared_queries
 from cachedorm.declare.region import Region
 from cachedorm.declare.shape import EntityShape, entity_shape, shapes
@@ -75,8 +78,10 @@ class ByHand:
     def regions(self) -> list[Region]:
         """The regions of everything that is declared."""
         self._followed.known_interests()
-        each = [shape.policy.region for shape in shapes()]
-        return list(dict.fromkeys([*each, *(query.region for query in declared_queries())]))
+        found = [shape.policy.region for shape in shapes()]
+        found += [query.region for query in declared_queries()]
+        found += [nearby.region for nearby in declared_nearbys()]
+        return list(dict.fromkeys(found))
 
     def _by_db(self, regions: Iterable[Region]) -> dict[int, set[str]]:
         found: dict[int, set[str]] = {}
@@ -140,6 +145,7 @@ class ByHand:
             if query.region == region
             for dependency in query.dependencies
         ]
+        tables += [nearby.table for nearby in declared_nearbys() if nearby.region == region]
         names = (getattr(table, "fullname", str(table)) for table in tables)
         return {stamp_key(wildcard_tag(name)) for name in names} | self._live(region).stamps
 
@@ -260,10 +266,21 @@ def _touch_value(
 
 def _bound(type_of: Any, value: Any, dialect: Dialect) -> Any:
     """The value as it goes to the database; None if it cannot stand there, so nothing has it."""
-    try:
-        return key_value(type_of, value, dialect)
-    except Exception:  # noqa: BLE001 - an application's type decorator refuses in its own way
-        return None
+    for each in (value, *_other_spellings(value)):
+        # An application's type decorator refuses in its own way.
+        with suppress(Exception):
+            return key_value(type_of, each, dialect)
+    return None
+
+
+def _other_spellings(value: Any) -> Iterator[Any]:
+    """One field may be a number in one table and a string in another; by hand it is given once."""
+    if isinstance(value, str):
+        for spell in (int, UUID):
+            with suppress(ValueError):
+                yield spell(value)
+    elif isinstance(value, int | UUID) and not isinstance(value, bool):
+        yield str(value)
 
 
 def _names(column: Any) -> set[str]:

@@ -10,7 +10,7 @@ from sqlalchemy import Select, TypeDecorator, inspect
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.selectable import SelectBase
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from cachedorm.declare.eager import undeferred
 from cachedorm.declare.kinds import kind_of
@@ -168,7 +168,8 @@ def _check_entity(mapper: Mapper[Any], who: str) -> None:
 def _stored(name: str, type_: Any, dialect: Dialect, who: str) -> Stored:
     if isinstance(type_, NullType):  # avg() has no declared type
         return Stored(name, Kind.BYTES, untyped=True)
-    kind = kind_of(type_, dialect)
+    # A Bundle of columns says its own class for a type.
+    kind = kind_of(type_, dialect) if isinstance(type_, TypeEngine) else None
     if kind is None:
         raise DeclarationError(
             f"{who}: column {name!r} has type {type_!r}, which cannot be stored exactly;"

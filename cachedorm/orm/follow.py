@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, CursorResult, Engine, ExceptionContext
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import CompoundSelect, Select
+from sqlalchemy.util.concurrency import in_greenlet
 
 from cachedorm.observe import Observer
 from cachedorm.orm.catalog import NO_FACTS, facts_of
@@ -34,6 +35,7 @@ from cachedorm.orm.sqltext import may_call
 from cachedorm.orm.texts import TextRecorder
 from cachedorm.orm.twophase import TwoPhase
 from cachedorm.orm.unseen import declared_writes
+from cachedorm.store.provenance import refuse
 
 _STRUCTURAL = (Select, CompoundSelect, UpdateBase)
 
@@ -111,6 +113,11 @@ class EngineFollower:
         self._two_phase.unwrap(self.engine.dialect)
         self._commits.unwrap(self.engine.dialect)
 
+    @property
+    def tells(self) -> bool:
+        """Whether ``know`` can be asked here: an async engine connects in greenlets only."""
+        return self.profile is not None or not self.engine.dialect.is_async or in_greenlet()
+
     def know(self) -> Profile:
         """What this engine's connections reach; makes one if none was seen yet."""
         if self.profile is None:
@@ -186,6 +193,8 @@ class EngineFollower:
         ledger = ledger_of(connection)
         if ledger.passing:
             return
+        # What a cached read loads, it loads with nobody recording.
+        refuse("sql", statement)
         if ledger.values and not context.execution_options.get("cachedorm_own"):
             # A listener of the application's writes at the commit, after the new rows were read.
             ledger.values.clear()

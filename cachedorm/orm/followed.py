@@ -248,8 +248,8 @@ class Followed:
         return plan
 
     def _source(self) -> EngineFollower | None:
-        """The engine whose rows are cached: the first that may publish."""
-        return next((each for each in self._engines.values() if each.publish), None)
+        """The engine whose rows are cached: the first that may publish and can be asked here."""
+        return next((each for each in self._engines.values() if each.publish and each.tells), None)
 
     def _through(self, interest: KeyInterest) -> EntityPlan | None:
         plan = self.plan_of(interest.mapper)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
@@ -20,14 +22,30 @@ from sqlalchemy.orm.base import instance_dict
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.shape import loose_row_shape
-from cachedorm.errors import DeclarationError
+from cachedorm.errors import NotCacheable
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.hydrate import hydrate
-from cachedorm.orm.rowplan import RowPlan, restorer_of
+from cachedorm.orm.rowplan import RowPlan
 from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
 
-# One object: which class, its row, and for each loaded relationship the places of its objects.
-Node = tuple[str, bytes, dict[str, Any]]
+# One object: its class's plan, its live values, and for each loaded relationship the places of its
+# objects.
+Node = tuple[RowPlan, tuple[Any, ...], dict[str, Any]]
+# All of them, and the rows: of places in the graph, and of plain values.
+Graph = tuple[list[Node], list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstored:
+    """A graph that has no exact stored form, and why."""
+
+    graph: Graph
+    reason: NotCacheable
+
+    def anew(self) -> Graph:
+        """The graph with values of its own: sessions that share a load must not share those."""
+        nodes, rows = self.graph
+        return [(plan, deepcopy(values), links) for plan, values, links in nodes], deepcopy(rows)
 
 
 class GraphCodec:
@@ -42,34 +60,41 @@ class GraphCodec:
             for mapper in mappers
             for each in mapper.self_and_descendants
         }
-        for plan in self._plans.values():
-            _check_values(plan, dialect)
 
     @property
     def plans(self) -> list[RowPlan]:
         """The plans of every class that may be met, by name."""
         return [self._plans[name] for name in sorted(self._plans)]
 
-    def encode(self, rows: Sequence[Sequence[Any]]) -> bytes:
-        """The rows, whose entities are objects of any session, as bytes."""
+    def graph(self, rows: Sequence[Sequence[Any]]) -> Graph:
+        """The rows, whose entities are objects of any session, apart from that session."""
         nodes: list[Any] = []
         places: dict[int, int] = {}
-        stored = [[self._element(value, nodes, places) for value in row] for row in rows]
-        return encode_plain([nodes, stored])
+        each = [[self._element(value, nodes, places) for value in row] for row in rows]
+        return nodes, each
 
-    def decode(self, payload: bytes) -> Any:
-        """What ``objects`` brings to life: the nodes with their rows decoded, and the rows."""
+    def encode(self, graph: Graph) -> bytes:
+        """The graph as bytes; raises NotCacheable."""
+        nodes, rows = graph
+        stored = [
+            (plan.name, plan.encode(plan.stored_of(values)), links) for plan, values, links in nodes
+        ]
+        return encode_plain([stored, rows])
+
+    def decode(self, payload: bytes) -> Graph:
+        """The graph again; raises UndecodableError."""
         decoded = decode_plain(payload)
         try:
             nodes, rows = decoded
             read = [
-                (plan := self._plans[name], plan.decode(row), links) for name, row, links in nodes
+                (plan := self._plans[name], plan.live(plan.decode(row)), links)
+                for name, row, links in nodes
             ]
         except (ValueError, TypeError, KeyError) as error:
             raise UndecodableError(f"no graph of objects: {error!r}") from error
         return read, rows
 
-    def objects(self, session: Session, graph: Any) -> list[tuple[Any, ...]]:
+    def objects(self, session: Session, graph: Graph) -> list[tuple[Any, ...]]:
         """The rows with the session's own objects, their relationships loaded."""
         nodes, rows = graph
         made = [_object(session, plan, values) for plan, values, _ in nodes]
@@ -95,10 +120,10 @@ class GraphCodec:
             nodes.append(None)
             plan = self._plans[type(value).__name__]
             # What load_only() left out is loaded now: an entry holds whole rows.
-            row = plan.encode(tuple(_unwrapped(getattr(value, name)) for name in plan.names))
+            row = tuple(_unwrapped(getattr(value, name)) for name in plan.names)
             loaded = instance_dict(value)
             links: dict[str, Any] = {}
-            nodes[at] = [plan.name, row, links]
+            nodes[at] = (plan, row, links)
             for relation in plan.mapper.relationships:
                 if relation.key in loaded:
                     links[relation.key] = self._link(loaded[relation.key], nodes, places)
@@ -110,16 +135,6 @@ class GraphCodec:
         if isinstance(value, list):
             return [self._node(each, nodes, places) for each in value]
         return self._node(value, nodes, places)
-
-
-def _check_values(plan: RowPlan, dialect: Dialect) -> None:
-    for attribute in plan.shape.attributes:
-        if restorer_of(attribute.column.type, dialect) is not None:
-            raise DeclarationError(
-                f"{plan.name}.{attribute.name} has type {attribute.column.type!r}: loaded along"
-                " with a relationship, the database's own value of it is not to be had; leave the"
-                " relationship to a lazy load"
-            )
 
 
 @contextmanager

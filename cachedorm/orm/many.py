@@ -19,6 +19,7 @@ from cachedorm.orm.compat import entity_result, keyed_result
 from cachedorm.orm.hydrate import hydrate_each
 from cachedorm.orm.keylist import Identity, KeyList
 from cachedorm.orm.keyvalue import plain_key_type
+from cachedorm.orm.meeting import meet
 from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.reads import BYPASSED, Bypassed
 from cachedorm.orm.rowplan import RowPlan
@@ -27,6 +28,7 @@ from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entries import Entries, Look
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, Loaded
 
 # Databases that compare text byte by byte unless told otherwise (and then it is declared).
@@ -52,6 +54,7 @@ class ManyReader:
 
     def get_many(self, session: Session, class_: type, keys: Iterable[Any]) -> list[Any]:
         """The objects with these primary keys, in their order; None where there is no such row."""
+        meet(session)
         mapper = _mapper_of(class_)
         identities = [_identity(mapper, key) for key in keys]
         found = _own(session, mapper, identities)
@@ -107,6 +110,7 @@ class ManyReader:
         reason = self._why_bypass(session, plan)
         if reason is not None:
             self._observer.bypass(plan.region_name, reason)
+            refuse("past the cache", reason)
             return _from_database(session, mapper, identities)
         keyed = dict(_keyed(plan, identities))
         found = self._served(session, plan, keyed)

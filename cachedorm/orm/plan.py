@@ -19,7 +19,7 @@ from cachedorm.orm.profile import Profile
 from cachedorm.orm.rowplan import RowPlan
 from cachedorm.orm.source import Source
 from cachedorm.store.codec import UndecodableError
-from cachedorm.store.entry import FINGERPRINT_BYTES, Form
+from cachedorm.store.entry import FINGERPRINT_BYTES, Form, now_ms
 from cachedorm.store.keys import EntryKey, stamp_key, wildcard_tag
 from cachedorm.store.region import CachedRegion
 
@@ -205,7 +205,7 @@ class EntityPlan:
         if end.tzinfo is None:
             # Whose clock is meant nobody says: the sooner end of UTC's and this machine's.
             end = min(end.replace(tzinfo=UTC), end.astimezone())
-        return int((end - datetime.now(UTC)).total_seconds() * 1000)
+        return int(end.timestamp() * 1000) - now_ms()
 
     def identity(self, plan: RowPlan, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The primary key of a row, of its live values."""

@@ -18,6 +18,7 @@ from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import ABSENT, Absent
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, Loaded
 
 # A row that is another class's each time it is read is left to the database.
@@ -101,6 +102,7 @@ class Reader:
 
     def _past(self, plan: EntityPlan, reason: str) -> Bypassed:
         self._observer.bypass(plan.region_name, reason)
+        refuse("past the cache", reason)
         if reason in REFUSALS and plan not in self._told:
             self._told.add(plan)
             names = ", ".join(str(table) for table in plan.tables)

@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeEngine
 
 from cachedorm.declare.kinds import decorator_of, kind_of, raw_type
 from cachedorm.declare.shape import Attribute, RowShape, why_not_stored
-from cachedorm.errors import DeclarationError
+from cachedorm.errors import DeclarationError, NotCacheable
 from cachedorm.store.codec import Kind, UndecodableError, row_codec
 
 _Restore = tuple[int, TypeDecorator[Any]]
@@ -80,6 +80,30 @@ class RowPlan:
     def value(self, values: Sequence[Any], name: str) -> Any:
         """The value that the attribute of this name has in a row."""
         return self.live(tuple(values))[self.names.index(name)]
+
+    def stored_of(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Values to store from live ones, where the database's own are not to be had.
+
+        Only those from which ``live`` makes the same again: what a decorator binds need not be
+        what it was made of (one that hashes would hash the hash). Raises NotCacheable.
+        """
+        changed = list(values)
+        for position, decorator in self._restored:
+            changed[position] = self._bound(decorator, values[position], self.names[position])
+        return tuple(changed)
+
+    def _bound(self, decorator: TypeDecorator[Any], value: Any, name: str) -> Any:
+        try:
+            bound = decorator.process_bind_param(value, self._dialect)
+            again = decorator.process_result_value(bound, self._dialect)
+        except Exception as error:
+            raise NotCacheable(f"{self.name}.{name}: {decorator!r} refused: {error!r}") from error
+        if type(again) is not type(value) or again != value:
+            raise NotCacheable(
+                f"{self.name}.{name}: {decorator!r} does not give back what it is given, so of an"
+                " object loaded along with a relationship it cannot be stored"
+            )
+        return bound
 
     def _restore(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         changed = list(values)

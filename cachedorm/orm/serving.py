@@ -12,6 +12,7 @@ from cachedorm.observe import Observer
 from cachedorm.orm.bypass import FollowerOf, holds_connection, why_bypass, why_not_publish
 from cachedorm.orm.source import Sourced
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
 
 # Reads the database: the value, and whether it may be kept.
@@ -35,6 +36,7 @@ class Serving:
         reason = self._why_bypass(session, source)
         if reason is not None:
             self.observer.bypass(region, reason)
+            refuse("past the cache", reason)
         return reason is not None
 
     def entry(

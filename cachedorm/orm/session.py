@@ -15,6 +15,7 @@ from cachedorm.declare.statement import Call, CalledStatement, call_of
 from cachedorm.orm.compat import entity_result
 from cachedorm.orm.keylist import key_list
 from cachedorm.orm.many import ManyReader
+from cachedorm.orm.meeting import meet
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import BYPASSED, Reader
 
@@ -41,6 +42,7 @@ class CachedReads(_Base):
         """What ``get`` answers without SQL of its own, or BYPASSED."""
         if not (isinstance(entity, type) and issubclass(entity, Cached)):
             return BYPASSED
+        meet(self)
         identity = ident if type(ident) is tuple else (ident,)
         mapper: Mapper[Any] = entity.__mapper__  # type: ignore[attr-defined]
         try:
@@ -63,6 +65,7 @@ class CachedReads(_Base):
         lazy_loaded_from: Any = None,
         **options: Any,
     ) -> Any:
+        meet(self)
         found = super()._identity_lookup(
             mapper,
             primary_key_identity,
@@ -161,6 +164,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
     if call is not None:
         found = _called(state.session, call, autoflush=autoflush)
     else:
+        meet(state.session)
         _flush(state.session, autoflush=autoflush)
         session: Any = state.session
         found = session._cachedorm_queries.answer_spot(session, statement, spot)
@@ -173,6 +177,7 @@ def _listed(state: ORMExecuteState) -> IteratorResult[Any] | None:
     if keys is None or _is_sent_elsewhere(state):
         return None
     session: Any = state.session
+    meet(session)
     _flush(session, autoflush=bool(state.execution_options.get("autoflush", True)))
     found = session._cachedorm_many.answer(session, keys)
     return None if found is BYPASSED else found
@@ -180,6 +185,7 @@ def _listed(state: ORMExecuteState) -> IteratorResult[Any] | None:
 
 def _called(session: Any, call: Call, *, autoflush: bool = True) -> Any:
     """The result of a cached read, or BYPASSED."""
+    meet(session)
     _flush(session, autoflush=autoflush)
     read = call.query
     if not isinstance(read, KeyRead):

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.query import CachedQuery
+from cachedorm.declare.shape import entity_shape
 from cachedorm.declare.statement import call_of
 from cachedorm.declare.warmset import WarmSet
 from cachedorm.errors import ArgumentError, CacheUnavailable, ConfigurationError
@@ -234,7 +235,13 @@ class Warmer:
             )
         if isinstance(statement, Nearby):
             # Asking would not tell: while Redis is away the database answers.
-            region = self._query_plan_of(statement).region
+            plan = self._query_plan_of(statement)
+            if plan is None:
+                raise ConfigurationError(
+                    f"warm({statement!r}): every engine attached is a replica, and what is read"
+                    " there may be old; attach the primary too"
+                )
+            region = plan.region
             region.entries.slots.read(region.settings.db, ("~",))
 
     def _plan_for(self, sessions: Sessions, class_: type) -> EntityPlan:
@@ -246,10 +253,7 @@ class Warmer:
             connection = _connection(session, mapper)
             plan = self._plan_of(mapper)
             if plan is None:
-                raise ArgumentError(
-                    f"warm({class_.__name__}): its rows are not cached one by one; give its"
-                    " CachePolicy a key, or warm a query"
-                )
+                raise _why_no_plan(mapper)
             self._check_publish(connection, plan)
         return plan
 
@@ -259,6 +263,19 @@ class Warmer:
             raise ConfigurationError(
                 f"warm: what is read through {connection.engine.url!r} may not be stored: {reason}"
             )
+
+
+def _why_no_plan(mapper: Mapper[Any]) -> ArgumentError | ConfigurationError:
+    name, shape = mapper.class_.__name__, entity_shape(mapper)
+    if shape is not None and shape.template is not None:
+        return ConfigurationError(
+            f"warm({name}): every engine attached is a replica, and what is read there may be old;"
+            " attach the primary too, and read the rows through it (source=)"
+        )
+    return ArgumentError(
+        f"warm({name}): its rows are not cached one by one; give its CachePolicy a key, or warm a"
+        " query"
+    )
 
 
 def _stored(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from dogpile.cache import register_backend
 
@@ -51,8 +51,8 @@ class RedisBackend(StoreBackend):
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         given = dict(arguments)
-        url = given.pop("url", "redis://localhost:6379/0")
-        db = int(given.pop("db", urlsplit(url).path.strip("/") or 0))
+        url, named = _database_of(given.pop("url", "redis://localhost:6379"))
+        db = int(given.pop("db", named))
         limits: dict[str, Any] = {
             name: float(given.pop(name))
             for name in ("connect_timeout", "operation_timeout")
@@ -72,6 +72,24 @@ class MemoryBackend(StoreBackend):
         observer = _observer(given)
         slots = MemorySlots(int(given.pop("max_entries", MAX_ENTRIES)))
         super().__init__(Store(slots, observer=observer), _settings(0, given), observer)
+
+
+def _database_of(url: str) -> tuple[str, int]:
+    """The URL without its database, and that database: a path, or ``db`` in its query."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    named = query.pop("db", [""])[-1]
+    server = url.partition("?")[0]
+    if parts.scheme != "unix":  # there the path is the socket's
+        named = parts.path.strip("/") or named
+        server = f"{parts.scheme}://{parts.netloc}"
+    if named and not named.isdecimal():
+        raise ArgumentError(
+            f"the Redis URL ends in {named!r}, which is no database; give its number, as in"
+            " redis://localhost:6379/1"
+        )
+    rest = urlencode(query, doseq=True)
+    return (f"{server}?{rest}" if rest else server), int(named or 0)
 
 
 def _observer(given: dict[str, Any]) -> Observer:

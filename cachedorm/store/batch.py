@@ -24,6 +24,7 @@ from cachedorm.store.entry import (
 )
 from cachedorm.store.fill import Loaded, Unleased
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.provenance import absorbed, current
 from cachedorm.store.region import NO_VALUE
 from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Valid, Wanted
 
@@ -99,7 +100,8 @@ def publish_loaded(
     """
     began = time.monotonic()
     try:
-        loaded = load()
+        with absorbed():
+            loaded = load()
         seconds = time.monotonic() - began
         published = _publish(entries, keys, leases, loaded, strict=stored is not None)
     except (Exception, asyncio.CancelledError):
@@ -109,8 +111,10 @@ def publish_loaded(
     if stored is not None:
         stored.extend(published)
     for at, each in loaded.items():
-        size = published.get(at, 0)
+        slot = published.get(at)
+        size = len(slot or b"")
         entries.observer.fill(entries.settings.name, keys[at], seconds, size, at in published)
+        _note(entries, keys[at], slot)
         if each.publish and at in leases:
             entries.filling.count_outlived(at in published, seconds)
     return loaded
@@ -123,8 +127,8 @@ def _publish(
     loaded: Mapping[int, Loaded],
     *,
     strict: bool,
-) -> dict[int, int]:
-    """The sizes of what stands in its lease's place now, by position."""
+) -> dict[int, bytes]:
+    """The slots that stand in their leases' place now, by position."""
     filled: dict[int, Filled] = {}
     for at, lease in leases.items():
         each = entries.filling.filled(keys[at], lease, loaded[at]) if at in loaded else None
@@ -139,10 +143,16 @@ def _publish(
         entries.observer.error("publish", error)
         return {}
     return {
-        at: len(each.slot)
+        at: each.slot
         for (at, each), published in zip(filled.items(), done, strict=True)
         if published
     }
+
+
+def _note(entries: Entries, key: EntryKey, slot: bytes | None) -> None:
+    provenance = current()
+    if provenance is not None:
+        provenance.served(entries.slots, entries.settings.db, key, slot)
 
 
 def _release(
@@ -184,11 +194,14 @@ def _decoded(entries: Entries, key: EntryKey, slot: bytes, server: bytes) -> Any
     starts = range(HEADER_BYTES, HEADER_BYTES + STAMP_BYTES * len(key.stamps), STAMP_BYTES)
     carried = [slot[at : at + STAMP_BYTES] for at in starts]
     verdict = judge(slot, prefix(key.form, server), carried)
+    value: Any = NO_VALUE
     if verdict is ABSENT:
-        return ABSENT
-    if isinstance(verdict, bytes):
+        value = ABSENT
+    elif isinstance(verdict, bytes):
         try:
-            return key.form.decode(verdict)
+            value = key.form.decode(verdict)
         except UNDECODABLE:
             entries.observer.miss(entries.settings.name, key, "undecodable")
-    return NO_VALUE
+    if value is not NO_VALUE:
+        _note(entries, key, slot)
+    return value

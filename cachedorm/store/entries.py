@@ -27,12 +27,14 @@ from cachedorm.store.entry import (
 from cachedorm.store.fill import Fill, Loaded, RegionSettings
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.provenance import current, refuse
 from cachedorm.store.slots import Slots, Touched
 from cachedorm.store.soft import Outage, is_due, is_os_error
 
 NO_SERVER: Final = (b"", b"")
 UNDECODABLE_REASON: Final = "undecodable"
 REFRESH_REASON: Final = "refresh"
+UNAVAILABLE_REASON: Final = "unavailable"
 
 # What this caller's last read that missed has seen: its fill need not read again.
 _MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
@@ -113,10 +115,21 @@ class Entries:
         if self._ahead_ms and self._refreshes(key, tick, values, server):
             return NO_VALUE
         self._hit(self._name, key)
+        provenance = current()
+        if provenance is not None:
+            provenance.served(self.slots, self._db, key, values[0])
         return value
 
-    def look(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
-        """What one read of all these keys finds: their values, and what it takes to fill them.
+    def look(self, keys: Sequence[EntryKey]) -> list[Look]:
+        """What one read of all these keys finds: their values, and what it takes to fill them."""
+        looks = self.peek(keys)
+        for key, seen in zip(keys, looks, strict=True):
+            if seen.asked.available:
+                self._count(key, seen)
+        return looks
+
+    def peek(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
+        """``look`` without telling anybody of it.
 
         ``again``: read once more what seems to come from another server.
         """
@@ -126,21 +139,19 @@ class Entries:
             values, server = self._read(self._db, (*keys, *stamps))
         except CacheUnavailable as error:
             self.observer.error("read", error)
-            gone = Look(NO_VALUE, Asked(tick, available=False))
+            gone = Look(NO_VALUE, Asked(tick, available=False), UNAVAILABLE_REASON)
             return [gone for _ in keys]
         current = dict(zip(stamps, values[len(keys) :], strict=True))
         looks = [
-            self._judged(key, Asked(tick, slot, server, [current[stamp] for stamp in key.stamps]))
+            self.judged(key, Asked(tick, slot, server, [current[stamp] for stamp in key.stamps]))
             for key, slot in zip(keys, values, strict=False)
         ]
         if (
             again
             and any(seen.reason == Miss.FOREIGN.value for seen in looks)
-            and self._moved(server)
+            and self.moved(server)
         ):
-            return self.look(keys, again=False)
-        for key, seen in zip(keys, looks, strict=True):
-            self._count(key, seen)
+            return self.peek(keys, again=False)
         return looks
 
     def unchanged(self, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:
@@ -185,11 +196,21 @@ class Entries:
             if held is NO_VALUE:
                 raise
             self.observer.error("database", error)
+            refuse("database is down", f"{key} is served though it could not be loaded")
             return held
 
     def _filled(
         self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
     ) -> Any:
+        landed = self._landed(key, load, asked, bounded)
+        provenance = current()
+        if provenance is not None:
+            provenance.served(self.slots, self._db, key, landed.slot)
+        return landed.value
+
+    def _landed(
+        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+    ) -> Landed:
         if asked.lease is not None:
             return self.filling.anew(key, load, asked.lease)
 
@@ -197,10 +218,10 @@ class Entries:
             return self.filling.run(key, load, asked, flight)
 
         patience = self.settings.wait_ms / 1000 if bounded else None
-        value, waited = self.flights.share(key, key.form, asked, lead, patience)
+        landed, waited = self.flights.share(key, key.form, asked, lead, patience)
         if waited:
             self.observer.wait(self._name, key, waited)
-        return value
+        return landed
 
     def _still_valid(self, key: EntryKey, asked: Asked, error: Exception) -> Any:
         """What the cache holds though a load has failed, if the error is one to be served through.
@@ -274,7 +295,8 @@ class Entries:
     def _server(self) -> bytes:
         return self._seen or self.slots.identity_again(self._db)
 
-    def _judged(self, key: EntryKey, asked: Asked) -> Look:
+    def judged(self, key: EntryKey, asked: Asked) -> Look:
+        """What a read that saw this of the key may make of it."""
         verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
         if verdict is Miss.EXPIRED:
             return Look(NO_VALUE, replace(asked, expired=True), verdict.value)
@@ -293,15 +315,17 @@ class Entries:
         A master that lost its last replica calls itself something else while connections live:
         old and new connections must not refuse each other's entries for ever.
         """
-        if not self._moved(asked.server):
+        if not self.moved(asked.server):
             return self._missed(key, asked, Miss.FOREIGN.value)
         # Read again, not judged again: what was read came from whoever the old line reaches.
-        seen = self.look((key,), again=False)[0]
+        seen = self.peek((key,), again=False)[0]
+        self._count(key, seen)
         if seen.value is NO_VALUE:
             _MISSED.set((key, seen.asked))
         return seen.value
 
-    def _moved(self, server: bytes) -> bool:
+    def moved(self, server: bytes) -> bool:
+        """Whether the server calls itself something else by now, asked anew."""
         try:
             return self.slots.identity_again(self._db) != server
         except CacheUnavailable as error:
@@ -316,8 +340,11 @@ class Entries:
     def _count(self, key: EntryKey, seen: Look) -> None:
         if seen.value is NO_VALUE:
             self.observer.miss(self._name, key, seen.reason)
-        else:
-            self._hit(self._name, key)
+            return
+        self._hit(self._name, key)
+        provenance = current()
+        if provenance is not None:
+            provenance.served(self.slots, self._db, key, seen.asked.slot)
 
     def _unavailable(self, key: EntryKey, tick: int, error: CacheUnavailable) -> Any:
         self.observer.error("read", error)

@@ -29,11 +29,12 @@ from __future__ import annotations
 
 import os
 import struct
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
+
+from cachedorm.store import clock
 
 FORMAT_VERSION: Final = 1
 TOKEN_BYTES: Final = 16
@@ -191,8 +192,8 @@ def held_value(slot: bytes, count: int) -> bytes | Absent:
 
 
 def now_ms() -> int:
-    """This machine's clock, as slots hold it."""
-    return time.time_ns() // 1_000_000
+    """The time, as slots hold it."""
+    return clock.now_ms()
 
 
 def soft_ms_of(slot: bytes) -> int:

@@ -26,6 +26,7 @@ from cachedorm.store.entry import (
 )
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey, refresh_key
+from cachedorm.store.provenance import absorbed
 from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
 from cachedorm.store.soft import Outage, is_os_error, life_of, may_be_kept
 
@@ -81,6 +82,7 @@ class Served:
     """Somebody published while we asked for the lease."""
 
     value: Any
+    slot: bytes
 
 
 class Fill:
@@ -108,17 +110,17 @@ class Fill:
         if flight is None:
             return self._load_unpublished(key, load, Flight((None, key)))
         match self.obtain(key, asked, flight):
-            case Served(value):
-                return Landed(value)
+            case Served(value, slot):
+                return Landed(value, slot=slot)
             case Granted() as lease:
                 flight.lease, flight.leased = lease, True
                 return self._load_and_publish(key, load, lease, flight)
             case _:
                 return self._load_unpublished(key, load, flight)
 
-    def anew(self, key: EntryKey, load: Callable[[], Loaded], lease: Granted) -> Any:
+    def anew(self, key: EntryKey, load: Callable[[], Loaded], lease: Granted) -> Landed:
         """The database's value, for the caller that has got the lease to refresh the old one."""
-        return self._load_and_publish(key, load, lease, Flight((None, key))).value
+        return self._load_and_publish(key, load, lease, Flight((None, key)))
 
     def obtain(
         self, key: EntryKey, asked: Asked, flight: Flight, *, wait: bool = True
@@ -154,7 +156,7 @@ class Fill:
                 case Granted():
                     return got
                 case Valid(slot, server):
-                    served = self._decoded(key, _payload(slot, key, server))
+                    served = self._decoded(key, _payload(slot, key, server), slot)
                     if served is not None:
                         return served
                     if slot == unusable:
@@ -228,20 +230,20 @@ class Fill:
                 flight.moment = self._flights.tick()
                 values, server = self._slots.read(self._settings.db, (key, *key.stamps))
                 verdict = judge(values[0], prefix(key.form, server), values[1:])
-                served = self._decoded(key, verdict)
                 found = values[0] or b""
+                served = self._decoded(key, verdict, found)
                 if served is not None or (found != standing if standing else found[:1] != b"L"):
                     return served, server
             return None, server
         finally:
             self._observer.wait(self._settings.name, key, time.monotonic() - began)
 
-    def _decoded(self, key: EntryKey, verdict: object) -> Served | None:
+    def _decoded(self, key: EntryKey, verdict: object, slot: bytes) -> Served | None:
         if verdict is ABSENT:
-            return Served(ABSENT)
+            return Served(ABSENT, slot)
         if isinstance(verdict, bytes):
             try:
-                return Served(key.form.decode(verdict))
+                return Served(key.form.decode(verdict), slot)
             except UNDECODABLE:
                 self._observer.miss(self._settings.name, key, "undecodable")
         return None
@@ -260,23 +262,24 @@ class Fill:
         try:
             loaded, seconds = self._load(load, flight)
             payload = self._encoded(key, loaded)
-            published = self._publish_or_release(key, lease, loaded, payload)
+            slot = self._publish_or_release(key, lease, loaded, payload)
         except (Exception, asyncio.CancelledError) as error:
             # Nobody shall wait for a lease whose holder has failed.
             failure = error
             self._slots.shielded(lambda: self._give_up(key, lease, failure))
             raise
+        published = slot is not None
         self.count_outlived(published, seconds)
         self._observer.fill(self._settings.name, key, seconds, len(payload or b""), published)
-        return Landed(loaded.value, payload, shared=loaded.publish)
+        return Landed(loaded.value, payload, shared=loaded.publish, slot=slot)
 
     def _publish_or_release(
         self, key: EntryKey, lease: Granted, loaded: Loaded, payload: bytes | None
-    ) -> bool:
+    ) -> bytes | None:
         ttl_ms = self._ttl_ms(key, loaded)
         if payload is None or ttl_ms <= 0:
             self.release(key, lease)
-            return False
+            return None
         absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
         return self.publish(key, lease, payload, absent, ttl_ms, own=own)
 
@@ -285,7 +288,8 @@ class Fill:
         # In this order: a caller that asks between the two must not join.
         flight.moment = self._flights.tick()
         flight.loading = True
-        loaded = load()
+        with absorbed():
+            loaded = load()
         return loaded, time.monotonic() - began
 
     def _encoded(self, key: EntryKey, loaded: Loaded) -> bytes | None:
@@ -328,8 +332,9 @@ class Fill:
         ttl_ms: int,
         *,
         own: bool = False,
-    ) -> bool:
-        """True if the value stands in place of the lease (or of the old value) now. Never raises.
+    ) -> bytes | None:
+        """The slot that stands in place of the lease (or of the old value) now, or None: the lease
+        was gone. Never raises.
 
         ``own``: the time to live is the row's, and not to be stretched.
         """
@@ -337,11 +342,13 @@ class Fill:
         slot, key_ms = self._slot(key, lease, payload, absent, ttl_ms, own=own)
         try:
             if lease.over is None:
-                return self._slots.publish(db, key, lease.token, slot, key_ms)
-            return self._slots.replace(db, key, lease.token, slot, key_ms, seen=lease.over)
+                published = self._slots.publish(db, key, lease.token, slot, key_ms)
+            else:
+                published = self._slots.replace(db, key, lease.token, slot, key_ms, seen=lease.over)
         except CacheUnavailable as error:
             self._observer.error("publish", error)
-            return False
+            return None
+        return slot if published else None
 
     def _slot(
         self,

@@ -52,11 +52,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """What a flight came back with. Not ``shared``: the others must not take it for theirs."""
+    """What a flight came back with. Not ``shared``: the others must not take it for theirs.
+
+    ``slot``: what stands in Redis for it, if it was read there or published.
+    """
 
     value: Any
     payload: bytes | None = None
     shared: bool = True
+    slot: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -117,8 +121,8 @@ class Flights:
         asked: Asked,
         lead: Callable[[Flight | None], Landed],
         patience: float | None,
-    ) -> tuple[Any, float]:
-        """The value, led to or followed, and the seconds waited for others.
+    ) -> tuple[Landed, float]:
+        """What was landed, led to or followed, and the seconds waited for others.
 
         ``lead`` gets the flight it leads, or None when it must go alone: after ``patience``
         seconds of waiting, or when leaders failed.
@@ -133,7 +137,7 @@ class Flights:
                 if ahead is not None:
                     ahead.landing.wait(patience)
                 waited = time.monotonic() - began if ahead is not None else 0.0
-                return self._lead(flight, form, lead).value, waited
+                return self._lead(flight, form, lead), waited
             if not flight.landing.wait(patience):
                 break
             landed = flight.landed
@@ -143,10 +147,10 @@ class Flights:
                     # A leader's value may be mutable, and is the leader's own.
                     assert landed.payload is not None
                     value = form.decode(landed.payload)
-                return value, time.monotonic() - began
+                return Landed(value, slot=landed.slot), time.monotonic() - began
             failures += flight.failed or (landed is not None and not landed.shared)
         waited = time.monotonic() - began
-        return lead(None).value, waited
+        return lead(None), waited
 
     def _board(self, place: Place, asked: Asked) -> tuple[Flight, bool, Flight | None]:
         """A flight to follow, or one to lead (mine), maybe after another has landed."""
@@ -192,6 +196,6 @@ def _for_followers(landed: Landed, form: Form) -> Landed:
     if landed.payload is not None or landed.value is ABSENT or not landed.shared:
         return landed
     try:
-        return Landed(landed.value, form.encode(landed.value))
+        return Landed(landed.value, form.encode(landed.value), slot=landed.slot)
     except NotCacheable:
         return Landed(None, shared=False)

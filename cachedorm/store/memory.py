@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from cachedorm.observe import Commands
+from cachedorm.store import clock as clocks
 from cachedorm.store import colour
 from cachedorm.store.entry import (
     HEADER_BYTES,
@@ -55,12 +57,18 @@ class MemorySlots:
     domain = staticmethod(colour.domain)
 
     def __init__(
-        self, max_entries: int = MAX_ENTRIES, clock: Callable[[], float] = time.monotonic
+        self,
+        max_entries: int = MAX_ENTRIES,
+        clock: Callable[[], float] | None = None,
+        commands: Commands | None = None,
     ) -> None:
         self._max_entries = max_entries
-        self._clock = clock
-        self.registry = Registry(clock)
-        self._interests = KeptInterests(clock)
+        self._commands = commands if commands is not None else Commands()
+        self._clock = clock or clocks.monotonic
+        # By the true clock unless another is given: when a test lets an hour pass for the entries,
+        # the processes that have not registered again in that hour are not gone.
+        self.registry = Registry(clock or time.monotonic)
+        self._interests = KeptInterests(clock or time.monotonic)
         self.begin_anew()
         anew_when_forked(self)
         self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
@@ -72,6 +80,8 @@ class MemorySlots:
         self._lock = threading.Lock()
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
+        if self._commands.told:
+            self._commands.tell(db, "mget")
         with self._lock:
             return [self._get(db, key) for key in keys], SERVER
 
@@ -90,6 +100,7 @@ class MemorySlots:
         replace: bytes | None = None,
     ) -> Acquired:
         self.registry.outlive(stamp_ttl_ms)
+        self._tell("acquire", (db,))
         with self._lock:
             if self.registry.is_due:
                 self._interests.register(self.registry)
@@ -116,6 +127,7 @@ class MemorySlots:
 
     def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
         self.registry.outlive(ttl_ms)
+        self._tell("publish", (db,))
         with self._lock:
             if self.registry.is_due:
                 self._interests.register(self.registry)
@@ -126,6 +138,7 @@ class MemorySlots:
             return True
 
     def release(self, db: int, key: str, token: bytes) -> bool:
+        self._tell("release", (db,))
         with self._lock:
             if self._get(db, key) != lease_slot(token):
                 return False
@@ -170,6 +183,7 @@ class MemorySlots:
         timeout: float | None = None,
         glance: Glance | None = None,
     ) -> dict[Offer, Fixed]:
+        self._tell("intend", _dbs(touched, offers))
         with self._lock:
             self._look(glance)
             for place in _places(touched.stamps):
@@ -199,6 +213,7 @@ class MemorySlots:
         timeout: float | None = None,
         glance: Glance | None = None,
     ) -> None:
+        self._tell("settle", _dbs(touched, values))
         with self._lock:
             self._look(glance)
             for place in _places(touched.stamps):
@@ -219,6 +234,7 @@ class MemorySlots:
     def refresh(
         self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
     ) -> Acquired:
+        self._tell("refresh", (db,))
         with self._lock:
             if self._get(db, key) != seen:
                 return Refused()
@@ -232,6 +248,7 @@ class MemorySlots:
         self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
     ) -> bool:
         lease = refresh_key(key)
+        self._tell("replace", (db,))
         with self._lock:
             if (
                 self._get(db, lease) != lease_slot(token)
@@ -247,6 +264,7 @@ class MemorySlots:
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
     ) -> bool:
+        self._tell("put", (db,))
         with self._lock:
             if self._intended(db, (key, *key.stamps)) or _is_intent(self._get(db, key) or b""):
                 return False
@@ -255,18 +273,20 @@ class MemorySlots:
             return True
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
-        with self._lock:
-            for key in keys:
-                self._kept.pop((db, key), None)
+        if keys:
+            self._tell("unlink", (db,))
+        self._take_away(db, keys)
 
     def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        self._tell("scan", (db,))
         matches = glob(pattern)
         with self._lock:
             keys = [key for each, key in self._kept if each == db and matches(key)]
         return 0, keys
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
-        self.delete(db, stamps)
+        self._tell("clear", (db,))
+        self._take_away(db, stamps)
 
     def close(self) -> None:
         with self._lock:
@@ -275,6 +295,17 @@ class MemorySlots:
 
     def __repr__(self) -> str:
         return f"MemorySlots({len(self._kept)} of {self._max_entries} keys)"
+
+    def _tell(self, name: str, dbs: Iterable[int]) -> None:
+        """The name that the command would have, once for each database that it would go to."""
+        if self._commands.told:
+            for db in dbs:
+                self._commands.tell(db, name)
+
+    def _take_away(self, db: int, keys: Sequence[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._kept.pop((db, key), None)
 
     # Everything below is called under the lock.
 
@@ -377,6 +408,10 @@ class MemorySlots:
 
 def _places(keys: Mapping[int, set[str]]) -> list[Place]:
     return [(db, str(key)) for db, those in keys.items() for key in those]
+
+
+def _dbs(touched: Touched, offers: Iterable[Offer]) -> set[int]:
+    return {*touched.dbs(), *(offer.db for offer in offers)}
 
 
 def _is_intent(slot: bytes) -> bool:

@@ -18,6 +18,7 @@ from cachedorm.store.entries import Entries
 from cachedorm.store.entry import ABSENT, Form
 from cachedorm.store.keys import EntryKey, stamp_key
 from cachedorm.store.mutex import LeaseMutex, Mutexes
+from cachedorm.store.provenance import refuse
 
 Stored: TypeAlias = CachedValue | bytes
 
@@ -71,6 +72,10 @@ class SlotsBackend(CacheBackend):
         looks = self.entries.look(wanted)
         # A caller that is not content with these will ask for the mutex next.
         self._mutexes.remember(wanted, [seen.asked for seen in looks])
+        for key, seen in zip(wanted, looks, strict=True):
+            if seen.value is NO_VALUE:
+                # What the caller uses instead, nobody sees.
+                refuse("plain miss", f"{key} was looked for in a plain region")
         return [_stored(key, seen.value) for key, seen in zip(wanted, looks, strict=True)]
 
     def set(self, key: str, value: Any) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError, NotCacheable
-from cachedorm.observe import Observer
+from cachedorm.observe import Commands, Observer
 from cachedorm.store.breaker import Breaker
 from cachedorm.store.entry import new_token, now_ms, value_slot
 from cachedorm.store.fill import RegionSettings
@@ -93,16 +93,17 @@ class Store:
         operation_timeout: float = 0.25,
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
+        commands: Commands | None = None,
         outage: Outage = is_os_error,
     ) -> Self:
         """The store of this Redis, or of this process's memory without a URL. Connects later.
 
-        All cache work of one commit takes at most ``commit_timeout`` seconds. ``outage`` knows the
-        errors that say that the database is down.
+        All cache work of one commit takes at most ``commit_timeout`` seconds. ``commands`` says who
+        is told of each command. ``outage`` knows the errors that say that the database is down.
         """
         if url is None:
-            return cls(MemorySlots(), observer=observer, outage=outage)
-        wire = Wire(url, connect_timeout, operation_timeout)
+            return cls(MemorySlots(commands=commands), observer=observer, outage=outage)
+        wire = Wire(url, connect_timeout, operation_timeout, commands)
         return cls(
             RedisSlots(wire),
             wire,

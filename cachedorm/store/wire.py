@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from cachedorm.errors import CacheClosedError
+from cachedorm.observe import Commands
 from cachedorm.store import colour
 from cachedorm.store.colour import Signal
 from cachedorm.store.lines import Line
@@ -39,9 +40,14 @@ class Wire:
     """
 
     def __init__(
-        self, url: str, connect_timeout: float = 0.25, operation_timeout: float = 0.25
+        self,
+        url: str,
+        connect_timeout: float = 0.25,
+        operation_timeout: float = 0.25,
+        commands: Commands | None = None,
     ) -> None:
         self._server = Standalone(url, connect_timeout, operation_timeout)
+        self._commands = commands if commands is not None else Commands()
         self._limit = self._server.operation_timeout
         self._racks = Racks()
         self._closed = False
@@ -49,6 +55,8 @@ class Wire:
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""
+        if self._commands.told:
+            self._commands.tell(db, "mget")
         replies, line = self._exchange(db, pack(("MGET", *keys)), 1)
         values = replies[0]
         if type(values) is not list:
@@ -57,11 +65,14 @@ class Wire:
 
     def call(self, db: int, *words: Word) -> Any:
         """The reply to one command."""
+        if self._commands.told:
+            self._commands.tell(db, str(words[0]).lower())
         reply = self._exchange(db, pack(words), 1)[0][0]
         return self._accepted(db, reply)
 
     def script(self, call: ScriptCall) -> tuple[Any, bytes]:
         """The reply of one script, and the identity of the server that ran it."""
+        self._tell((call,))
         replies, line = self._exchange(call.db, pack(call.by_sha()), 1)
         if _is_unknown_script(replies[0]):
             replies, line = self._exchange(call.db, pack(call.by_source()), 1)
@@ -77,6 +88,7 @@ class Wire:
         """
         if not calls:
             return [], b""
+        self._tell(calls)
         deadline = _deadline(timeout)
         replies, identity = self._run(calls, [call.by_sha() for call in calls], timeout)
         unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
@@ -89,6 +101,12 @@ class Wire:
         for call, reply in zip(calls, replies, strict=True):
             self._accepted(call.db, reply)
         return replies, identity
+
+    def _tell(self, calls: Sequence[ScriptCall]) -> None:
+        # Once each: that a server has to be taught a script first is no second command.
+        if self._commands.told:
+            for call in calls:
+                self._commands.tell(call.db, call.script.name)
 
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None

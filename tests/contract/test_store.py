@@ -135,7 +135,9 @@ def test_regions_without_intents_are_only_settled(
     store.region(CHAT)
     both = touched(2)
     both.update(touched(4))
-    store.settle(store.intend(both, [Offer(4, USER)]))
+    for _ in range(2):  # the first time brings the scripts
+        redis_log.clear()
+        store.settle(store.intend(both, [Offer(4, USER)]))
     said = [(c.name, c.db) for c in redis_log.commands() if c.name in ("intend", "settle")]
     assert said == [("intend", 2), ("settle", 2), ("settle", 4)]
     redis_log.clear()

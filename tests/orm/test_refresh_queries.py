@@ -6,17 +6,50 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, bindparam, create_engine, event, func, select, text, update
+from sqlalchemy import (
+    Engine,
+    ForeignKey,
+    String,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
-from cachedorm import Cache, CachedQuery, Observer
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Observer
 from cachedorm.orm.refresh import REFRESHES_MAX
 from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog, SqlLog
-from tests.orm.library import REGIONS, SHELF, Author, Book
+from tests.orm.library import REGIONS, SHELF
+
+
+class Base(DeclarativeBase):
+    __cache_regions__ = REGIONS
+
+
+class Author(Cached, Base):
+    __tablename__ = "refreshed_authors"
+    __cache__ = CachePolicy(SHELF, key="refreshed:author:{id}")
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50))
+
+
+class Book(Cached, Base):
+    __tablename__ = "refreshed_books"
+    __cache__ = CachePolicy(SHELF, key="refreshed:book:{id}")
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(50))
+    author_id: Mapped[int | None] = mapped_column(ForeignKey(Author.id, ondelete="CASCADE"))
+
 
 AUTHORS: Any = Author.__table__
 shelf_of = CachedQuery(
@@ -45,6 +78,13 @@ class Errors(Observer):
 
     def bypass(self, region: str, reason: str) -> None:
         self.bypassed.append(reason)
+
+
+@pytest.fixture
+def library(engine: Engine) -> Engine:
+    """The engine of a database with these tables: their queries are no other test's business."""
+    Base.metadata.create_all(engine)
+    return engine
 
 
 @pytest.fixture
@@ -131,7 +171,7 @@ def test_unknown_rows_are_left_to_their_readers(
     """SQL text names no rows: the query without parameters is filled, the others are read anew."""
     write(sessions, Author(id=1, name="Kim"))
     with sessions() as session:
-        session.execute(text("update authors set name = 'Choi'"))
+        session.execute(text("update refreshed_authors set name = 'Choi'"))
         session.commit()
     sql_log.clear()
     assert read(sessions) == (("Choi", 0), ["Choi"])
@@ -157,7 +197,7 @@ def test_a_failing_refresh_leaves_the_commit_alone(
     refusing = [True]
 
     def refuse(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if refusing and "count(books.id)" in statement:
+        if refusing and "count(refreshed_books.id)" in statement:
             raise RuntimeError("refused")
 
     event.listen(library, "before_cursor_execute", refuse)
@@ -264,4 +304,6 @@ def test_a_failed_commit_refreshes_nothing(
     assert "publish" not in redis_log.names()
 
 
-_LATE = "alter table books add constraint late unique (title) deferrable initially deferred"
+_LATE = (
+    "alter table refreshed_books add constraint late unique (title) deferrable initially deferred"
+)

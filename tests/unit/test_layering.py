@@ -26,6 +26,7 @@ DOORWAYS = {
     "dogpile": ("cachedorm/store/",),
     "msgspec": ("cachedorm/store/codec.py",),
     "sqlglot": ("cachedorm/orm/",),
+    "pytest": ("cachedorm/testing/plugin.py",),
     "pickle": (),
     "marshal": (),
 }
@@ -191,6 +192,7 @@ def test_files_are_named_by_their_idea() -> None:
             "not only sqlalchemy.util",
         ),
         ("cachedorm/store/keys.py", "from geoalchemy2 import WKBElement", "codec.py only"),
+        ("cachedorm/testing/served.py", "import pytest", "plugin.py only"),
         ("cachedorm/cache.py", "from models.my import User", "never imports models.my"),
         ("models/my.py", "from cachedorm.declare import Cached", "is not public"),
         ("examples/recycling/demo.py", "from cachedorm import _secret", "is not public"),

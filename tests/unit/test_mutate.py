@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutate import Mutant, Outcome, read_rows, run
+from tests.mutate import ROOT, Mutant, Outcome, read_rows, run
 
 CODE = "def price(n):\n    return max(n, 0)\n"
 TESTS = """from cachedorm.shop import price
@@ -74,3 +74,14 @@ def test_a_row_that_lacks_something_is_refused(tmp_path: Path) -> None:
     rows.write_text('[[mutant]]\nrule = "r"\nfile = "f"\nfind = "a"\nreplace = "b"\n')
     with pytest.raises(ValueError, match="test"):
         read_rows(rows)
+
+
+def test_every_row_names_code_and_tests_that_are_there() -> None:
+    """A rule that moved is still guarded: its text stands once, and its tests' files exist."""
+    astray = [
+        mutant.rule
+        for mutant in read_rows(ROOT / "tests" / "mutants.toml")
+        if (ROOT / mutant.file).read_text().count(mutant.find) != 1
+        or not all((ROOT / node.partition("::")[0]).exists() for node in mutant.test)
+    ]
+    assert astray == []

@@ -1,0 +1,1 @@
+"""One module per framework; each needs that framework installed, and nothing here imports it."""

@@ -1,0 +1,45 @@
+"""How many commands a piece of code costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cachedorm.cache import Cache
+from cachedorm.observe import Observer
+
+# What a process asks for once in a while, whatever it reads or commits.
+_UPKEEP = frozenset({"register", "look"})
+
+
+class CommandCount(Counter[str]):
+    """Commands by name: ``mget`` is a read, ``intend`` and ``settle`` the two of a commit.
+
+    A script counts by its name, once for each database that it runs in. ``upkeep`` counts apart
+    what registers the process and looks for others: when that is due is not the code's doing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upkeep: Counter[str] = Counter()
+
+
+@contextmanager
+def count_commands(cache: Cache) -> Iterator[CommandCount]:
+    """Count what the cache sends to Redis within the block, or does in memory under those names.
+
+    ``assert commands == {"mget": 1}`` afterwards. Whoever uses the cache meanwhile is counted too.
+    """
+    counted = CommandCount()
+    with cache.observed(_Counting(counted)):
+        yield counted
+
+
+class _Counting(Observer):
+    def __init__(self, counted: CommandCount) -> None:
+        self._counted = counted
+
+    def command(self, db: int, name: str) -> None:
+        into = self._counted.upkeep if name in _UPKEEP else self._counted
+        into[name] += 1

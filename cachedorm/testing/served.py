@@ -1,0 +1,67 @@
+"""That what a test reads comes from the cache, and why not if it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cachedorm.cache import Cache
+from cachedorm.observe import Observer
+from cachedorm.testing.statements import Statements, listening
+
+_SQL_SHOWN = 200
+
+
+class ServedReads(Observer):
+    """What the reads of a block were answered by. ``hits``: (region, key) of each that was served;
+    ``misses``: a line for each that was not."""
+
+    def __init__(self) -> None:
+        self.hits: list[tuple[str, str]] = []
+        self.misses: list[str] = []
+        self.statements = Statements()
+
+    def hit(self, region: str, key: str) -> None:
+        self.hits.append((region, str(key)))
+
+    def miss(self, region: str, key: str, reason: str) -> None:
+        self.misses.append(f"region {region!r}, key {key}: missed ({reason})")
+
+    def bypass(self, region: str, reason: str) -> None:
+        self.misses.append(f"region {region!r}: bypassed ({reason})")
+
+    def error(self, what: str, error: BaseException) -> None:
+        self.misses.append(f"{what} failed: {error}")
+
+    def fault(self, cache: Cache) -> str | None:
+        """Why not everything was served, in one text; None if it was."""
+        lines = [*self.misses, *(f"ran SQL: {_short(each)}" for each in self.statements)]
+        if lines:
+            return "\n  ".join(["not served from the cache:", *lines])
+        if not self.hits:
+            return (
+                f"nothing in the block was read through {cache!r}: the session held the objects"
+                " already, or its factory is not attached"
+            )
+        return None
+
+
+@contextmanager
+def assert_served_from_cache(cache: Cache) -> Iterator[ServedReads]:
+    """Fail unless every read in the block is a hit: no miss, no bypass, no SQL, and at least one.
+
+    The AssertionError names the region, the key and the reason of each read that was not served,
+    and the SQL that ran on the engines the cache follows. What other threads and tasks do with the
+    cache meanwhile is judged too.
+    """
+    served = ServedReads()
+    with cache.observed(served), listening(set(cache.engines), served.statements):
+        yield served
+    fault = served.fault(cache)
+    if fault is not None:
+        raise AssertionError(fault)
+
+
+def _short(statement: str) -> str:
+    text = " ".join(statement.split())
+    return text if len(text) <= _SQL_SHOWN else text[:_SQL_SHOWN] + " ..."

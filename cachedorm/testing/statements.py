@@ -1,0 +1,55 @@
+"""Which SQL a piece of code sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cachedorm.orm.factories import Target, engines_of, factory_of
+
+
+class Statements(list[str]):
+    """The SQL that was sent, in its order; BEGIN and COMMIT are no statements here."""
+
+    def note(
+        self, connection: Any, cursor: Any, text: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        """What an engine tells of a statement that it is about to send."""
+        self.append(text)
+
+
+@contextmanager
+def count_statements(*targets: Target) -> Iterator[Statements]:
+    """The SQL that these engines, or the engines of these factories, send within the block.
+
+    ``assert len(statements) == 1`` afterwards. Raises ArgumentError for other things.
+    """
+    sent = Statements()
+    with listening({_sync(engine) for target in targets for engine in _engines(target)}, sent):
+        yield sent
+
+
+@contextmanager
+def listening(engines: set[Engine], sent: Statements) -> Iterator[None]:
+    """Note what these engines send."""
+
+    with ExitStack() as undo:
+        for engine in engines:
+            event.listen(engine, "before_cursor_execute", sent.note)
+            undo.callback(event.remove, engine, "before_cursor_execute", sent.note)
+        yield
+
+
+def _engines(target: Target) -> list[Engine | AsyncEngine]:
+    if isinstance(target, Engine | AsyncEngine):
+        return [target]
+    return engines_of(factory_of(target))
+
+
+def _sync(engine: Engine | AsyncEngine) -> Engine:
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine

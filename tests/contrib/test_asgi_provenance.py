@@ -1,0 +1,292 @@
+"""What a response is made of: cached reads are noted, any other keeps it from the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from cachedorm import Cache
+from cachedorm.store.provenance import PARTS_MAX, Provenance, current, recording
+from tests.contrib.shelf import REGIONS, ROWS, Diary, Item, Owner, items_of
+from tests.contrib.site import Site, is_hit, is_stored
+
+Reads = Callable[[Site], Awaitable[object]]
+
+
+async def reason_of(site: Site, reads: Reads) -> str:
+    """What the cache says of a response that was made with these reads."""
+
+    async def endpoint(request: Request) -> Response:
+        await reads(site)
+        return JSONResponse("made")
+
+    async with site.client(endpoint) as client:
+        response = await client.get("/here")
+    assert response.json() == "made"
+    return response.headers["cache-status"]
+
+
+async def session_sql(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+        await session.scalars(select(Diary))
+
+
+async def core_sql(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+    with site.engine.connect() as connection:
+        connection.execute(text("select 1"))
+
+
+async def plain_session(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+    with Session(site.engine) as session:
+        session.get(Item, 1)
+
+
+async def a_write(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+        await session.execute(insert(Diary).values(id=1))
+        await session.commit()
+
+
+async def own_writes(site: Site) -> None:
+    async with site.sessions() as session:
+        session.add(Item(id=7, title="seven"))
+        await session.get(Item, 1)
+
+
+async def an_excluded_column(site: Site) -> None:
+    async with site.sessions() as session:
+        item = await session.get_one(Item, 1)
+        await session.refresh(item, ["secret"])
+
+
+async def bypassed(site: Site) -> None:
+    with site.cache.bypass():
+        async with site.sessions() as session:
+            await session.get(Item, 1)
+
+
+async def for_update(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1, with_for_update=True)
+
+
+async def nothing(site: Site) -> None:
+    return
+
+
+async def a_plain_miss(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+    site.cache.region("rows").get("never set")
+
+
+async def in_a_thread(site: Site) -> None:
+    def read() -> None:
+        with Session(site.engine) as session:
+            session.scalars(select(Diary)).all()
+
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+    await asyncio.to_thread(read)
+
+
+async def in_a_task(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+    await asyncio.create_task(session_sql(site))
+
+
+async def many_past_the_cache(site: Site) -> None:
+    with site.cache.bypass():
+        async with site.sessions() as session:
+            await site.cache.aget_many(session, Item, [1, 2])
+
+
+REFUSED = {
+    "SQL in a session": (session_sql, "sql"),
+    "SQL on an engine": (core_sql, "sql"),
+    "a session that no cache serves": (plain_session, "sql"),
+    "a write": (a_write, "sql"),
+    "a session with writes of its own": (own_writes, "past the cache"),
+    "a column that is not cached": (an_excluded_column, "sql"),
+    "a read in bypass()": (bypassed, "past the cache"),
+    "many reads in bypass()": (many_past_the_cache, "past the cache"),
+    "a locking read": (for_update, "sql"),
+    "no read at all": (nothing, "no cached read"),
+    "a plain region's miss": (a_plain_miss, "plain miss"),
+    "SQL in a worker thread": (in_a_thread, "sql"),
+    "SQL in a task": (in_a_task, "sql"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_response_is_not_stored_after(site: Site, name: str) -> None:
+    """It would not follow what it was made of."""
+    reads, reason = REFUSED[name]
+    assert await reason_of(site, reads) == f'cachedorm; fwd=miss; detail="{reason}"'
+
+
+async def by_key(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.scalar(Item.by(id=1))
+
+
+async def many(site: Site) -> None:
+    async with site.sessions() as session:
+        await site.cache.aget_many(session, Item, [1, 2, 3])
+
+
+async def a_query(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.scalars(items_of(owner_id=1))
+
+
+async def a_sync_session(site: Site) -> None:
+    def read() -> None:
+        with site.sync_sessions() as session:
+            session.get(Item, 1)
+
+    await asyncio.to_thread(read)
+
+
+async def a_spawned_task(site: Site) -> None:
+    await asyncio.create_task(by_key(site))
+
+
+async def an_object_twice(site: Site) -> None:
+    async with site.sessions() as session:
+        await session.get(Item, 1)
+        await session.get(Item, 1)
+        await session.scalars(items_of(owner_id=1))
+
+
+FOLLOWED: dict[str, Reads] = {
+    "Model.by": by_key,
+    "get_many": many,
+    "a query": a_query,
+    "a sync session in a thread": a_sync_session,
+    "a spawned task": a_spawned_task,
+    "an object that the session holds": an_object_twice,
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+async def test_a_response_follows(site: Site, name: str) -> None:
+    """Stored on a cold cache and on a warm one, and gone with the row."""
+    reads = FOLLOWED[name]
+
+    async def endpoint(request: Request) -> Response:
+        await reads(site)
+        return JSONResponse("made")
+
+    async with site.client(endpoint) as client:
+        assert is_stored(await client.get("/here"))
+        assert is_hit(await client.get("/here"))
+        await site.cache.ainvalidate_matching("response:*")
+        assert is_stored(await client.get("/here"))
+        await site.retitle("uno")
+        assert not is_hit(await client.get("/here"))
+
+
+async def test_entries_of_another_cache(site: Site, redis_url: str) -> None:
+    """Whether those still stand, this cache's Redis cannot say."""
+    engine = create_engine(site.engine.url)
+    others = sessionmaker(engine)
+    with Cache(redis_url, regions=REGIONS) as other:
+        other.attach(others)
+
+        async def reads(site: Site) -> None:
+            await by_key(site)
+            with others() as session:
+                session.get(Item, 1)
+
+        assert await reason_of(site, reads) == 'cachedorm; fwd=miss; detail="another cache"'
+        other.detach(others)
+        other.detach(engine)
+    engine.dispose()
+
+
+async def test_a_session_from_before_the_request(site: Site) -> None:
+    """What it holds was read by nobody that was noted."""
+    async with site.sessions() as session:
+        kept = await session.get(Item, 1)
+
+        async def reads(site: Site) -> None:
+            assert await session.get(Item, 1) is kept
+            await by_key(site)
+
+        assert await reason_of(site, reads) == 'cachedorm; fwd=miss; detail="older session"'
+
+
+async def test_what_is_read_after_the_response(site: Site) -> None:
+    """A background task's SQL is not in it."""
+
+    async def endpoint(request: Request) -> Response:
+        await by_key(site)
+        return JSONResponse("made", background=BackgroundTask(session_sql, site))
+
+    async with site.client(endpoint) as client:
+        assert is_stored(await client.get("/here"))
+        assert is_hit(await client.get("/here"))
+
+
+async def test_reads_while_the_body_is_sent(site: Site) -> None:
+    """A body that is made while it is streamed reads too."""
+
+    async def endpoint(request: Request) -> Response:
+        async def body() -> Any:
+            yield b"one "
+            await by_key(site)
+            yield b"two"
+
+        return StreamingResponse(body(), media_type="text/plain")
+
+    async with site.client(endpoint) as client:
+        assert is_stored(await client.get("/here"))
+        second = await client.get("/here")
+        assert is_hit(second)
+        assert second.text == "one two"
+        await site.retitle("uno")
+        assert not is_hit(await client.get("/here"))
+
+
+async def test_the_log_says_what_was_read(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """The statement, without its values; the observer counts the reason."""
+    with caplog.at_level(logging.INFO, "cachedorm"):
+        await reason_of(site, session_sql)
+    assert "GET '/here' is not stored: sql: SELECT page_diaries.id" in caplog.text
+    assert site.cache.stats().bypasses["pages", "response: sql"] == 1
+
+
+async def test_with_nobody_recording_nothing_is_noted(site: Site) -> None:
+    """Reads outside of requests leave no trace."""
+    await by_key(site)
+    assert current() is None
+
+
+async def test_too_many_entries(site: Site) -> None:
+    """An answer of hundreds of entries is not worth a look at all of them."""
+    slots = site.cache.region(ROWS).entries.slots
+    provenance = Provenance(slots)
+    async with site.sessions() as session:
+        with recording(provenance):
+            numbers = range(1, PARTS_MAX + 2)
+            await site.cache.aget_many(session, Owner, numbers)
+    refusal = provenance.seal()
+    assert refusal is not None
+    assert refusal.reason == "too many entries"

@@ -1,0 +1,121 @@
+"""The site builds, names every page, fetches nothing, and its reference is whole."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import cachedorm
+import cachedorm.testing
+from tests.docs.pages import ROOT
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as strictly as mkdocs can."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=ROOT,
+        # The theme prints an advertisement; it is no warning.
+        env={
+            "NO_MKDOCS_2_WARNING": "1",
+            "PATH": "/usr/bin:/bin",
+            "DISABLE_MKDOCS_2_WARNING": "true",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_page_is_in_the_nav() -> None:
+    """A page that is not there is found by nobody."""
+    settings = (ROOT / "mkdocs.yml").read_text()
+    listed = set(re.findall(r"^ +- [^:\n#]+: (\S+\.md)$", settings, re.MULTILINE))
+    there = {each.relative_to(ROOT / "docs").as_posix() for each in (ROOT / "docs").rglob("*.md")}
+    assert there == listed, f"add to nav in mkdocs.yml: {sorted(there - listed)}"
+
+
+def test_it_builds(site: Path) -> None:
+    """With every page, link, anchor and docstring."""
+    assert (site / "tutorial" / "index.html").exists()
+    assert "invalidate_where" in (site / "reference" / "index.html").read_text()
+
+
+def test_it_fetches_nothing(site: Path) -> None:
+    """Fonts, scripts, styles and pictures come with it; only people follow links out of it."""
+    fetched = re.compile(r'<(?:link|script|img|iframe)\b[^>]*\b(?:src|href)="?(https?:)?//[^">]*')
+    found = {
+        match.group(0)
+        for page in site.rglob("*.html")
+        for match in fetched.finditer(page.read_text())
+        if 'rel="canonical"' not in match.group(0)
+    }
+    assert not found
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    """Every public name and, of classes of ours, every public member."""
+    for module in (cachedorm, cachedorm.testing):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            yield f"{module.__name__}.{name}", thing
+            yield from _members(f"{module.__name__}.{name}", thing)
+    for name, error in vars(cachedorm.errors).items():
+        if inspect.isclass(error):
+            yield f"cachedorm.errors.{name}", error
+
+
+def _members(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+    if not inspect.isclass(thing):
+        return
+    for member, value in vars(thing).items():
+        if not member.startswith("_") and (callable(value) or isinstance(value, property)):
+            yield f"{name}.{member}", value
+
+
+@pytest.mark.parametrize(("name", "thing"), list(public()), ids=lambda each: str(each)[:60])
+def test_it_has_a_docstring(name: str, thing: Any) -> None:
+    """What stands in the reference says what the caller gets."""
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """And is the place to look."""
+    missing = [
+        name
+        for name in cachedorm.__all__
+        if not isinstance(getattr(cachedorm, name), ModuleType)
+        and f"::: cachedorm.{name}\n" not in REFERENCE
+    ]
+    assert missing == []
+    assert "::: cachedorm.testing\n" in REFERENCE
+    assert "::: cachedorm.errors\n" in REFERENCE
+
+
+def test_the_settings_name_no_place_to_fetch_from() -> None:
+    """No web font, no analytics, no social cards."""
+    text = (ROOT / "mkdocs.yml").read_text()
+    settings = yaml.safe_load(re.sub(r"!!python/\S+", "", text))
+    assert settings["theme"]["font"] is False
+    assert "https://" not in text
+    assert [
+        each if isinstance(each, str) else next(iter(each)) for each in settings["plugins"]
+    ] == [
+        "search",
+        "mkdocstrings",
+    ]
