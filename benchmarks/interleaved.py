@@ -15,7 +15,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,20 +87,29 @@ def table(title: str, figures: list[Figure], must: Mapping[str, float]) -> str:
 def publish(
     script: str, heading: str, method: str | None, figures: list[Figure], must: Mapping[str, float]
 ) -> None:
-    """Print the table; with ``--write`` keep it beside the script, and how it was made.
+    """Print the table; with ``--write`` keep it beside the script, and how it was made."""
+    publish_tables(script, heading, method, [table(versions(), figures, must)])
 
-    What is written by hand below the mark "## What it says" stays.
-    """
-    versions = (
+
+def versions() -> str:
+    """What was measured with."""
+    return (
         f"SQLAlchemy {sqlalchemy.__version__}, redis-py {redis.__version__},"
         f" Python {platform.python_version()}"
     )
+
+
+def publish_tables(script: str, heading: str, method: str | None, tables: Sequence[str]) -> None:
+    """Print the tables; with ``--write`` keep them beside the script, and how they were made.
+
+    What is written by hand below the mark "## What it says" stays.
+    """
     machine = (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
         f" load {os.getloadavg()[0]:.1f} when it ended"
     )
-    text = table(versions, figures, must)
-    print(text)
+    text = "\n\n".join(tables)
+    print(f"{machine}\n{text}")
     if "--write" in sys.argv:
         path = Path(script).with_suffix(".md")
         old = path.read_text(encoding="utf-8") if path.exists() else ""

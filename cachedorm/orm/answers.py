@@ -85,11 +85,9 @@ class PlainAnswer:
         return rows, len(rows)
 
     def rows(self, session: Session, value: Any) -> Rows:
-        elements = self.elements.each
-        if len(elements) == 1:
-            element = elements[0]
-            return [(element.value(session, row),) for row in value]
-        return [tuple(element.value(session, row) for element in elements) for row in value]
+        return list(
+            zip(*(element.values(session, value) for element in self.elements.each), strict=True)
+        )
 
 
 class GraphAnswer:

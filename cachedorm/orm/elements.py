@@ -16,7 +16,7 @@ from cachedorm.declare.eager import undeferred
 from cachedorm.declare.kinds import kind_of
 from cachedorm.declare.shape import RowShape, loose_row_shape
 from cachedorm.errors import DeclarationError
-from cachedorm.orm.hydrate import hydrate
+from cachedorm.orm.hydrate import hydrate_each
 from cachedorm.orm.rowplan import RowPlan, own_value, restorer_of
 from cachedorm.store.codec import Kind
 
@@ -31,14 +31,14 @@ class EntityElement:
     start: int
     stop: int
 
-    def value(self, session: Session, row: Sequence[Any]) -> Any:
-        """The session's object; None where an outer join found none."""
-        values = self.plan.live(tuple(row[self.start : self.stop]))
-        identity = tuple(values[position] for position in self.plan.key_positions)
-        if all(part is None for part in identity):
-            return None
-        key = (self.plan.mapper._identity_class, identity, None)
-        return hydrate(session, self.plan, key, values)
+    def values(self, session: Session, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The session's object for each row; None where an outer join found none."""
+        start, stop, live = self.start, self.stop, self.plan.live
+        if start or (rows and len(rows[0]) > stop):
+            mine = [live(row[start:stop]) for row in rows]
+        else:
+            mine = [live(row) for row in rows]
+        return hydrate_each(session, self.plan, mine)
 
     @property
     def extra(self) -> tuple[Any, ...]:
@@ -56,12 +56,12 @@ class ColumnElement:
     restorer: TypeDecorator[Any] | None
     dialect: Dialect
 
-    def value(self, session: Session, row: Sequence[Any]) -> Any:
-        """The value; the session has no part in it."""
-        value = row[self.start]
-        if self.restorer is None:
-            return value
-        return self.restorer.process_result_value(value, self.dialect)
+    def values(self, session: Session, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The value in each row; the session has no part in it."""
+        start, restorer = self.start, self.restorer
+        if restorer is None:
+            return [row[start] for row in rows]
+        return [restorer.process_result_value(row[start], self.dialect) for row in rows]
 
     @property
     def extra(self) -> tuple[Any, ...]:

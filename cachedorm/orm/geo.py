@@ -136,11 +136,12 @@ class NearbyPlan:
         self, session: Session, found: Candidates, nearest: list[Hit], key: EntryKey
     ) -> IteratorResult[Any] | Bypassed:
         try:
-            rows = [(found.rows[at], metres) for at, metres in nearest]
+            rows = [found.rows[at] for at, _ in nearest]
         except UNDECODABLE:
             self.region.entries.delete((key,))
             return BYPASSED
-        made = [(self._entity.value(session, row), metres) for row, metres in rows]
+        objects = self._entity.values(session, rows)
+        made = [(each, metres) for each, (_, metres) in zip(objects, nearest, strict=True)]
         return rows_result(self._names, self._extra, (True, False), made)
 
     def _cells(self, values: Values) -> Iterator[tuple[str, EntryKey]]:

@@ -16,7 +16,7 @@ from cachedorm.observe import Observer
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
 from cachedorm.orm.compat import entity_result, keyed_result
-from cachedorm.orm.hydrate import hydrate
+from cachedorm.orm.hydrate import hydrate_each
 from cachedorm.orm.keylist import Identity, KeyList
 from cachedorm.orm.keyvalue import plain_key_type
 from cachedorm.orm.meeting import meet
@@ -154,16 +154,7 @@ class ManyReader:
         values = fill_many(entries, keys, looks, load)
         if as_one and not _are_of_one_moment(entries, keys, looks):
             return {}
-        found: dict[Identity, Any] = {}
-        for identity, value in zip(identities, values, strict=True):
-            if value is ABSENT:
-                found[identity] = None
-            elif value is not NO_VALUE:
-                row_plan, row = value
-                live = row_plan.live(row)
-                key = (plan.identity_class, plan.identity(row_plan, live), None)
-                found[identity] = hydrate(session, row_plan, key, live)
-        return found
+        return _objects(session, dict(zip(identities, values, strict=True)))
 
     def _load(
         self, connection: Connection, plan: EntityPlan, wanted: Mapping[Identity, int]
@@ -180,6 +171,21 @@ class ManyReader:
             loaded.update((at, nobody) for at in wanted.values() if at not in loaded)
         # Else who is absent cannot be told from here: those are read in SQLAlchemy's own way.
         return loaded
+
+
+def _objects(session: Session, values: Mapping[Identity, Any]) -> dict[Identity, Any]:
+    found: dict[Identity, Any] = {}
+    rows: dict[RowPlan, list[tuple[Identity, tuple[Any, ...]]]] = {}
+    for identity, value in values.items():
+        if value is ABSENT:
+            found[identity] = None
+        elif value is not NO_VALUE:
+            row_plan, row = value
+            rows.setdefault(row_plan, []).append((identity, row_plan.live(row)))
+    for row_plan, keyed in rows.items():
+        objects = hydrate_each(session, row_plan, [row for _, row in keyed])
+        found.update((key, each) for (key, _), each in zip(keyed, objects, strict=True))
+    return found
 
 
 def _are_of_one_moment(entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:

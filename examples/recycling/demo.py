@@ -16,16 +16,18 @@ import redis
 from rich.console import Console
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from cachedorm.errors import CachedormError
+from examples.recycling.cast import REHEARSAL, SHOW, Cast
 from examples.recycling.data import generate, load
+from examples.recycling.lists import many_rows
 from examples.recycling.migrate import migrate
 from examples.recycling.race import BY_HAND, Course, race
-from examples.recycling.scenes import REHEARSAL, SHOW, nickname, profile, scenes
+from examples.recycling.scenes import Scene, nickname, profile, single_rows
 from examples.recycling.stage import Shown, Stage
-from examples.recycling.tables import conclusion, domain_table, race_table
+from examples.recycling.tables import conclusion, race_table, show
 from examples.recycling.witness import Witness
 from examples.servers import ServersNotFound, scratch_database, servers
 
@@ -35,7 +37,7 @@ SEED = 2026
 def main() -> int:
     """Run the demo; 0 if no read through the cache was stale."""
     # Piped into a file there is no terminal whose width would matter.
-    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console = Console() if sys.stdout.isatty() else Console(width=100)
     began = perf_counter()
     try:
         with servers() as found, scratch_database(found.database_url, postgis=True) as url:
@@ -77,8 +79,16 @@ def show_domains(url: str, redis_url: str, console: Console) -> None:
     with Cache(redis_url, observers=[stage.witness]) as cache:
         shown = play(url, stage, cache)
         shown.append(asyncio.run(play_async(url, stage, cache)))
-        console.print(domain_table(shown))
-        console.print(f"cache.stats(): {cache.stats()!r}\n", markup=False)
+        show(shown, console)
+        stage.close()
+        console.print(f"\ncache.stats(): {cache.stats()!r}\n", markup=False)
+
+
+def scenes(session: Session, cast: Cast) -> list[Scene]:
+    """Return every scene, domain by domain."""
+    every = [*single_rows(session, cast), *many_rows(cast)]
+    domains = list(dict.fromkeys(scene.domain for scene in every))
+    return sorted(every, key=lambda scene: domains.index(scene.domain))
 
 
 def play(url: str, stage: Stage, cache: Cache) -> list[Shown]:
@@ -91,7 +101,6 @@ def play(url: str, stage: Stage, cache: Cache) -> list[Shown]:
     for cast in (REHEARSAL, SHOW):
         with sessions.begin() as session:
             every = scenes(session, cast)
-        stage.clear(every)
         shown = [stage.play(scene, sessions) for scene in every]
         stage.clear(every)
     cache.detach(sessions)
@@ -107,8 +116,7 @@ async def play_async(url: str, stage: Stage, cache: Cache) -> Shown:
     sessions = async_sessionmaker(engine)
     cache.attach(sessions)
     for user_id in ("u0014", "u0004"):
-        scene = replace(profile(user_id), asks="await get(User)")
-        stage.clear([scene])
+        scene = replace(profile(user_id), domain="my, async", asks="await get(User)")
         shown = await stage.play_async(scene, partial(nickname, user_id), sessions)
         stage.clear([scene])
     cache.detach(sessions)

@@ -1,4 +1,7 @@
-"""What the demo does in each domain: one read, three times over, and one write in between."""
+"""What the demo does in each domain: reads, each three times over, and one write in between.
+
+The reads here are of single rows; those of lists, counts, searches and places are in `lists.py`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from cachedorm import Region
+from examples.recycling.cast import Cast
 from models import (
     AUTH,
     INFO,
     LOCATION,
     MY,
     SCAN,
-    Base,
     Character,
     Conversation,
     Guide,
@@ -33,7 +36,6 @@ class Scene:
     """One read and one write of a domain. start: what the session has before the read begins."""
 
     domain: str
-    model: type[Base]
     region: Region
     key: str
     asks: str
@@ -43,23 +45,8 @@ class Scene:
     start: Callable[[Session], Any] = lambda session: session
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """The rows that play; those of one cast are in no other."""
-
-    users: tuple[str, str, str]
-    center: str
-    category: str
-    task: int
-    jti: str
-
-
-REHEARSAL = Cast(("u0011", "u0012", "u0013"), "c00011", "glass", 1, "demo-rehearsal")
-SHOW = Cast(("u0001", "u0002", "u0003"), "c00001", "plastic", 0, "demo-token")
-
-
-def scenes(session: Session, cast: Cast) -> list[Scene]:
-    """Return a scene for each domain."""
+def single_rows(session: Session, cast: Cast) -> list[Scene]:
+    """Return the scenes that read one row."""
     first, second, third = cast.users
     talk = Conversation(user_id=third, message="유리병은 어떻게 버리나요?", response="헹궈서요.")
     session.add(talk)
@@ -88,9 +75,7 @@ def revocation(jti: str) -> Scene:
         expires = datetime.now(UTC) + timedelta(days=7)
         session.add(Revocation(jti=jti, user_id="u0001", reason="기기 분실", expires_at=expires))
 
-    return Scene(
-        "auth", Revocation, AUTH, f"blacklist:{jti}", "get(Revocation)", read, "revoke it", write
-    )
+    return Scene("auth", AUTH, f"blacklist:{jti}", "get(Revocation)", read, "revoke it", write)
 
 
 def profile(user_id: str) -> Scene:
@@ -101,7 +86,6 @@ def profile(user_id: str) -> Scene:
 
     return Scene(
         "my",
-        User,
         MY,
         f"user:profile:{user_id}",
         "get(User)",
@@ -124,7 +108,6 @@ def character(user_id: str) -> Scene:
 
     return Scene(
         "character",
-        User,
         MY,
         f"user:profile:{user_id}",
         "character.user",
@@ -144,16 +127,15 @@ def center(center_id: str) -> Scene:
 
     def write(session: Session) -> None:
         found = session.get_one(RecycleCenter, center_id)
-        found.lat, found.lon = 37.5665, 126.9780
+        found.lat, found.lon = 37.5511, 126.9882
 
     return Scene(
         "location",
-        RecycleCenter,
         LOCATION,
         f"location:center:{center_id}",
         "get(RecycleCenter)",
         read,
-        "move it to City Hall",
+        "move it to Hongik",
         write,
     )
 
@@ -166,7 +148,6 @@ def guide(category: str) -> Scene:
 
     return Scene(
         "info",
-        Guide,
         INFO,
         f"info:guide:{category}",
         "Guide.by(category=)",
@@ -185,7 +166,6 @@ def conversation(conversation_id: str, user_id: str) -> Scene:
 
     return Scene(
         "chat",
-        User,
         MY,
         f"user:profile:{user_id}",
         "conversation.user",
@@ -210,7 +190,6 @@ def scan(task_id: str) -> Scene:
 
     return Scene(
         "scan",
-        ScanResult,
         SCAN,
         f"scan:result:{task_id}",
         "get(ScanResult)",

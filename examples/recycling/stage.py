@@ -21,35 +21,57 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands at a key in Redis, as Redis itself says; nothing if size_bytes is 0.
-
-    stamped: whether the stamp that it carries is there; without it no reader takes the entry.
-    """
+    """What stands at a key in Redis, as Redis itself says; nothing if size_bytes is 0."""
 
     size_bytes: int
     left_s: float
-    stamped: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A scene that was played. kept, left: what stood in Redis before and after the write."""
+    """A scene that was played. kept: what stood in Redis before the write."""
 
     scene: Scene
     first: Answer
     second: Answer
     kept: Standing
     commit: Seen
-    left: Standing
     after: Answer
 
 
-@dataclass(frozen=True, slots=True)
+# What a connection says of itself, and the counting.
+_UPKEEP = frozenset({"info", "select", "hello", "client|setinfo", "client|id", "pttl", "strlen"})
+
+
 class Stage:
     """Where scenes are played: one Redis, one witness."""
 
-    redis_url: str
-    witness: Witness
+    def __init__(self, redis_url: str, witness: Witness) -> None:
+        self.witness = witness
+        self._redis_url = redis_url
+        self._counting = redis.Redis.from_url(redis_url)
+
+    def close(self) -> None:
+        """Let go of Redis."""
+        self._counting.close()
+
+    def watch(self) -> Callable[[], Seen]:
+        """As the witness, with the commands that Redis ran meanwhile."""
+        before = self._commands()
+        end = self.witness.begin()
+
+        def ended() -> Seen:
+            seen = end()
+            seen.commands = self._commands() - before
+            return seen
+
+        return ended
+
+    def _commands(self) -> int:
+        """How many commands Redis has run so far, whoever sent them."""
+        stats: dict[str, dict[str, int]] = self._counting.info("commandstats")
+        names = ((name.removeprefix("cmdstat_"), each["calls"]) for name, each in stats.items())
+        return sum(calls for name, calls in names if name not in _UPKEEP)
 
     def play(self, scene: Scene, sessions: sessionmaker[Session]) -> Shown:
         """Play the scene in plain sessions."""
@@ -57,20 +79,20 @@ class Stage:
         def read() -> Answer:
             with sessions() as session:
                 given = scene.start(session)
-                end = self.witness.begin()
+                end = self.watch()
                 text = scene.read(given)
                 return Answer(text, end())
 
         def commit() -> Seen:
             with sessions() as session:
                 scene.write(session)
-                end = self.witness.begin()
+                end = self.watch()
                 session.commit()
                 return end()
 
+        self.clear([scene])
         first, second, kept = read(), read(), self.standing(scene)
-        committed, left = commit(), self.standing(scene)
-        return Shown(scene, first, second, kept, committed, left, read())
+        return Shown(scene, first, second, kept, commit(), read())
 
     async def play_async(
         self,
@@ -82,30 +104,29 @@ class Stage:
 
         async def read() -> Answer:
             async with sessions() as session:
-                end = self.witness.begin()
+                end = self.watch()
                 text = await ask(session)
                 return Answer(text, end())
 
         async def commit() -> Seen:
             async with sessions() as session:
                 await session.run_sync(scene.write)
-                end = self.witness.begin()
+                end = self.watch()
                 await session.commit()
                 return end()
 
+        self.clear([scene])
         first, second, kept = await read(), await read(), self.standing(scene)
-        committed, left = await commit(), self.standing(scene)
-        return Shown(scene, first, second, kept, committed, left, await read())
+        return Shown(scene, first, second, kept, await commit(), await read())
 
     def standing(self, scene: Scene) -> Standing:
         """Ask Redis what it has at the scene's key."""
-        stamp = f"~s:{scene.model.__table__}"
-        with redis.Redis.from_url(self.redis_url, db=scene.region.db) as client:
+        with redis.Redis.from_url(self._redis_url, db=scene.region.db) as client:
             left_s = max(0, int(client.pttl(scene.key))) / 1000
-            return Standing(int(client.strlen(scene.key)), left_s, bool(client.exists(stamp)))
+            return Standing(int(client.strlen(scene.key)), left_s)
 
     def clear(self, scenes: Iterable[Scene]) -> None:
         """Take the scenes' keys out of Redis, and nothing else."""
         for scene in scenes:
-            with redis.Redis.from_url(self.redis_url, db=scene.region.db) as client:
+            with redis.Redis.from_url(self._redis_url, db=scene.region.db) as client:
                 client.delete(scene.key)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -12,50 +13,48 @@ from examples.recycling.verdict import Verdict
 COLOURS = {"Redis": "green", "database": "yellow"}
 
 
-def domain_table(shown: Sequence[Shown]) -> Table:
-    """One row for each domain: where its answers came from, before and after a write."""
-    table = Table(
-        title="Where each answer came from",
-        caption="Lists and counts (histories, missions, nearby, search) are plain SQL so far.",
-        show_lines=True,
-        title_justify="left",
-        caption_justify="left",
-    )
-    for heading in ("domain", "key in Redis", "first read", "second read", "a write", "next read"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "key in Redis")
+def show(shown: Sequence[Shown], console: Console) -> None:
+    """For each domain, where its answers came from, before and after a write."""
+    console.print("[bold]Where each answer came from[/]")
+    domain = ""
     for each in shown:
-        table.add_row(
-            f"[bold]{each.scene.domain}[/]\n{escape(each.scene.asks)}",
-            f"{each.scene.region.name}, database {each.scene.region.db}\n"
-            f"[bold]{escape(each.scene.key)}[/]\n{standing(each.kept)}",
-            answer(each.first),
-            answer(each.second),
-            write(each),
-            answer(each.after),
-        )
+        scene = each.scene
+        if scene.domain != domain:
+            domain = scene.domain
+            console.print(f"\n[bold]{domain}[/]", highlight=False)
+        place = f"{scene.region.name}, database {scene.region.db}: {standing(each.kept)}"
+        console.print(f"  {escape(scene.asks)}", highlight=False)
+        console.print(f"  [bold]{escape(scene.key)}[/]  {escape(place)}", highlight=False)
+        console.print(steps(each))
+
+
+def steps(shown: Shown) -> Table:
+    """What was done in a scene, one thing after the other."""
+    table = Table(box=None, show_header=False, pad_edge=False, expand=True)
+    table.add_column(min_width=24, max_width=24, no_wrap=True)
+    table.add_column(min_width=9, max_width=9, no_wrap=True, justify="right")
+    table.add_column(min_width=19, max_width=19, no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_row("    read", *answer(shown.first))
+    table.add_row("    read again", *answer(shown.second))
+    write = escape(f"    {shown.scene.writes}")
+    table.add_row(write, milliseconds(shown.commit.seconds), "commit", "")
+    table.add_row("    read", *answer(shown.after))
     return table
 
 
-def answer(given: Answer) -> str:
+def answer(given: Answer) -> tuple[str, str, str]:
     """How long it took, where it came from, what it said."""
     place = given.seen.source
     colour = COLOURS.get(place.split(",")[0], "red")
-    return f"{milliseconds(given.seen.seconds)}\n[{colour}]{escape(place)}[/]\n{escape(given.text)}"
-
-
-def write(shown: Shown) -> str:
-    """What was written, how long the commit took, and what it left at the key."""
-    took = milliseconds(shown.commit.seconds)
-    return f"{escape(shown.scene.writes)}\ncommit {took}\nkey: {standing(shown.left)}"
+    return milliseconds(given.seen.seconds), f"[{colour}]{escape(place)}[/]", escape(given.text)
 
 
 def standing(found: Standing) -> str:
     """What Redis has: its size, and how long it stays."""
     if not found.size_bytes:
-        return "gone"
-    if not found.stamped:
-        return "stamp gone"
-    return f"{found.size_bytes} bytes for {lifetime(found.left_s)}"
+        return "nothing kept"
+    return f"{found.size_bytes:,} bytes for {lifetime(found.left_s)}"
 
 
 def lifetime(seconds: float) -> str:
@@ -75,7 +74,7 @@ def race_table(verdicts: Sequence[Verdict]) -> Table:
     """How each side of the race did."""
     table = Table(title="The race: same load, same seed", title_justify="left")
     for heading in ("", "writes", "reads", "answered by Redis", "median read", "stale reads"):
-        table.add_column(heading, justify="left" if not heading else "right")
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=not heading)
     table.add_column("furthest behind", justify="right")
     table.add_column("wrong when all was quiet", justify="right")
     for each in verdicts:

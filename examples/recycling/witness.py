@@ -21,6 +21,7 @@ class Seen:
     bypassed: list[str] = field(default_factory=list)
     invalidated: int = 0
     statements: int = 0
+    commands: int = 0
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -30,7 +31,9 @@ class Seen:
             if self.published:
                 return "database, then kept"
             return f"database, not kept: {', '.join(self.bypassed) or 'refused'}"
-        return "Redis" if self.hits else "the session itself"
+        if not self.hits:
+            return "the session itself"
+        return "Redis, 1 command" if self.commands == 1 else f"Redis, {self.commands} commands"
 
 
 class Witness(Observer):

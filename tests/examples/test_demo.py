@@ -4,33 +4,56 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 import pytest
 import redis
+from rich.cells import cell_len
 from sqlalchemy import create_engine, text
 
 from examples.servers import Found
 
+# By domain, the keys that are shown, in their order; what stands behind a colon is a row's own.
 KEYS = {
-    "auth, database 0": "blacklist:demo-token",
-    "my, database 2": "user:profile:u0001",
-    "location, database 4": "location:center:c00001",
-    "info, database 5": "info:guide:plastic",
-    "scan, database 7": "scan:result:task-",
+    "auth": ["blacklist:demo-token"],
+    "my": ["user:profile:u0001", "user:activity:u0001"],
+    "character": ["user:profile:u0002", "character:state:u0001", "character:missions:u0001"],
+    "location": ["location:center:c00001", "location:nearby:wydm9:2?k=20"],
+    "info": [
+        "info:guide:plastic",
+        "info:categories:all",
+        "info:search:플라스틱",
+        "info:search:plastic",
+    ],
+    "chat": ["user:profile:u0003", "chat:history:u0001?limit=10", "chat:history:u0001?limit=3"],
+    "scan": ["scan:result:task-000fc16a9167", "scan:history:u0001?limit=5"],
+    "my, async": ["user:profile:u0004"],
 }
-DOMAINS = ["auth", "my", "character", "location", "info", "chat", "scan", "my"]
+# What the writer leaves in the cache itself: written through, or filled anew.
+PUT_BY_THE_WRITER = {"blacklist:demo-token", "character:state:u0001"}
 
 
-def rows_of(output: str) -> list[list[list[str]]]:
-    """The domain table's rows: each a list of cells, each cell its lines."""
-    table = output[output.index("┡") : output.index("└")].splitlines()[1:]
-    rows: list[list[list[str]]] = [[]]
-    for line in table:
-        if line.startswith("├"):
-            rows.append([])
-        else:
-            rows[-1].append([cell.strip() for cell in line.strip("│").split("│")])
-    return [[list(cell) for cell in zip(*lines, strict=True)] for lines in rows]
+@dataclass
+class Shown:
+    """One scene as it was printed."""
+
+    domain: str
+    key: str
+    steps: list[list[str]] = field(default_factory=list)
+
+
+def shown_in(output: str) -> list[Shown]:
+    """The scenes: domains stand at the margin, keys a little in, steps further."""
+    domain, found = "", list[Shown]()
+    for line in output[output.index("\nauth\n") : output.index("\ncache.stats()")].splitlines():
+        words = re.split(r"  +", line.strip())
+        if line.startswith("    "):
+            found[-1].steps.append(words)
+        elif line.startswith("  ") and len(words) == 2:
+            found.append(Shown(domain, words[0]))
+        elif line and not line.startswith(" "):
+            domain = line
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +83,29 @@ def test_it_ends_well(demo: "subprocess.CompletedProcess[str]") -> None:
 
 
 def test_each_domain_is_shown_with_its_keys(demo: "subprocess.CompletedProcess[str]") -> None:
-    """Region, Redis database and key stand in the table, domain by domain."""
-    rows = rows_of(demo.stdout)
-    assert [domain[0] for domain, *_ in rows] == DOMAINS
-    where = [(place, key) for _, (place, key, *_), *_ in rows]
-    for place, key in KEYS.items():
-        assert any(found[0] == place and found[1].startswith(key) for found in where)
+    """Domain by domain: single rows, lists, counts, searches, places."""
+    shown: dict[str, list[str]] = {}
+    for scene in shown_in(demo.stdout):
+        shown.setdefault(scene.domain, []).append(scene.key)
+    assert shown == KEYS
 
 
 def test_second_reads_come_from_redis(demo: "subprocess.CompletedProcess[str]") -> None:
-    """Every row of the table: the database first, then Redis with the same answer."""
-    for _, _, first, second, _, after in rows_of(demo.stdout):
-        assert first[1] == "database, then kept"
-        assert second[1] == "Redis"
-        assert said(second) == said(first)
-        assert said(after) != said(first)
+    """The database first, then one command with the same answer, and after the write another."""
+    for scene in shown_in(demo.stdout):
+        first, second, write, after = scene.steps
+        assert [first[0], second[0], write[2], after[0]] == ["read", "read again", "commit", "read"]
+        assert first[2] == "database, then kept", scene
+        assert second[2] == "Redis, 1 command", scene
+        by_writer = scene.key in PUT_BY_THE_WRITER
+        assert after[2] == ("Redis, 1 command" if by_writer else "database, then kept"), scene
+        assert second[3] == first[3], scene
+        assert after[3] != first[3], scene
 
 
-def said(cell: list[str]) -> str:
-    """The answer in a cell, after its time and its source; a long one stands on several lines."""
-    return " ".join(cell[2:]).strip()
+def test_it_fits_a_terminal(demo: "subprocess.CompletedProcess[str]") -> None:
+    """No line is longer than 100 columns; a Korean letter takes two."""
+    assert max(cell_len(line) for line in demo.stdout.splitlines()) <= 100
 
 
 def test_the_race_has_two_sides(demo: "subprocess.CompletedProcess[str]") -> None:
