@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Table
+from sqlalchemy import ClauseElement, Table
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ColumnClause, TextClause
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import Select, SelectBase, TableSample, TextualSelect
+from sqlalchemy.sql.selectable import Select, TableSample, TextualSelect
 from sqlalchemy.sql.visitors import iterate
 
 # Functions that only look at their arguments, and give the same answer for the same ones.
@@ -59,7 +59,7 @@ class NotAnalysable(Exception):
     """The statement holds something whose effect on the answer cannot be told; says what."""
 
 
-def check_analysable(statement: SelectBase) -> None:
+def check_analysable(statement: ClauseElement) -> None:
     """Raise NotAnalysable for what may change the answer while no row of a known table does."""
     for element in iterate(statement):
         reason = _why_not(element)
@@ -67,7 +67,7 @@ def check_analysable(statement: SelectBase) -> None:
             raise NotAnalysable(reason)
 
 
-def tables_within(statement: SelectBase) -> Iterator[Table]:
+def tables_within(statement: ClauseElement) -> Iterator[Table]:
     """Every table that is named anywhere in the statement, some more than once."""
     for element in iterate(statement):
         for found in (element, getattr(element, "table", None)):

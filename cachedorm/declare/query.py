@@ -21,7 +21,7 @@ from cachedorm.declare.dependencies import (
     explain,
     without_narrower,
 )
-from cachedorm.declare.eager import eager_relations, repeats_itself, tables_of
+from cachedorm.declare.eager import check_eager, eager_tables, repeats_itself
 from cachedorm.declare.parameters import Parameters
 from cachedorm.declare.region import Region, milliseconds
 from cachedorm.declare.statement import Call, called
@@ -148,15 +148,12 @@ class CachedQuery(Generic[S]):
         ]
         try:
             found = dependencies_of(self.statement)
+            check_eager(self.statement)
         except NotAnalysable as error:
             if not added:
                 raise DeclarationError(self._untold(error)) from None
             found = ()
-        added += [
-            Dependency(table)
-            for relation in eager_relations(self.statement)
-            for table in tables_of(relation)
-        ]
+        added += map(Dependency, eager_tables(self.statement))
         if not found and not added:
             raise DeclarationError(f"{self._who}: the statement reads no table")
         return without_narrower((*found, *added))

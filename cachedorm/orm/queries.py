@@ -13,6 +13,7 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.dependencies import Dependency
 from cachedorm.declare.equalities import VALUES_MAX
+from cachedorm.declare.loading import loading_text
 from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.spot import SpotOption
@@ -95,9 +96,12 @@ class QueryPlan:
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
         compiled = query.statement.compile(dialect=self._dialect)
         # A declared query's own values (a limit, a status) are in no key: new code may change them.
-        values = sorted(compiled.params.items()) if isinstance(query, CachedQuery) else ()
+        own = isinstance(query, CachedQuery)
+        values = sorted(compiled.params.items()) if own else ()
+        along = loading_text(query.statement, self._dialect, values=own)
         stored = self.answer.describe()
-        digest.update(repr((database, query.template.text, str(compiled), values, stored)).encode())
+        text = (database, query.template.text, str(compiled), values, stored, along)
+        digest.update(repr(text).encode())
         return digest.digest()
 
     @property
