@@ -25,7 +25,7 @@ from cachedorm.orm.compat import rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
 from cachedorm.orm.fields import field_stamps, stamped_fields
 from cachedorm.orm.geo import NearbyPlan
-from cachedorm.orm.keyvalue import key_value
+from cachedorm.orm.keyvalue import asked_value, key_value
 from cachedorm.orm.profile import Profile
 from cachedorm.orm.reads import BYPASSED, Bypassed
 from cachedorm.orm.serving import Serving
@@ -145,11 +145,12 @@ class QueryPlan:
         """The value as it goes to the database, or what stands for it in the key."""
         if isinstance(value, list | dict | set | tuple):
             return digest_of(value)
-        if name in self._tagged:
-            return key_value(parameter, value, self._dialect)
+        # As asked: 1.234 is another question than 1.23, though a column may hold no such value.
         try:
-            return key_value(parameter, value, self._dialect)
+            return asked_value(parameter, value, self._dialect)
         except ArgumentError:
+            if name in self._tagged:
+                raise
             return value  # it names the entry only: no row is looked for by it
 
     def load(
