@@ -53,6 +53,8 @@ _VOLATILE: Final = frozenset(
         *("current_setting", "current_user", "session_user", "user"),
     }
 )
+# Whose elements say what they are, whatever @compiles they have.
+_KNOWN: Final = ("sqlalchemy.", "geoalchemy2.")
 
 
 class NotAnalysable(Exception):
@@ -89,8 +91,16 @@ def _why_not(element: Any) -> str | None:
             return _why_not_function(element)
         case Select():
             return _why_not_select(element)
+        case _ if _is_written_by_application(element):
+            return f"{type(element).__name__}, for which the application writes SQL text"
         case _:
             return None
+
+
+def _is_written_by_application(element: Any) -> bool:
+    """Whether the element is of a class of the application's, with ``@compiles``."""
+    class_ = type(element)
+    return hasattr(class_, "_compiler_dispatcher") and not class_.__module__.startswith(_KNOWN)
 
 
 def _is_harmless(literal: str) -> bool:
@@ -99,6 +109,8 @@ def _is_harmless(literal: str) -> bool:
 
 
 def _why_not_select(statement: Select[Any]) -> str | None:
+    for text, _ in (*statement._prefixes, *statement._suffixes):
+        return f"SQL text: {str(text)!r}"
     if statement._for_update_arg is not None:
         return "FOR UPDATE: a lock cannot be cached"
     if any(isinstance(option, LoaderCriteriaOption) for option in statement._with_options):
