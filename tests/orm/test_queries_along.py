@@ -442,7 +442,7 @@ def test_a_union_of_decorated_columns_is_refused(sessions: Sessions, yard: Engin
 def test_one_bind_at_several_places(sessions: Sessions, sql_log: SqlLog) -> None:
     """On the spot too."""
     one = literal(1)
-    twice = bindparam("x", 1), bindparam("x", 1)
+    twice: Any = (bindparam("x", 1), bindparam("x", 1))
     for first, second in ((one, one), twice):
         for _ in range(2):
             sql_log.clear()
