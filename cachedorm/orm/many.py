@@ -17,9 +17,10 @@ from cachedorm.orm.affected import OWN
 from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
 from cachedorm.orm.hydrate import hydrate
 from cachedorm.orm.keyvalue import plain_key_type
-from cachedorm.orm.plan import EntityPlan, Row
+from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.rowplan import RowPlan
 from cachedorm.store.batch import BATCH, fill_many
+from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.region import NO_VALUE, Loaded
@@ -73,7 +74,11 @@ class ManyReader:
             self._observer.bypass(plan.region_name, reason)
             return _from_database(session, mapper, identities)
         keyed = dict(_keyed(plan, identities))
-        found = self._served(session, plan, keyed)
+        try:
+            found = self._served(session, plan, keyed)
+        except (UnknownRow, UndecodableError):
+            # What the mapper or the column's type has to say about it, it says there.
+            return _from_database(session, mapper, identities)
         others = [each for each in identities if each not in found]
         if others:
             found.update(_from_database(session, mapper, others))
