@@ -143,15 +143,14 @@ class QueryPlan:
 
     def _exact(self, name: str, parameter: BindParameter[Any], value: Any) -> Any:
         """The value as it goes to the database, or what stands for it in the key."""
-        if isinstance(value, list | dict | set | tuple):
-            return digest_of(value)
         # As asked: 1.234 is another question than 1.23, though a column may hold no such value.
         try:
             return asked_value(parameter, value, self._dialect)
         except ArgumentError:
             if name in self._tagged:
                 raise
-            return value  # it names the entry only: no row is looked for by it
+        # It names the entry only: no row is looked for by it.
+        return digest_of(value) if isinstance(value, list | dict | set | tuple) else value
 
     def load(
         self,
