@@ -24,7 +24,7 @@ from cachedorm.declare.dependencies import (
 from cachedorm.declare.eager import check_eager, eager_tables, repeats_itself
 from cachedorm.declare.parameters import Parameters
 from cachedorm.declare.region import Region, milliseconds
-from cachedorm.declare.statement import Call, called
+from cachedorm.declare.statement import ASKING_MORE, Call, called
 from cachedorm.errors import DeclarationError
 from cachedorm.store.keys import Template
 
@@ -118,6 +118,13 @@ class CachedQuery(Generic[S]):
             )
         if not isinstance(self.statement, SelectBase):
             raise DeclarationError(f"{self._who}: {self.statement!r} is no SELECT")
+        statement: Any = self.statement
+        asks = sorted(ASKING_MORE.intersection(statement.get_execution_options()))
+        if asks:
+            raise DeclarationError(
+                f"{self._who}: the statement has the execution option {asks[0]}, which no cached"
+                " answer obeys; give it to the execution that needs it"
+            )
         if not self._depends_on:
             try:
                 check_analysable(self.statement)

@@ -489,6 +489,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: CachedQuery(HERE, "x:{isbn}", of_shelf),
         "has the field 'isbn', which is no parameter of the statement; its parameters are: shelf",
     ),
+    "an execution that asks for more": (
+        lambda: CachedQuery(HERE, "x:{shelf}", of_shelf.execution_options(populate_existing=True)),
+        "has the execution option populate_existing, which no cached answer obeys",
+    ),
     "another on_write": (
         lambda: CachedQuery(HERE, "x:{shelf}", of_shelf, on_write="later"),  # type: ignore[arg-type]
         'give "invalidate" or "refresh"',
