@@ -7,7 +7,7 @@ commit has made old meanwhile; it only saves the next reader the miss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +46,15 @@ class Refreshes:
         self._too_many = False
 
     def note_row(self, refreshed: Iterable[Refreshed], row: Mapping[str, Any]) -> None:
-        """A row was written: its values tell the parameters. What is not known is not refreshed."""
+        """A row was written: its values tell the parameters.
+
+        What is not known is not refreshed, nor what cannot be remembered (a decorated list).
+        """
         for each in refreshed:
             if each.column is None:
                 self._note(each.query, None, None)
-            elif row.get(each.column) is not None:
-                self._note(each.query, each.parameter, row[each.column])
+            elif isinstance(value := row.get(each.column), Hashable) and value is not None:
+                self._note(each.query, each.parameter, value)
 
     def note_table(self, refreshed: Iterable[Refreshed]) -> None:
         """Nobody knows which rows were written: enough for a query that has no parameters."""
