@@ -98,7 +98,7 @@ def test_a_character_that_is_full(application: Application, town: Any) -> None:
         '{"nickname": "n", "email": "new@example.com"}',
         '{"nickname": "n", "password_hash": "x"}',
         '{"nickname": "n", "\\udfff": 1}',
-        '{"nickname": %s}' % HUGE,
+        f'{{"nickname": {HUGE}}}',
         "[" * 3000,
         b"\xff\xfe{",
         b'{"nickname": "\xff"}',
