@@ -11,7 +11,7 @@ from tests.service.api.process import Application, bearer
 
 def test_the_openapi_document_is_kept(application: Application, tmp_path: Path) -> None:
     """Examples, boundary values, random cases and sequences of them, for every operation."""
-    command = [Path(sys.executable).with_name("schemathesis"), "run"]
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run"]
     command += [f"{application.url}/openapi.json", "--seed", "2026", "--max-examples", "5"]
     command += ["--header", f"Authorization: {bearer('u0001')['Authorization']}", "--no-color"]
     done = subprocess.run(

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from tests.service.api.process import Application, bearer
 
-ROUNDS = 250
+ROUNDS = 200
 
 
 def test_a_read_after_a_writes_answer_shows_it(
