@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
 
 from cachedorm import Cache, WarmSet
 from cachedorm.contrib.fastapi import serving, session_of
@@ -100,3 +101,29 @@ async def test_a_warming_that_fails_is_told(
             assert [each.name for each in warming.warmed] == ["guides after that"]
             assert "failed=['popular places']" in repr(warming)
     assert "warming popular places at start failed" in caplog.text
+
+
+async def test_a_session_that_cannot_be_closed_is_no_error(
+    made: Made, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer is on its way by then; an error would only cut the client's connection."""
+    _, sessions = made
+    dependency = session_of(lambda _: sessions)(HTTPConnection({"type": "http"}))
+    session = await anext(dependency)
+    pid = await session.scalar(text("select pg_backend_pid()"))
+    with engine.connect() as connection:
+        connection.execute(text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    with pytest.raises(StopAsyncIteration), caplog.at_level(logging.WARNING, "cachedorm"):
+        await anext(dependency)
+    assert "closing a session" in caplog.text
+    async with sessions() as another:
+        assert await another.scalar(text("select 1")) == 1
+
+
+async def test_an_error_in_between_is_raised(made: Made) -> None:
+    """What the path operation raises is its own to answer."""
+    _, sessions = made
+    dependency = session_of(lambda _: sessions)(HTTPConnection({"type": "http"}))
+    await anext(dependency)
+    with pytest.raises(LookupError):
+        await dependency.athrow(LookupError("not there"))
