@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -59,7 +59,8 @@ class Warming:
                 self.warmed.append(await self._cache.awarm(each))
             except (CachedormError, SQLAlchemyError, OSError) as error:
                 self.failed[each.name] = error
-                logger.warning("warming %s at start failed: %s", each.name, error)
+                reason = str(error).partition("\n")[0]
+                logger.warning("warming %s at start failed: %s", each.name, reason)
 
     def __repr__(self) -> str:
         state = "done" if self.done else "under way"
@@ -92,7 +93,7 @@ async def serving(
 
 def session_of(
     find: Callable[[HTTPConnection], async_sessionmaker[AsyncSession]],
-) -> Callable[[HTTPConnection], AsyncIterator[AsyncSession]]:
+) -> Callable[[HTTPConnection], AsyncGenerator[AsyncSession, None]]:
     """A dependency that gives each request a session of its own, closed when the request ends.
 
     ``find`` says where the application keeps its factory: ``Depends(session_of(lambda request:
@@ -100,8 +101,17 @@ def session_of(
     was sent could not be reported any more.
     """
 
-    async def session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
-        async with find(connection)() as opened:
-            yield opened
+    async def session(connection: HTTPConnection) -> AsyncGenerator[AsyncSession, None]:
+        answered = False
+        try:
+            async with find(connection)() as opened:
+                yield opened
+                answered = True
+        except (SQLAlchemyError, OSError) as error:
+            if not answered:
+                raise
+            # The database went away meanwhile. The answer is on its way, and raised now this would
+            # cut the connection that the client sends its next request on.
+            logger.warning("closing a session after its request: %s", error)
 
     return session

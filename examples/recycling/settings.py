@@ -65,7 +65,8 @@ class Settings(Servers):
     database_timeout: PositiveFloat = 2.0
     # A request that takes longer is answered 503, whatever it waits for.
     request_timeout: PositiveFloat = 10.0
-    body_max_bytes: PositiveInt = 16_384
+    # The largest body that is valid fits, however its letters are escaped.
+    body_max_bytes: PositiveInt = 65_536
 
     warm_at_start: bool = True
     # Readiness waits so long for the warming at most; the rest is filled while requests come.

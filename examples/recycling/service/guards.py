@@ -51,28 +51,57 @@ class Deadline:
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app = app
         self._seconds = seconds
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
+        gate = Gate(send)
+        # A task of its own: to cancel a query, the driver talks to a server that may not answer,
+        # and the client shall not wait for that too.
+        task = asyncio.create_task(self._run(scope, receive, gate))
         try:
-            async with asyncio.timeout(self._seconds) as limit:
-                await self._app(scope, receive, watched)
-        except TimeoutError:
-            if begun or not limit.expired():
-                raise
-            logger.warning(
-                "%s %r took longer than %g s", scope["method"], scope["path"], self._seconds
-            )
-            await answer(503, "Took too long", RETRY_AFTER)(scope, receive, send)
+            await asyncio.wait({task}, timeout=self._seconds)
+        finally:
+            self._end(task)
+        if task.done():
+            task.result()
+            return
+        gate.shut = True
+        logger.warning("%s %r took over %g s", scope["method"], scope["path"], self._seconds)
+        if gate.begun:
+            raise TimeoutError("the response had begun")
+        await answer(503, "Took too long", RETRY_AFTER)(scope, receive, send)
+
+    async def _run(self, scope: Scope, receive: Receive, gate: Gate) -> None:
+        await self._app(scope, receive, gate.send)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        if not task.done():
+            self._ending.add(task)
+            task.add_done_callback(self._ended)
+            task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("ending a request that took too long: %r", error)
+
+
+class Gate:
+    """What an application's messages go through: open, until its time is up."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+        self.shut = False
+
+    async def send(self, message: Message) -> None:
+        """Pass it on; nothing after the gate was shut."""
+        if not self.shut:
+            self.begun = True
+            await self._send(message)
 
 
 def _announced(scope: Scope) -> int:

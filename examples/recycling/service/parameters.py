@@ -46,11 +46,12 @@ Jti = Annotated[str, Path(**_TEXT)]
 Whole = BeforeValidator(whole)
 Number = BeforeValidator(number)
 
-Latitude = Annotated[float, Number, Query(ge=-90, le=90, allow_inf_nan=False, examples=[37.5665])]
+# Outside of the limits, or the schema would not show them.
+Latitude = Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False, examples=[37.5665]), Number]
 Longitude = Annotated[
-    float, Number, Query(ge=-180, le=180, allow_inf_nan=False, examples=[126.978])
+    float, Query(ge=-180, le=180, allow_inf_nan=False, examples=[126.978]), Number
 ]
-RadiusKm = Annotated[int, Whole, Query(ge=1, le=RADIUS_KM_MAX, description="Whole kilometres")]
+RadiusKm = Annotated[int, Query(ge=1, le=RADIUS_KM_MAX, description="Whole kilometres"), Whole]
 Keyword = Annotated[str, Query(min_length=1, max_length=100, pattern=LINE, examples=["페트병"])]
-HistoryLimit = Annotated[int, Whole, Query(ge=1, le=HISTORY_MAX)]
-Exp = Annotated[int, Whole, Query(ge=1, le=EXP_MAX, description="Experience to gain")]
+HistoryLimit = Annotated[int, Query(ge=1, le=HISTORY_MAX), Whole]
+Exp = Annotated[int, Query(ge=1, le=EXP_MAX, description="Experience to gain"), Whole]

@@ -13,7 +13,7 @@ import jwt
 # Fixed: what a token says about its own algorithm is the attacker's word.
 ALGORITHMS: Final = ["HS256"]
 REQUIRED: Final = ["exp", "jti", "sub"]
-TOKEN_MAX: Final = 4096
+TOKEN_MAX: Final = 2048
 # What the columns hold; a NUL would make PostgreSQL fail.
 IDENTIFIER: Final = r"^[^\x00-\x1F\x7F/]{1,64}$"
 

@@ -12,7 +12,13 @@ from sqlalchemy import Engine, create_engine
 
 from examples.recycling.data import Sizes, generate, load
 from examples.recycling.migrate import migrate
-from examples.servers import Found, PrivatePostgres, PrivateRedis, scratch_database
+from examples.servers import (
+    Found,
+    PrivatePostgres,
+    PrivateRedis,
+    make_database,
+    scratch_database,
+)
 from tests.service.api.process import Application
 
 SIZES = Sizes(users=40, centers=400, guides=60, revocations=5)
@@ -77,7 +83,7 @@ def auth_redis(town_redis: str) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="session")
 def own_postgres() -> Iterator[tuple[PrivatePostgres, str]]:
     """A PostgreSQL to hurt, and the URL of a town on it."""
-    with PrivatePostgres() as server, scratch_database(server.url, postgis=True) as url:
+    with PrivatePostgres() as server:
+        url = make_database(server.url, postgis=True)
         fill(url)
         yield server, url
-        server.resume()

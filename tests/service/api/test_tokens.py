@@ -49,7 +49,7 @@ REFUSED = {
     "a NUL in the jti": signed({**GOOD, "jti": "j\0"}),
     "a line feed at the end of the sub": signed({**GOOD, "sub": "u0001\n"}),
     "an exp beyond the calendar": signed({**GOOD, "exp": 10**18}),
-    "nested": f"{part('[' * 2000)}.{part(GOOD)}.x",
+    "nested": f"{part('[' * 1200)}.{part(GOOD)}.x",
     "long": "a." * 3000,
     "no token at all": "x",
 }
