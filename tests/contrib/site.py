@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,6 +116,11 @@ class Site:
             item = await session.get_one(Item, number)
             item.title = title
             await session.commit()
+
+
+async def elsewhere(work: Coroutine[Any, Any, None]) -> None:
+    """Do it in the middle of a request, but not as a part of it."""
+    await asyncio.create_task(work, context=Context())
 
 
 def asking(app: Any) -> httpx.AsyncClient:
