@@ -66,7 +66,10 @@ class Observer:
         """
 
     def breaker(self, is_open: bool) -> None:
-        """Redis failed too often and is not asked from now on (open), or is there again."""
+        """Redis failed too often and is not asked from now on (open), or that is over.
+
+        It is over when Redis answers, and when the Cache is closed.
+        """
 
     def loading(self, region: str, key: str) -> AbstractContextManager[object]:
         """What is entered around the database's part of a fill, so that its SQL can be traced.

@@ -56,7 +56,8 @@ class StructuredLogs(LogObserver):
 
     def breaker(self, is_open: bool) -> None:
         level = logging.WARNING if is_open else logging.INFO
-        text = "Redis failed and is not asked for now" if is_open else "Redis is asked again"
+        # A Cache that is closed while Redis is away gives up waiting for it too.
+        text = "Redis failed and is not asked for now" if is_open else "Redis is given up no longer"
         self._write(level, "breaker", text, {"open": is_open})
 
     def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:

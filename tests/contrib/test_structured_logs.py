@@ -74,9 +74,9 @@ def test_redis_away(
     assert failed["level"] == "WARNING"
     assert failed["cachedorm_error"] == "CacheUnavailable"
     assert failed["cachedorm_suppressed"] == 0
-    (opened,) = written.of("breaker")
-    assert opened["cachedorm_open"] is True
-    assert opened["level"] == "WARNING"
+    opened, closed = written.of("breaker")
+    assert (opened["cachedorm_open"], opened["level"]) == (True, "WARNING")
+    assert (closed["cachedorm_open"], closed["level"]) == (False, "INFO")  # with its Cache
     (bypass,) = written.of("bypass")
     assert (bypass["cachedorm_region"], bypass["cachedorm_reason"]) == ("notes", "unavailable")
     assert "cachedorm" not in {record.name for record in caplog.records}
