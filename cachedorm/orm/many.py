@@ -51,6 +51,9 @@ class ManyReader:
     def get_many(self, session: Session, class_: type, keys: Iterable[Any]) -> list[Any]:
         """The objects with these primary keys, in their order; None where there is no such row."""
         mapper = _mapper_of(class_)
+        given: object = keys
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise ArgumentError(f"get_many(session, {class_.__name__}, {given!r}): give many keys")
         identities = [_identity(mapper, key) for key in keys]
         found = _own(session, mapper, identities)
         rest = list(
