@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from itertools import count
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 from sqlalchemy import (
@@ -45,6 +46,7 @@ _EAGER = frozenset({"joined", "selectin", "subquery", "immediate", False})
 _SRID = 4326
 
 _declared: WeakSet[Nearby] = WeakSet()
+_declarations = count(1)
 
 
 class Nearby:
@@ -58,6 +60,8 @@ class Nearby:
     Calling it gives the statement; its rows are the entity and ``distance_m``, nearest first, the
     primary key deciding between equals. Raises DeclarationError when mappers configure.
     """
+
+    _declarations_seen: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Nearby:
         else:
             event.listen(self.mapper, "mapper_configured", self._configure)
         _declared.add(self)
+        Nearby._declarations_seen = next(_declarations)
 
     def __call__(self, *, lat: float, lon: float, radius_m: float, k: int = 20) -> Select[Any]:
         """The statement for this point: plain SQL to a session that no Cache serves.
@@ -241,8 +246,8 @@ def declared_nearbys() -> list[Nearby]:
 
 
 def nearby_count() -> int:
-    """How many are declared; grows when modules are imported later."""
-    return len(_declared)
+    """How many were declared so far, those that are gone included."""
+    return Nearby._declarations_seen
 
 
 def radius_text(radius_m: float) -> Decimal:

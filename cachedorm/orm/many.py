@@ -56,6 +56,9 @@ class ManyReader:
         """The objects with these primary keys, in their order; None where there is no such row."""
         meet(session)
         mapper = _mapper_of(class_)
+        given: object = keys
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise ArgumentError(f"get_many(session, {class_.__name__}, {given!r}): give many keys")
         identities = [_identity(mapper, key) for key in keys]
         found = _own(session, mapper, identities)
         rest = list(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import CHAR, Engine, String, create_engine, delete, event, select, text, update
@@ -339,6 +340,13 @@ def test_what_is_no_key(filled: sessionmaker[Session], cache: Cache, key: object
     """A key of another shape is an error that says what the key has."""
     with filled() as session, pytest.raises(ArgumentError, match="get_many"):
         cache.get_many(session, Author, [key])
+
+
+@pytest.mark.parametrize("keys", [1, "12", b"12", None])
+def test_what_is_not_many(filled: sessionmaker[Session], cache: Cache, keys: Any) -> None:
+    """A single key is not taken for its characters."""
+    with filled() as session, pytest.raises(ArgumentError, match="give many keys"):
+        cache.get_many(session, Author, keys)
 
 
 def test_odd_keys(filled: sessionmaker[Session], cache: Cache) -> None:

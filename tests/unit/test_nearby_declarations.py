@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy.orm import (
 )
 
 from cachedorm import Nearby, Region, hours
+from cachedorm.declare.nearby import nearby_count
 from cachedorm.errors import ArgumentError, DeclarationError
 from tests.differential.world import PLACES, SEOUL, Spot, nearby
 
@@ -138,3 +140,16 @@ def test_a_region_outside_the_map_is_refused() -> None:
 def test_repr_says_what_it_depends_on() -> None:
     """For whoever wonders why a write ends an entry."""
     assert "depends on the cells of lat, lon" in repr(nearby)
+
+
+def test_each_declaration_counts() -> None:
+    """One in the place of another that is gone is news to every Cache."""
+    counted = []
+    for _ in range(2):
+        made = Nearby(
+            PLACES, "again:{geohash}:{radius}", Spot, geography="location", lat="lat", lon="lon"
+        )
+        counted.append(nearby_count())
+        del made
+        gc.collect()
+    assert counted[0] < counted[1]
