@@ -29,6 +29,7 @@ from cachedorm.orm.factories import (
     set_session_class,
 )
 from cachedorm.orm.followed import Followed
+from cachedorm.orm.insight import Insight
 from cachedorm.orm.many import ManyReader
 from cachedorm.orm.outages import database_is_down
 from cachedorm.orm.queries import QueryReader
@@ -48,8 +49,8 @@ class Cache:
     ``url`` is the Redis server's, without a database number (regions name theirs); without a URL
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
-    different databases are never mixed up. ``observers`` are told of every hit, miss and failure.
-    Time limits are seconds. Close it when done.
+    different databases are never mixed up. ``observers`` are told what happens; a LogObserver among
+    them takes the place of the library's own. Time limits are seconds. Close it when done.
 
     ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
     writes are followed still, so that it can be switched on again at any time.
@@ -67,7 +68,7 @@ class Cache:
         commit_timeout: float = 0.5,
     ) -> None:
         self._stats = Stats()
-        self._observers = observer = Observers((self._stats, LogObserver(), *observers))
+        self._observers = observer = _told_together(self._stats, observers)
         self._store = Store.connect(
             url,
             connect_timeout=connect_timeout,
@@ -277,6 +278,11 @@ class Cache:
         """The engines whose writes are followed; of an AsyncEngine its ``sync_engine``."""
         return self._followed.engines
 
+    @property
+    def insight(self) -> Insight:
+        """What this cache is made of, to look at: its server, what is declared, its engines."""
+        return Insight(self._store, self._followed, self._declared, only=self._closed_list)
+
     def stats(self) -> Stats:
         """What happened since this cache was made, counted per region."""
         return self._stats
@@ -348,6 +354,20 @@ class Cache:
         if named is not None:
             return [self._declared[named]]
         return list(self._declared) or self._by_hand.regions()
+
+
+def _told_together(stats: Stats, observers: Iterable[Observer]) -> Observers:
+    """All observers of a Cache as one; ArgumentError for what is none."""
+    if not isinstance(observers, Iterable):
+        raise ArgumentError(f"Cache: observers={observers!r}: give a list, of one or several")
+    given = tuple(observers)
+    for each in given:
+        if not isinstance(each, Observer):
+            raise ArgumentError(
+                f"Cache: observers: {each!r} is no Observer; give instances of its subclasses"
+            )
+    logs = () if any(isinstance(each, LogObserver) for each in given) else (LogObserver(),)
+    return Observers((stats, *logs, *given))
 
 
 def settings_of(region: Region) -> RegionSettings:

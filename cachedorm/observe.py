@@ -5,13 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any, Final
 
 logger = logging.getLogger("cachedorm")
 
+_NOTHING: Final = nullcontext()
+
 
 class Observer:
-    """Override what you want to see. Readers and writers call it inline: be quick, never raise."""
+    """Override what you want to see. Readers and writers call it inline, so be quick.
+
+    What is not overridden costs nothing, not even the clock (``read`` must be listened to when the
+    Cache is made, to be timed). What an observer raises goes to the
+    ``cachedorm`` logger, never to the reader or the commit that told it.
+    """
+
+    def region(self, region: str, db: int, server: str) -> None:
+        """A region came into use. ``server`` is a URL without credentials, or "" for memory."""
 
     def hit(self, region: str, key: str) -> None:
         """A read was answered from the cache."""
@@ -37,9 +50,54 @@ class Observer:
     def command(self, db: int, name: str) -> None:
         """A command is sent to Redis (a script by its name), or its step taken in memory.
 
-        Told to observers that override it, so that nobody else pays for it on every hit. What
-        opens a connection is no command; ``register`` and ``look`` are the registry's upkeep.
+        What opens a connection is no command; ``register`` and ``look`` are the registry's upkeep.
         """
+
+    def read(self, region: str, operation: str, seconds: float, hits: int, misses: int) -> None:
+        """One read of the cache, ``get`` or ``get_many``, took so long and found so much.
+
+        Neither hits nor misses: Redis did not answer.
+        """
+
+    def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
+        """Redis was told of a commit just before it (``intend``) or just after it (``settle``).
+
+        Not ``done``: Redis did not answer, and is told later.
+        """
+
+    def breaker(self, is_open: bool) -> None:
+        """Redis failed too often and is not asked from now on (open), or is there again."""
+
+    def loading(self, region: str, key: str) -> AbstractContextManager[object]:
+        """What is entered around the database's part of a fill, so that its SQL can be traced.
+
+        The key is "" where many are loaded at once.
+        """
+        return _NOTHING
+
+
+_EVENTS: Final = (
+    "region",
+    "hit",
+    "miss",
+    "fill",
+    "wait",
+    "bypass",
+    "invalidate",
+    "error",
+    "command",
+    "read",
+    "tell",
+    "breaker",
+)
+OBSERVER: Final = "observer"
+
+
+def listens(observer: Observer, event: str) -> bool:
+    """Whether the observer does anything when it is told of this event."""
+    if isinstance(observer, Observers):
+        return observer.listens(event)
+    return getattr(type(observer), event) is not getattr(Observer, event)
 
 
 class Stats(Observer):
@@ -97,7 +155,7 @@ class LogObserver(Observer):
     def error(self, what: str, error: BaseException) -> None:
         # While Redis is away every read fails: the first line says it, ten thousand more hide it.
         now = time.monotonic()
-        if now - self._last.get(what, -1.0) >= 1.0:
+        if what != OBSERVER and now - self._last.get(what, -1.0) >= 1.0:
             self._last[what] = now
             logger.warning("%s: %s", what, error)
 
@@ -108,28 +166,37 @@ class Commands:
     __slots__ = ("told",)
 
     def __init__(self) -> None:
-        self.told: tuple[Observer, ...] = ()
+        self.told: tuple[Callable[..., None], ...] = ()
 
     def tell(self, db: int, name: str) -> None:
         """Callers look whether ``told`` is empty first: this is on the way of every hit."""
-        for observer in self.told:
-            observer.command(db, name)
+        for told in self.told:
+            told(db, name)
 
     def __repr__(self) -> str:
         return f"<Commands told={len(self.told)}>"
 
 
 class Observers(Observer):
-    """Tells several observers, in order. Others may come and go."""
-
-    __slots__ = ("_each", "_hit", "commands")
+    """Tells several observers, in order; others may come and go. What one of them raises is
+    logged, and goes no further."""
 
     def __init__(self, each: Iterable[Observer]) -> None:
         self.commands = Commands()
         self._each: tuple[Observer, ...] = ()
-        # Who listens to hits, the most frequent of all: calls that do nothing cost as much.
-        self._hit: tuple[Callable[[str, str], None], ...] = ()
+        self._blamed: dict[str, float] = {}
+        # Who listens, event by event: nobody else is called.
+        self._told: dict[str, tuple[Callable[..., Any], ...]] = {}
+        for event in _EVENTS:
+            setattr(self, event, self._teller(event))
         self._tell(tuple(each))
+
+    @classmethod
+    def of(cls, observer: Observer | None) -> Observers:
+        """The observer, if any, made safe to be told of anything."""
+        if isinstance(observer, Observers):
+            return observer
+        return cls(() if observer is None else (observer,))
 
     def add(self, observer: Observer) -> None:
         """Tell this one too, from now on."""
@@ -139,40 +206,80 @@ class Observers(Observer):
         """Tell this one no longer."""
         self._tell(tuple(each for each in self._each if each is not observer))
 
+    def listens(self, event: str) -> bool:
+        """Whether any of them does anything when told of this event."""
+        return bool(self._told[event])
+
+    def loading(self, region: str, key: str) -> AbstractContextManager[object]:
+        told = self._told["loading"]
+        return _Around(told, self._blame, region, key) if told else _NOTHING
+
     def _tell(self, each: tuple[Observer, ...]) -> None:
         # Replaced, never changed: other threads are going through it.
         self._each = each
-        self._hit = tuple(
-            observer.hit for observer in each if type(observer).hit is not Observer.hit
-        )
-        self.commands.told = tuple(
-            observer for observer in each if type(observer).command is not Observer.command
-        )
+        self._told = {
+            event: tuple(getattr(one, event) for one in each if listens(one, event))
+            for event in (*_EVENTS, "loading")
+        }
+        self.commands.told = (self.command,) if self._told["command"] else ()
 
-    def hit(self, region: str, key: str) -> None:
-        for hit in self._hit:
-            hit(region, key)
+    def _teller(self, event: str) -> Callable[..., None]:
+        def tell(*what: Any) -> None:
+            for told in self._told[event]:
+                try:
+                    told(*what)
+                except Exception as error:  # noqa: BLE001 - the reader asked for a row
+                    self._blame(event, error)
 
-    def miss(self, region: str, key: str, reason: str) -> None:
-        for observer in self._each:
-            observer.miss(region, key, reason)
+        return tell
 
-    def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:
-        for observer in self._each:
-            observer.fill(region, key, seconds, size_bytes, published)
+    def _blame(self, event: str, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._blamed.get(event, -1.0) >= 1.0:
+            self._blamed[event] = now
+            logger.error("an observer failed in %s: %r", event, error, exc_info=error)
+        if event != "error":
+            self.error(OBSERVER, error)
 
-    def wait(self, region: str, key: str, seconds: float) -> None:
-        for observer in self._each:
-            observer.wait(region, key, seconds)
+    def __repr__(self) -> str:
+        return f"Observers({', '.join(type(each).__name__ for each in self._each)})"
 
-    def bypass(self, region: str, reason: str) -> None:
-        for observer in self._each:
-            observer.bypass(region, reason)
 
-    def invalidate(self, db: int, entries: int, stamps: int) -> None:
-        for observer in self._each:
-            observer.invalidate(db, entries, stamps)
+class _Around:
+    """Several context managers in one; none of them can fail or swallow what happens inside."""
 
-    def error(self, what: str, error: BaseException) -> None:
-        for observer in self._each:
-            observer.error(what, error)
+    __slots__ = ("_blame", "_entered", "_key", "_loading", "_region")
+
+    def __init__(
+        self,
+        loading: Sequence[Callable[[str, str], AbstractContextManager[object]]],
+        blame: Callable[[str, Exception], None],
+        region: str,
+        key: str,
+    ) -> None:
+        self._loading, self._blame = loading, blame
+        self._region, self._key = region, key
+        self._entered: list[AbstractContextManager[object]] = []
+
+    def __enter__(self) -> None:
+        for loading in self._loading:
+            try:
+                context = loading(self._region, self._key)
+                context.__enter__()
+            except Exception as error:  # noqa: BLE001 - the load goes on
+                self._blame("loading", error)
+            else:
+                self._entered.append(context)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for context in reversed(self._entered):
+            try:
+                context.__exit__(kind, failure, trace)
+            except Exception as error:  # noqa: BLE001 - the load's own failure goes on
+                if error is not failure:
+                    self._blame("loading", error)

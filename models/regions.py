@@ -7,7 +7,9 @@ of them is refused.
 
 from cachedorm import Region, Regions, days, hours, minutes
 
-# A revocation lives until its token expires (see its policy), "not revoked" for 5 s.
+# A revocation lives until its token expires (see its policy), "not revoked" for 5 s. Redis may drop
+# either: the table is the truth, so a lost entry costs a query and lets nobody in. None of these
+# regions is evictable=False; what must not be dropped (8 and 9) belongs on a Redis of its own.
 AUTH = Region("auth", db=0, ttl=hours(24), negative_ttl=5)
 # Responses of all services; a route may state a lifetime of its own.
 API = Region("api", db=1, ttl=minutes(1))

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.redis",
     "tests.fixtures.logs",
     "tests.fixtures.faults",
+    "tests.fixtures.command_line",
     "tests.fixtures.closing_line",
 ]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Table
+from sqlalchemy import ClauseElement, Table
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ColumnClause, TextClause
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import Select, SelectBase, TableSample, TextualSelect
+from sqlalchemy.sql.selectable import Select, TableSample, TextualSelect
 from sqlalchemy.sql.visitors import iterate
 
 # Functions that only look at their arguments, and give the same answer for the same ones.
@@ -53,13 +53,15 @@ _VOLATILE: Final = frozenset(
         *("current_setting", "current_user", "session_user", "user"),
     }
 )
+# Whose elements say what they are, whatever @compiles they have.
+_KNOWN: Final = ("sqlalchemy.", "geoalchemy2.")
 
 
 class NotAnalysable(Exception):
     """The statement holds something whose effect on the answer cannot be told; says what."""
 
 
-def check_analysable(statement: SelectBase) -> None:
+def check_analysable(statement: ClauseElement) -> None:
     """Raise NotAnalysable for what may change the answer while no row of a known table does."""
     for element in iterate(statement):
         reason = _why_not(element)
@@ -67,7 +69,7 @@ def check_analysable(statement: SelectBase) -> None:
             raise NotAnalysable(reason)
 
 
-def tables_within(statement: SelectBase) -> Iterator[Table]:
+def tables_within(statement: ClauseElement) -> Iterator[Table]:
     """Every table that is named anywhere in the statement, some more than once."""
     for element in iterate(statement):
         for found in (element, getattr(element, "table", None)):
@@ -89,8 +91,16 @@ def _why_not(element: Any) -> str | None:
             return _why_not_function(element)
         case Select():
             return _why_not_select(element)
+        case _ if _is_written_by_application(element):
+            return f"{type(element).__name__}, for which the application writes SQL text"
         case _:
             return None
+
+
+def _is_written_by_application(element: Any) -> bool:
+    """Whether the element is of a class of the application's, with ``@compiles``."""
+    class_ = type(element)
+    return hasattr(class_, "_compiler_dispatcher") and not class_.__module__.startswith(_KNOWN)
 
 
 def _is_harmless(literal: str) -> bool:
@@ -99,6 +109,8 @@ def _is_harmless(literal: str) -> bool:
 
 
 def _why_not_select(statement: Select[Any]) -> str | None:
+    for text, _ in (*statement._prefixes, *statement._suffixes):
+        return f"SQL text: {str(text)!r}"
     if statement._for_update_arg is not None:
         return "FOR UPDATE: a lock cannot be cached"
     if any(isinstance(option, LoaderCriteriaOption) for option in statement._with_options):

@@ -69,6 +69,8 @@ def why_no_key(type_: TypeEngine[Any]) -> str | None:
     collation = getattr(inner, "collation", None)
     if collation is not None and collation not in _EXACT_COLLATIONS:
         return f"its collation {collation!r} may find rows that Python's == would not"
+    if type_._has_bind_expression:
+        return f"what its type {type_!r} compares is made by SQL, in which Python has no part"
     kind = kind_of(type_)
     if kind is None or (kind not in _KEYED and kind.enum is None):
         return f"its type {inner!r} has no single exact text"

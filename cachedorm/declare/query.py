@@ -21,10 +21,10 @@ from cachedorm.declare.dependencies import (
     explain,
     without_narrower,
 )
-from cachedorm.declare.eager import eager_relations, repeats_itself, tables_of
+from cachedorm.declare.eager import check_eager, eager_tables, repeats_itself
 from cachedorm.declare.parameters import Parameters
 from cachedorm.declare.region import Region, milliseconds
-from cachedorm.declare.statement import Call, called
+from cachedorm.declare.statement import ASKING_MORE, Call, called
 from cachedorm.errors import DeclarationError
 from cachedorm.store.keys import Template
 
@@ -119,6 +119,13 @@ class CachedQuery(Generic[S]):
             )
         if not isinstance(self.statement, SelectBase):
             raise DeclarationError(f"{self._who}: {self.statement!r} is no SELECT")
+        statement: Any = self.statement
+        asks = sorted(ASKING_MORE.intersection(statement.get_execution_options()))
+        if asks:
+            raise DeclarationError(
+                f"{self._who}: the statement has the execution option {asks[0]}, which no cached"
+                " answer obeys; give it to the execution that needs it"
+            )
         if not self._depends_on:
             try:
                 check_analysable(self.statement)
@@ -149,15 +156,12 @@ class CachedQuery(Generic[S]):
         ]
         try:
             found = dependencies_of(self.statement)
+            check_eager(self.statement)
         except NotAnalysable as error:
             if not added:
                 raise DeclarationError(self._untold(error)) from None
             found = ()
-        added += [
-            Dependency(table)
-            for relation in eager_relations(self.statement)
-            for table in tables_of(relation)
-        ]
+        added += map(Dependency, eager_tables(self.statement))
         if not found and not added:
             raise DeclarationError(f"{self._who}: the statement reads no table")
         return without_narrower((*found, *added))

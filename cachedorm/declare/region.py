@@ -46,6 +46,11 @@ class Region:
     query; nothing runs in the background. ``stale_if_error``: so long after an entry's end it
     still answers reads whose own query failed because the database is down. Either way no commit
     is missed: what a commit has changed is never served again, whatever its age.
+
+    ``evictable=False`` says that Redis must not drop the region's entries for want of memory.
+    Nothing here can keep it from doing so: ``cachedorm doctor`` compares it with the server's
+    ``maxmemory-policy``. Entries that follow the database may always be dropped, at the price of
+    a query; what a plain dogpile user keeps in a region may be all there is of it.
     Raises DeclarationError for a setting that cannot work.
     """
 
@@ -60,6 +65,7 @@ class Region:
     intents: bool = True
     refresh_ahead: timedelta | float = 0
     stale_if_error: timedelta | float = 0
+    evictable: bool = True
 
     def __post_init__(self) -> None:
         who = f"Region({self.name!r})"
@@ -85,6 +91,9 @@ class Region:
                 f"{who}: refresh_ahead={self.refresh_ahead!r} is not between 0 and its"
                 f" ttl={self.ttl!r}; an entry is refreshed in the last part of its time"
             )
+        evictable: object = self.evictable
+        if not isinstance(evictable, bool):
+            raise DeclarationError(f"{who}: evictable={self.evictable!r}; give True or False")
         if not 0 <= self.jitter <= 0.05:
             raise DeclarationError(
                 f"{who}: jitter={self.jitter!r} is not between 0 and 0.05;"

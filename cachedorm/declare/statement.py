@@ -15,6 +15,11 @@ from sqlalchemy.sql.selectable import SelectBase
 
 S = TypeVar("S", bound=SelectBase)
 
+# Execution options that ask for more than an answer holds: such an execution is plain SQL.
+ASKING_MORE = frozenset(
+    {"populate_existing", "yield_per", "stream_results", "schema_translate_map", "identity_token"}
+)
+
 
 class Call:
     """One call of a cached read: which query, with which values, and the statement it made.

@@ -101,7 +101,7 @@ class GraphAnswer:
 
     def describe(self) -> str:
         plans = self._codec.plans
-        return repr([(plan.name, plan.signature) for plan in plans])
+        return repr([(plan.mapper.class_.__module__, plan.name, plan.signature) for plan in plans])
 
     def encode(self, value: Any) -> bytes:
         if isinstance(value, Unstored):

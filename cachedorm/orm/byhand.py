@@ -19,7 +19,7 @@ from cachedorm.declare.shape import EntityShape, entity_shape, shapes
 from cachedorm.declare.tag import Tag
 from cachedorm.errors import ArgumentError, CacheUnavailable
 from cachedorm.observe import Observer
-from cachedorm.orm.fields import field_stamps, narrowed_by, stamped_fields
+from cachedorm.orm.fields import field_stamps, is_tagged, narrowed_by, stamped_fields
 from cachedorm.orm.followed import Followed
 from cachedorm.orm.interest import as_stored
 from cachedorm.orm.keyvalue import key_value
@@ -237,10 +237,12 @@ def _touch_query(
     if field not in query.template.fields:
         return False
     db = query.region.db
-    bound = _bound(query.parameters[field], value, dialect)
-    if bound is None:
-        return True
     narrow = narrowed_by(query, field)
+    bound = _bound(query.parameters[field], value, dialect)
+    if bound is None and is_tagged(query, field):
+        return True
+    if bound is None:
+        bound = value  # as a reader puts into the key what no row is looked for by
     if field in stamped_fields(query):
         touched.add_stamps(db, field_stamps((field,), {field: bound}))
     elif len(query.template.fields) == 1 and not query.appended:

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.selectable import SelectBase
 from sqlalchemy.types import NullType, TypeEngine
 
-from cachedorm.declare.eager import undeferred
 from cachedorm.declare.kinds import kind_of
+from cachedorm.declare.loading import why_not_loaded
 from cachedorm.declare.shape import RowShape, loose_row_shape
 from cachedorm.errors import DeclarationError
 from cachedorm.orm.hydrate import hydrate_each
@@ -94,11 +94,9 @@ class Elements:
 def elements_of(statement: SelectBase, dialect: Dialect, who: str) -> Elements:
     """Take a statement's rows apart; DeclarationError for a column that cannot be stored."""
     whole = statement
-    for column in undeferred(statement):
-        raise DeclarationError(
-            f"{who}: undefer({column}) loads what an entry does not hold, since a hit's objects"
-            " leave deferred columns for when they are touched; select the column beside the entity"
-        )
+    reason = why_not_loaded(statement)
+    if reason is not None:
+        raise DeclarationError(f"{who}: {reason}")
     each: list[Element] = []
     stored: list[Stored] = []
     columns: list[Any] = []
@@ -109,6 +107,11 @@ def elements_of(statement: SelectBase, dialect: Dialect, who: str) -> Elements:
         if entity is None:
             stored.append(_stored(name, description["type"], dialect, who))
             restorer = restorer_of(description["type"], dialect)
+            if restorer is not None and not isinstance(statement, Select):
+                raise DeclarationError(
+                    f"{who}: column {name!r} has type {restorer!r}, whose stored value a UNION does"
+                    " not give; select from the union's subquery()"
+                )
             columns.append(expression if restorer is None else own_value(expression, dialect))
             each.append(ColumnElement(name, expression, start, restorer, dialect))
             continue

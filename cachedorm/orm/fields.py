@@ -45,6 +45,12 @@ def stamped_fields(query: Keyed) -> tuple[str, ...]:
     return tuple(field for field in fields if narrowed_by(query, field) is None)
 
 
+def is_tagged(query: Keyed, field: str) -> bool:
+    """Whether some tag is made of this field, so that only a row's own values have keys."""
+    sources = (dependency.source for dependency in query.dependencies)
+    return any(source is not None and source.parameter == field for source in sources)
+
+
 def narrowed_by(query: Keyed, field: str) -> Dependency | None:
     """The tag that every answer under this field's value carries, or None."""
     for dependency in query.dependencies:

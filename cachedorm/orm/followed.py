@@ -219,6 +219,11 @@ class Followed:
         return next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
 
     @property
+    def followers(self) -> list[EngineFollower]:
+        """Who follows them."""
+        return list(self._engines.values())
+
+    @property
     def engines(self) -> list[Engine]:
         """The root engines followed."""
         return list(self._engines)

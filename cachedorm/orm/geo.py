@@ -104,6 +104,15 @@ class NearbyPlan:
         """The stamps of which every entry carries at least one."""
         return (self._wildcard, self._membership)
 
+    def key_of_cell(self, cell: str, radius_m: float, k: int) -> EntryKey:
+        """The key of a cell's candidates, with the stamps that they carry."""
+        return self._key(cell, radius_m, k)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what is stored of a row."""
+        return self._entity.plan.names
+
     def answer(
         self, session: Session, values: Values, serving: Serving
     ) -> IteratorResult[Any] | Bypassed:

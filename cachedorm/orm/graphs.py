@@ -51,20 +51,16 @@ class Unstored:
 class GraphCodec:
     """Stores objects with what hangs on them; an object that is met twice is stored once."""
 
-    __slots__ = ("_dialect", "_plans")
+    __slots__ = ("_at", "_dialect", "plans")
 
     def __init__(self, mappers: Sequence[Mapper[Any]], dialect: Dialect) -> None:
         self._dialect = dialect
-        self._plans = {
-            each.class_.__name__: RowPlan(loose_row_shape(each), each, dialect)
-            for mapper in mappers
-            for each in mapper.self_and_descendants
-        }
-
-    @property
-    def plans(self) -> list[RowPlan]:
-        """The plans of every class that may be met, by name."""
-        return [self._plans[name] for name in sorted(self._plans)]
+        met = {each for mapper in mappers for each in mapper.self_and_descendants}
+        made = [RowPlan(loose_row_shape(each), each, dialect) for each in met]
+        # The plans of every class that may be met. Two classes may have one name, so what is
+        # stored is a plan's place; the order is told by what entries' fingerprints are made of.
+        self.plans = sorted(made, key=lambda plan: (plan.name, plan.mapper.class_.__module__))
+        self._at = {plan.mapper.class_: at for at, plan in enumerate(self.plans)}
 
     def graph(self, rows: Sequence[Sequence[Any]]) -> Graph:
         """The rows, whose entities are objects of any session, apart from that session."""
@@ -77,7 +73,8 @@ class GraphCodec:
         """The graph as bytes; raises NotCacheable."""
         nodes, rows = graph
         stored = [
-            (plan.name, plan.encode(plan.stored_of(values)), links) for plan, values, links in nodes
+            (self._at[plan.mapper.class_], plan.encode(plan.stored_of(values)), links)
+            for plan, values, links in nodes
         ]
         return encode_plain([stored, rows])
 
@@ -87,10 +84,10 @@ class GraphCodec:
         try:
             nodes, rows = decoded
             read = [
-                (plan := self._plans[name], plan.live(plan.decode(row)), links)
-                for name, row, links in nodes
+                (plan := self.plans[place], plan.live(plan.decode(row)), links)
+                for place, row, links in nodes
             ]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise UndecodableError(f"no graph of objects: {error!r}") from error
         return read, rows
 
@@ -105,11 +102,7 @@ class GraphCodec:
         return [tuple(_read(element, made) for element in row) for row in rows]
 
     def _element(self, value: Any, nodes: list[Any], places: dict[int, int]) -> Any:
-        if (
-            value is not None
-            and type(value).__name__ in self._plans
-            and hasattr(value, "_sa_instance_state")
-        ):
+        if type(value) in self._at:
             return {"at": self._node(value, nodes, places)}
         return [value]
 
@@ -118,7 +111,7 @@ class GraphCodec:
         if at is None:
             at = places[id(value)] = len(nodes)
             nodes.append(None)
-            plan = self._plans[type(value).__name__]
+            plan = self.plans[self._at[type(value)]]
             # What load_only() left out is loaded now: an entry holds whole rows.
             row = tuple(_unwrapped(getattr(value, name)) for name in plan.names)
             loaded = instance_dict(value)
@@ -132,8 +125,9 @@ class GraphCodec:
     def _link(self, value: Any, nodes: list[Any], places: dict[int, int]) -> Any:
         if value is None:
             return None
-        if isinstance(value, list):
-            return [self._node(each, nodes, places) for each in value]
+        collection = getattr(value, "_sa_adapter", None)  # a list, a set, a dict by some attribute
+        if collection is not None:
+            return [self._node(each, nodes, places) for each in collection]
         return self._node(value, nodes, places)
 
 

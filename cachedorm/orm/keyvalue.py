@@ -48,9 +48,17 @@ def asked_value(column: Any, value: Any, dialect: Dialect) -> Any:
     1.234 is stored as 1.23 in a column of two digits, but no row of it is equal to 1.234.
     """
     found = key_value(column, value, dialect)
-    if type(found) is Decimal and decorator_of(column.type) is None and found != value:
+    if type(found) is Decimal and found != _bound(column.type, value, dialect):
         raise ArgumentError(f"no {column} is equal to {value!r}")
     return found
+
+
+def _bound(type_: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:
+    """What the database gets, digits that no row has included."""
+    decorator = decorator_of(type_._variant_mapping.get(dialect.name, type_))
+    if decorator is None or not decorator._has_bind_processor:
+        return value
+    return decorator.process_bind_param(value, dialect)
 
 
 def plain_key_type(column: Any, dialect: Dialect) -> type | None:

@@ -113,7 +113,11 @@ class ManyReader:
             refuse("past the cache", reason)
             return _from_database(session, mapper, identities)
         keyed = dict(_keyed(plan, identities))
-        found = self._served(session, plan, keyed)
+        try:
+            found = self._served(session, plan, keyed)
+        except (UnknownRow, UndecodableError):
+            # What the mapper or the column's type has to say about it, it says there.
+            return _from_database(session, mapper, identities)
         others = [each for each in identities if each not in found]
         if others:
             found.update(_from_database(session, mapper, others))

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.affected import OWN
 from cachedorm.orm.many import concrete_rows
-from cachedorm.orm.plan import EntityPlan, Row
+from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
 from cachedorm.store.codec import UNDECODABLE, decode_plain, encode_plain
 from cachedorm.store.keys import EntryKey
 
@@ -110,8 +110,15 @@ class Pages:
         bound = _bound(after=page.after, last=page.last)
         found = connection.execute(statement, bound, execution_options=OWN)
         root = self._plan.root
-        rows = [(root, tuple(row)) for row in found]
+        rows = [row for each in found if self._is_of_a_class(row := (root, tuple(each)))]
         return [row for _, row in concrete_rows(connection, self._plan, rows)]
+
+    def _is_of_a_class(self, row: Row) -> bool:
+        """Whether the row's class is mapped here; one that is not shall not hold up the others."""
+        try:
+            return not self._plan.polymorphic or bool(self._plan.concrete(*row))
+        except UnknownRow:
+            return False
 
     def values(self, row: Row) -> Values:
         """The values of the key's columns."""

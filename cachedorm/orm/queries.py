@@ -13,6 +13,7 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.dependencies import Dependency
 from cachedorm.declare.equalities import VALUES_MAX
+from cachedorm.declare.loading import loading_text
 from cachedorm.declare.nearby import Nearby
 from cachedorm.declare.query import CachedQuery
 from cachedorm.declare.spot import SpotOption
@@ -24,7 +25,7 @@ from cachedorm.orm.compat import rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
 from cachedorm.orm.fields import field_stamps, stamped_fields
 from cachedorm.orm.geo import NearbyPlan
-from cachedorm.orm.keyvalue import key_value
+from cachedorm.orm.keyvalue import asked_value, key_value
 from cachedorm.orm.profile import Profile
 from cachedorm.orm.reads import BYPASSED, Bypassed
 from cachedorm.orm.serving import Serving
@@ -95,9 +96,12 @@ class QueryPlan:
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
         compiled = query.statement.compile(dialect=self._dialect)
         # A declared query's own values (a limit, a status) are in no key: new code may change them.
-        values = sorted(compiled.params.items()) if isinstance(query, CachedQuery) else ()
+        own = isinstance(query, CachedQuery)
+        values = sorted(compiled.params.items()) if own else ()
+        along = loading_text(query.statement, self._dialect, values=own)
         stored = self.answer.describe()
-        digest.update(repr((database, query.template.text, str(compiled), values, stored)).encode())
+        text = (database, query.template.text, str(compiled), values, stored, along)
+        digest.update(repr(text).encode())
         return digest.digest()
 
     @property
@@ -139,14 +143,14 @@ class QueryPlan:
 
     def _exact(self, name: str, parameter: BindParameter[Any], value: Any) -> Any:
         """The value as it goes to the database, or what stands for it in the key."""
-        if isinstance(value, list | dict | set | tuple):
-            return digest_of(value)
-        if name in self._tagged:
-            return key_value(parameter, value, self._dialect)
+        # As asked: 1.234 is another question than 1.23, though a column may hold no such value.
         try:
-            return key_value(parameter, value, self._dialect)
+            return asked_value(parameter, value, self._dialect)
         except ArgumentError:
-            return value  # it names the entry only: no row is looked for by it
+            if name in self._tagged:
+                raise
+        # It names the entry only: no row is looked for by it.
+        return digest_of(value) if isinstance(value, list | dict | set | tuple) else value
 
     def load(
         self,

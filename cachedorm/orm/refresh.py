@@ -7,8 +7,7 @@ commit has made old meanwhile; it only saves the next reader the miss.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from cachedorm.store.store import Store
 if TYPE_CHECKING:
     from cachedorm.orm.queries import QueryPlan
 
-logger = logging.getLogger("cachedorm")
 
 # A commit that makes more answers doubtful than this refreshes none: their readers do.
 REFRESHES_MAX = 10
@@ -48,12 +46,15 @@ class Refreshes:
         self._too_many = False
 
     def note_row(self, refreshed: Iterable[Refreshed], row: Mapping[str, Any]) -> None:
-        """A row was written: its values tell the parameters. What is not known is not refreshed."""
+        """A row was written: its values tell the parameters.
+
+        What is not known is not refreshed, nor what cannot be remembered (a decorated list).
+        """
         for each in refreshed:
             if each.column is None:
                 self._note(each.query, None, None)
-            elif row.get(each.column) is not None:
-                self._note(each.query, each.parameter, row[each.column])
+            elif isinstance(value := row.get(each.column), Hashable) and value is not None:
+                self._note(each.query, each.parameter, value)
 
     def note_table(self, refreshed: Iterable[Refreshed]) -> None:
         """Nobody knows which rows were written: enough for a query that has no parameters."""
@@ -108,13 +109,7 @@ class Refresher:
             try:
                 self._refresh(query, values)
             except Exception as error:  # noqa: BLE001 - the COMMIT has been done
-                self._report(error)
-
-    def _report(self, error: Exception) -> None:
-        try:
-            self._observer.error("refresh", error)
-        except Exception:
-            logger.exception("an observer failed")
+                self._observer.error("refresh", error)
 
     def _refresh(self, query: CachedQuery[Any], values: Mapping[str, Any]) -> None:
         plan: QueryPlan | None = self._plan_of(query)

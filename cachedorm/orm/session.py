@@ -11,7 +11,7 @@ from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
 
 from cachedorm.declare.model import Cached, KeyRead
 from cachedorm.declare.spot import SpotOption
-from cachedorm.declare.statement import Call, CalledStatement, call_of
+from cachedorm.declare.statement import ASKING_MORE, Call, CalledStatement, call_of
 from cachedorm.orm.compat import entity_result
 from cachedorm.orm.keylist import key_list
 from cachedorm.orm.many import ManyReader
@@ -229,14 +229,9 @@ def _asks_more_of_get(options: dict[str, Any]) -> bool:
 
 
 def _asks_more(options: Any) -> bool:
-    return bool(
-        options.get("cachedorm_past")
-        or options.get("populate_existing")
-        or options.get("yield_per")
-        or options.get("stream_results")
-        or options.get("schema_translate_map")
-        or options.get("identity_token") is not None
-    )
+    if options.get("cachedorm_past") or options.get("identity_token") is not None:
+        return True
+    return any(options.get(name) for name in ASKING_MORE)
 
 
 def _is_sent_elsewhere(state: ORMExecuteState) -> bool:

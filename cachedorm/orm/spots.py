@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,15 @@ from sqlalchemy import BindParameter
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.selectable import SelectBase
 
-from cachedorm.declare.dependencies import Dependency, NotAnalysable, Source, dependencies_of
-from cachedorm.declare.eager import eager_relations, tables_of
+from cachedorm.declare.dependencies import (
+    Dependency,
+    NotAnalysable,
+    Source,
+    dependencies_of,
+    without_narrower,
+)
+from cachedorm.declare.eager import check_eager, eager_tables
+from cachedorm.declare.loading import loading_text
 from cachedorm.declare.query import ROWS_MAX
 from cachedorm.declare.region import Region
 from cachedorm.declare.spot import SpotOption
@@ -45,15 +53,18 @@ def spot_query(
     """The shape of a statement; DeclarationError if what it reads is not followed."""
     key = statement._generate_cache_key()
     assert key is not None
-    sql = str(statement.compile(dialect=dialect))
+    sql = str(statement.compile(dialect=dialect)) + loading_text(statement, dialect, values=False)
     digest = hashlib.blake2b(sql.encode(), digest_size=8).hexdigest()
-    names = {bound.key: f"p{number}" for number, bound in enumerate(key.bindparams)}
-    dependencies = _dependencies(statement, names)
+    bound = dict(zip(_names(key.bindparams), key.bindparams, strict=True))
+    times = Counter(each.key for each in bound.values())
+    # Of two binds of one name the values may differ, and it takes one to be told.
+    named = {each.key: name for name, each in bound.items() if times[each.key] == 1}
+    dependencies = _dependencies(statement, named)
     return SpotQuery(
         option.region,
         Template(f"cached:{digest}"),
         statement,
-        {names[bound.key]: bound for bound in key.bindparams},
+        bound,
         tuple(_followed(each, option.region, interests) for each in dependencies),
         option.ttl_ms,
     )
@@ -61,7 +72,11 @@ def spot_query(
 
 def spot_values(bound: Sequence[BindParameter[Any]]) -> dict[str, Any]:
     """The values of a statement's binds, by the names its shape gave them."""
-    return {f"p{number}": _value_of(each) for number, each in enumerate(bound)}
+    return dict(zip(_names(bound), map(_value_of, bound), strict=True))
+
+
+def _names(bound: Sequence[BindParameter[Any]]) -> list[str]:
+    return [f"p{number}" for number in range(len(bound))]
 
 
 def _value_of(bound: BindParameter[Any]) -> Any:
@@ -72,17 +87,14 @@ def _value_of(bound: BindParameter[Any]) -> Any:
 def _dependencies(statement: SelectBase, names: Mapping[str, str]) -> list[Dependency]:
     try:
         found = [_by_position(each, names) for each in dependencies_of(statement)]
+        check_eager(statement)
     except NotAnalysable as error:
         raise DeclarationError(
             f"cached(...): it cannot be told what the answer depends on, because of {error};"
             " declare a CachedQuery with depends_on=(Model, ...) instead"
         ) from None
-    whole = [
-        Dependency(table)
-        for relation in eager_relations(statement)
-        for table in tables_of(relation)
-    ]
-    return [*found, *whole]
+    whole = map(Dependency, eager_tables(statement))
+    return list(without_narrower((*found, *whole)))
 
 
 def _by_position(dependency: Dependency, names: Mapping[str, str]) -> Dependency:
@@ -90,7 +102,7 @@ def _by_position(dependency: Dependency, names: Mapping[str, str]) -> Dependency
     if source is None:
         return dependency
     name = names.get(source.bound or "")
-    if name is None:  # an IN of single binds; which of them, the shape does not say
+    if name is None:  # an IN of single binds, or a name that stands for two
         return Dependency(dependency.table)
     return Dependency(dependency.table, dependency.column, Source(name, many=source.many))
 

@@ -17,12 +17,12 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from dogpile.cache import register_backend
 
 from cachedorm.errors import ArgumentError
-from cachedorm.observe import LogObserver, Observer
-from cachedorm.store.entries import Entries
+from cachedorm.observe import LogObserver, Observers
 from cachedorm.store.fill import RegionSettings
 from cachedorm.store.memory import MAX_ENTRIES, MemorySlots
 from cachedorm.store.plain import PLAIN_STAMP, SlotsBackend
 from cachedorm.store.store import Store
+from cachedorm.store.timed import entries_for
 
 DAY_SECONDS: Final = 24 * 3600
 
@@ -30,9 +30,10 @@ DAY_SECONDS: Final = 24 * 3600
 class StoreBackend(SlotsBackend):
     """A backend that owns its store. ``close`` it when the region is done with."""
 
-    def __init__(self, store: Store, settings: RegionSettings, observer: Observer) -> None:
-        super().__init__(Entries(settings, store.slots, observer, store))
+    def __init__(self, store: Store, settings: RegionSettings, observer: Observers) -> None:
+        super().__init__(entries_for(settings, store.slots, observer, store))
         self._store = store
+        store.introduce(settings)
         store.know(settings.db, (PLAIN_STAMP,))
 
     def close(self) -> None:
@@ -92,8 +93,8 @@ def _database_of(url: str) -> tuple[str, int]:
     return (f"{server}?{rest}" if rest else server), int(named or 0)
 
 
-def _observer(given: dict[str, Any]) -> Observer:
-    return given.pop("observer", None) or LogObserver()
+def _observer(given: dict[str, Any]) -> Observers:
+    return Observers.of(given.pop("observer", None) or LogObserver())
 
 
 def _settings(db: int, given: dict[str, Any]) -> RegionSettings:

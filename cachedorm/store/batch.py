@@ -100,7 +100,7 @@ def publish_loaded(
     """
     began = time.monotonic()
     try:
-        with absorbed():
+        with absorbed(), entries.observer.loading(entries.settings.name, ""):
             loaded = load()
         seconds = time.monotonic() - began
         published = _publish(entries, keys, leases, loaded, strict=stored is not None)

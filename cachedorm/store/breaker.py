@@ -17,18 +17,22 @@ class Breaker:
     """Closed: everybody may ask. Open: nobody, except one trial at a time after each cool-down.
 
     Whoever entered says how it went, with the ticket that ``enter`` gave: ``succeeded``,
-    ``failed``, or ``gave_up`` if it never came to know.
+    ``failed``, or ``gave_up`` if it never came to know. ``changed`` is told when it opens and when
+    it closes; whatever threads do meanwhile, what it is told last is so.
     """
 
     __slots__ = (
         "__weakref__",
+        "_changed",
         "_clock",
         "_cool_down",
         "_failures",
         "_failures_max",
         "_lock",
         "_retry_at",
+        "_telling",
         "_tickets",
+        "_told",
         "_trial",
         "is_open",
     )
@@ -38,17 +42,20 @@ class Breaker:
         failures: int = FAILURES,
         cool_down: float = COOL_DOWN,
         clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[bool], None] | None = None,
     ) -> None:
         self._failures_max = failures
         self._cool_down = cool_down
         self._clock = clock
+        self._changed = changed
         self._failures = 0
         self._retry_at = 0.0
         self._tickets = 0
         # The ticket of the trial that is under way; 0: none.
         self._trial = 0
-        self.is_open = False
+        self.is_open = self._told = False
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         follow_forks(self)
 
     def enter(self) -> int:
@@ -72,6 +79,7 @@ class Breaker:
         with self._lock:
             self._failures = self._trial = 0
             self.is_open = False
+        self._tell()
 
     def failed(self, ticket: int) -> None:
         """Redis did not answer. While open, only the trial's own failure counts."""
@@ -83,6 +91,7 @@ class Breaker:
             elif not self.is_open and self._failures >= self._failures_max:
                 self.is_open = True
                 self._retry_at = self._clock() + self._cool_down
+        self._tell()
 
     def gave_up(self, ticket: int) -> None:
         """The caller was cancelled; if it was the trial, the next one may try at once."""
@@ -90,8 +99,27 @@ class Breaker:
             if ticket and ticket == self._trial:
                 self._trial = 0
 
+    def retire(self) -> None:
+        """Tell of no change any more. Whoever counts open breakers counts this one no longer."""
+        changed, self._changed = self._changed, None
+        if changed is not None and self._told:
+            changed(False)
+
+    def _tell(self) -> None:
+        changed = self._changed
+        while changed is not None and self._told is not self.is_open:
+            # Nobody waits for an observer: whoever is telling looks again before it goes.
+            if not self._telling.acquire(blocking=False):
+                return
+            try:
+                self._told = now = self.is_open
+                changed(now)
+            finally:
+                self._telling.release()
+
     def begin_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._trial = 0
 
     def __repr__(self) -> str:

@@ -39,6 +39,12 @@ UNAVAILABLE_REASON: Final = "unavailable"
 _MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
 
 
+def was_answered() -> bool:
+    """Whether Redis answered this caller's last read that missed."""
+    missed = _MISSED.get()
+    return missed is not None and missed[1].available
+
+
 class Look(NamedTuple):
     """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
 

@@ -252,7 +252,7 @@ class Fill:
         self, key: EntryKey, load: Callable[[], Loaded], flight: Flight
     ) -> Landed:
         flight.leased = False
-        loaded, seconds = self._load(load, flight)
+        loaded, seconds = self._load(key, load, flight)
         self._observer.fill(self._settings.name, key, seconds, 0, False)
         return Landed(loaded.value, shared=loaded.publish)
 
@@ -260,7 +260,7 @@ class Fill:
         self, key: EntryKey, load: Callable[[], Loaded], lease: Granted, flight: Flight
     ) -> Landed:
         try:
-            loaded, seconds = self._load(load, flight)
+            loaded, seconds = self._load(key, load, flight)
             payload = self._encoded(key, loaded)
             slot = self._publish_or_release(key, lease, loaded, payload)
         except (Exception, asyncio.CancelledError) as error:
@@ -283,12 +283,14 @@ class Fill:
         absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
         return self.publish(key, lease, payload, absent, ttl_ms, own=own)
 
-    def _load(self, load: Callable[[], Loaded], flight: Flight) -> tuple[Loaded, float]:
+    def _load(
+        self, key: EntryKey, load: Callable[[], Loaded], flight: Flight
+    ) -> tuple[Loaded, float]:
         began = time.monotonic()
         # In this order: a caller that asks between the two must not join.
         flight.moment = self._flights.tick()
         flight.loading = True
-        with absorbed():
+        with absorbed(), self._observer.loading(self._settings.name, key):
             loaded = load()
         return loaded, time.monotonic() - began
 

@@ -11,13 +11,14 @@ from dogpile.cache.api import NO_VALUE, CachedValue
 from dogpile.cache.region import CacheRegion, value_version
 
 from cachedorm.observe import Observer
-from cachedorm.store.entries import Entries, Keeper
+from cachedorm.store.entries import Keeper
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.plain import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
 from cachedorm.store.slots import Slots
 from cachedorm.store.soft import Outage, is_os_error
+from cachedorm.store.timed import entries_for
 
 __all__ = ["NO_VALUE", "CachedRegion", "Loaded", "RegionBackend", "RegionSettings"]
 
@@ -52,7 +53,7 @@ class CachedRegion(CacheRegion):
     ) -> None:
         super().__init__(name=settings.name)
         self.settings = settings
-        self.entries = Entries(settings, slots, observer, keeper, outage)
+        self.entries = entries_for(settings, slots, observer, keeper, outage)
         self.configure("cachedorm.region", arguments={"entries": self.entries})
         self._stamps = {PLAIN_STAMP, *stamps}
         self._lookup = self.entries.get

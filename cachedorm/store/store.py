@@ -8,7 +8,6 @@ process trusts nothing in the databases concerned.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError, NotCacheable
-from cachedorm.observe import Commands, Observer
+from cachedorm.observe import Commands, Observer, Observers
 from cachedorm.store.breaker import Breaker
 from cachedorm.store.entry import new_token, now_ms, value_slot
 from cachedorm.store.fill import RegionSettings
@@ -31,9 +30,8 @@ from cachedorm.store.region import CachedRegion
 from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
 from cachedorm.store.slots import Fixed, Offer, Slots, Touched
 from cachedorm.store.soft import Life, Outage, is_os_error, life_of
+from cachedorm.store.survey import Survey
 from cachedorm.store.wire import Wire
-
-logger = logging.getLogger("cachedorm")
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
 MEND_TIMEOUT = 5.0
@@ -73,13 +71,14 @@ class Store:
         self._wire = wire
         self._outage = outage
         self._commit_timeout = commit_timeout
-        self._observer = observer or Observer()
-        self._breaker = Breaker(clock=clock)
+        self._observer = Observers.of(observer)
+        self._breaker = Breaker(clock=clock, changed=self._observer.breaker)
         self._journal = Journal()
         self._kept = KeptIntents(clock)
         self._mender = Mender(self.mend)
         guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
         self.slots: Slots = guarded if wire is not None else slots
+        self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
@@ -121,10 +120,16 @@ class Store:
                 f" {known} and {settings}; give one of them another name"
             )
         if settings.name not in self._regions:
+            self.introduce(settings)
             self._regions[settings.name] = CachedRegion(
                 settings, self.slots, self._observer, keeper=self, outage=self._outage
             )
         return self._regions[settings.name]
+
+    def introduce(self, settings: RegionSettings) -> None:
+        """Tells the observer of a region, before it tells of anything in it."""
+        server = "" if self._wire is None else self._wire.where
+        self._observer.region(settings.name, settings.db, server)
 
     def know(self, db: int, stamps: Iterable[str]) -> None:
         """Names stamp keys such that every entry of the database carries at least one known.
@@ -149,6 +154,13 @@ class Store:
                     f" {databases} (0 to {databases - 1}): give the region another number, or"
                     " raise `databases` in the server's configuration"
                 )
+
+    @property
+    def survey(self) -> Survey | None:
+        """Redis, to look at; None where the entries live in this process."""
+        if self._survey is None and self._wire is not None and not self._closed:
+            self._survey = Survey(self._wire)
+        return self._survey
 
     def trusted(self, db: int) -> bool:
         """False while commits of this process are untold there."""
@@ -211,9 +223,11 @@ class Store:
                 limit = max(0.001, limit - (time.monotonic() - began))
                 self.slots.intend(news, (), token, intent_ms, limit)
         except Exception as error:  # noqa: BLE001 - no failure of the cache fails the commit
-            self._spare("intend", error)
+            self._observer.error("intend", error)
         finally:
-            intent.left -= time.monotonic() - began
+            seconds = time.monotonic() - began
+            intent.left -= seconds
+            self._observer.tell("intend", hidden.dbs(), seconds, intent.placed)
 
     def settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]] | None = None) -> None:
         """Ends every old entry, just after COMMIT or ROLLBACK. Never raises; not cancellable.
@@ -233,10 +247,10 @@ class Store:
             self._tell_now(intent, values)
         except BaseException as error:
             self._remember(touched, token, intent.written)
-            self._spare("settle", error)
+            self._observer.error("settle", error)
             if not isinstance(error, Exception):
                 raise
-        self._observe(touched)
+        self._count(touched)
 
     def _tell_now(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
         if self._breaker.is_open:
@@ -244,13 +258,17 @@ class Store:
             raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
         encoded = self._encoded(intent, values)
         began, touched, token = time.monotonic(), intent.touched, intent.token
-        glance = self._glance(intent)
-        self.slots.settle(touched, token, encoded, intent.left, glance)
-        # Registered between our INTEND and our COMMIT: what was filled meanwhile may be old.
-        news = self._news(intent, glance)
-        if news:
-            left = max(0.001, intent.left - (time.monotonic() - began))
-            self.slots.settle(news, token, {}, left)
+        glance, done = self._glance(intent), False
+        try:
+            self.slots.settle(touched, token, encoded, intent.left, glance)
+            # Registered between our INTEND and our COMMIT: what was filled meanwhile may be old.
+            news = self._news(intent, glance)
+            if news:
+                left = max(0.001, intent.left - (time.monotonic() - began))
+                self.slots.settle(news, token, {}, left)
+            done = True
+        finally:
+            self._observer.tell("settle", touched.dbs(), time.monotonic() - began, done)
 
     def _remember(self, touched: Touched, token: bytes, written: Written | None = None) -> None:
         # Once closed there is nobody who would tell, nor anybody left who reads here.
@@ -283,11 +301,12 @@ class Store:
             self.slots.clear(db, stamps)
         except CacheUnavailable as error:
             self._remember(Touched(stamps={db: set(stamps)}), new_token())
-            self._spare("clear", error)
+            self._observer.error("clear", error)
+        self._count(Touched(stamps={db: set(stamps)}))
 
     def mend(self) -> bool:
         """One pass of the mender, here and now; True while there is more to do."""
-        kept = self._kept.look_after(self._renew, self._settle_kept, self._spare)
+        kept = self._kept.look_after(self._renew, self._settle_kept, self._observer.error)
         return self._tell() or kept
 
     def _renew(self, kept: KeptIntent) -> None:
@@ -308,7 +327,7 @@ class Store:
             except ConfigurationError as error:
                 # The server has no such database, so nothing old is in it.
                 self._journal.told(item)
-                self._spare("mend", error)
+                self._observer.error("mend", error)
         return not self._tell_written() or bool(self._journal.untold)
 
     def _tell_written(self) -> bool:
@@ -322,7 +341,7 @@ class Store:
                 self._journal.add_written(written)
                 return False
             except ConfigurationError as error:
-                self._spare("mend", error)
+                self._observer.error("mend", error)
         return True
 
     def _try_again(self, db: int) -> None:
@@ -346,7 +365,7 @@ class Store:
                 try:
                     encoded[offer] = self._slot(offer, fixed, value, ttl_ms)
                 except NotCacheable as error:
-                    self._spare("encode", error)
+                    self._observer.error("encode", error)
         return encoded
 
     def _slot(self, offer: Offer, fixed: Fixed, value: Any, ttl_ms: int) -> tuple[bytes, int]:
@@ -384,27 +403,19 @@ class Store:
     def _intent_ms(self) -> int:
         return max((each.intent_ms for each in self._settings.values()), default=INTENT_MS)
 
-    def _observe(self, touched: Touched) -> None:
-        try:
-            for db in touched.dbs():
-                entries, stamps = touched.entries.get(db, ()), touched.stamps.get(db, ())
-                self._observer.invalidate(db, len(entries), len(stamps))
-        except Exception:
-            # Inside a commit: an observer's fault must not look like the database's.
-            logger.exception("an observer failed")
-
-    def _spare(self, what: str, error: BaseException) -> None:
-        """Tells the observer of what the caller is spared."""
-        try:
-            self._observer.error(what, error)
-        except Exception:
-            logger.exception("an observer failed")
+    def _count(self, touched: Touched) -> None:
+        for db in touched.dbs():
+            entries, stamps = touched.entries.get(db, ()), touched.stamps.get(db, ())
+            self._observer.invalidate(db, len(entries), len(stamps))
 
     def close(self) -> None:
         """Tries once more to tell what is untold, then drops every connection."""
         self._mender.close(self._commit_timeout)
         self._closed = True
+        self._breaker.retire()
         self.slots.close()
+        if self._survey is not None:
+            self._survey.close()
 
     async def aclose(self) -> None:
         """``close`` for an event loop: does not block it, and its connections are gone after."""
@@ -413,6 +424,8 @@ class Store:
         self.close()
         if self._wire is not None:
             await self._wire.aclose()
+        if self._survey is not None:
+            await self._survey.aclose()
 
     def __repr__(self) -> str:
         return (

@@ -46,12 +46,27 @@ class Wire:
         operation_timeout: float = 0.25,
         commands: Commands | None = None,
     ) -> None:
+        self._url = url
         self._server = Standalone(url, connect_timeout, operation_timeout)
         self._commands = commands if commands is not None else Commands()
         self._limit = self._server.operation_timeout
         self._racks = Racks()
         self._closed = False
         self._asked: dict[int, tuple[float, bytes]] = {}
+
+    @property
+    def where(self) -> str:
+        """The server as a URL, without credentials."""
+        return self._server.where
+
+    @property
+    def operation_timeout(self) -> float:
+        """How long (seconds) one reply may take."""
+        return self._limit
+
+    def patient(self, timeout: float) -> Wire:
+        """Another wire to the same server, which waits so many seconds: for people, not reads."""
+        return Wire(self._url, timeout, timeout)
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""

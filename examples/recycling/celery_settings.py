@@ -25,12 +25,13 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "broker_transport_options": {
             "visibility_timeout": settings.visibility_timeout_s,
             "socket_connect_timeout": 5,
-            "socket_timeout": 30,
+            "socket_timeout": 5,
         },
         "redis_socket_connect_timeout": 5,
-        "redis_socket_timeout": 30,
-        # Who asks for a scan also subscribes to its result: he is told within about two seconds
-        # that this Redis is away (20 as it comes). The worker, which has a result, is patient.
+        "redis_socket_timeout": 5,
+        # Who asks for a scan also subscribes to its result; a request waits for him. He is told
+        # within seconds that this Redis is away. The worker, which has a result, is patient.
+        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0.2},
         "result_backend_transport_options": {
             "retry_policy": {"max_retries": 3, "interval_step": 0.2, "interval_max": 1}
         },

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr
+from pydantic import field_validator as checked
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from examples.recycling.limit import Limit
+
+# HMAC-SHA256 is as strong as its key; RFC 7518 asks for as many bytes as the hash has.
+SECRET_BYTES_MIN = 32
+
+Network = IPv4Network | IPv6Network
+
+
+def networks(given: object) -> object:
+    """The networks of a text such as ``10.0.0.0/8, 127.0.0.1``."""
+    if not isinstance(given, str):
+        return given
+    return tuple(ip_network(each.strip()) for each in given.split(",") if each.strip())
+
+
+Rate = Annotated[Limit, NoDecode, BeforeValidator(Limit.of)]
 
 
 class Servers(BaseSettings):
     """Where the servers are; all that a process needs which answers no requests."""
 
-    model_config = SettingsConfigDict(env_prefix="RECYCLING_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="RECYCLING_",
+        extra="ignore",
+        hide_input_in_errors=True,  # a wrong one may be a password or the secret
+    )
 
     database_url: str = "postgresql+psycopg://postgres@localhost:5432/recycling"
     # The Redis of the caches, which may evict what it likes (``allkeys-lru``).
@@ -35,6 +59,36 @@ class Settings(Servers):
 
     jwt_secret: SecretStr
     jwt_issuer: str = "recycling"
+
+    database_pool: PositiveInt = 10
+    # To connect, and to get a connection of the pool; seconds.
+    database_timeout: PositiveFloat = 2.0
+    # A request that takes longer is answered 503, whatever it waits for.
+    request_timeout: PositiveFloat = 10.0
+    body_max_bytes: PositiveInt = 16_384
+
+    warm_at_start: bool = True
+    # Readiness waits so long for the warming at most; the rest is filled while requests come.
+    ready_within: NonNegativeFloat = 2.0
+
+    # Whose X-Forwarded-For is believed; nobody's by default.
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(networks)] = ()
+    # "open" lets requests in while the Redis of the limits is away, "closed" refuses them.
+    limit_address: Rate = Limit("600/minute")
+    limit_user: Rate = Limit("300/minute")
+    limit_exp: Rate = Limit("30/minute", closed=True)
+    limit_revoke: Rate = Limit("30/minute")
+
+    @checked("jwt_secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr) -> SecretStr:
+        found = len(secret.get_secret_value().encode())
+        if found < SECRET_BYTES_MIN:
+            raise ValueError(
+                f"{found} bytes; HS256 takes {SECRET_BYTES_MIN} or more:"
+                ' python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            )
+        return secret
 
 
 class WorkerSettings(Servers):

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 import redis
 from sqlalchemy import delete, text, update
+from sqlalchemy.util.concurrency import greenlet_spawn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cachedorm import Cache, Region, tag
+from cachedorm import Cache, Observer, Region, tag
+from cachedorm.cache import settings_of
+from cachedorm.store.codec import decode_plain, encode_plain
+from cachedorm.store.entry import Form
+from cachedorm.store.keys import EntryKey
+from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
 from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner
 from tests.contrib.site import Site, is_hit, is_stored
 from tests.fixtures.logs import RedisLog
 
+PLAIN_TEXT = Form(b"greeting", encode_plain, decode_plain)
 Change = Callable[[Site], Awaitable[object]]
 
 
@@ -211,6 +220,26 @@ async def test_a_restart_from_an_old_file_serves_no_response(site: Site) -> None
                 assert not is_hit(await client.get("/items/1"))
             with redis.Redis.from_url(server.url, db=PAGES.db) as there:
                 assert len(there.keys("response:*")) == 1
+
+
+async def test_an_entry_past_its_time_is_no_part(site: Site) -> None:
+    """It stands there for when the database is down; while it is not, a read would be a miss."""
+    region = Region("kept", db=5, ttl=60)
+    settings = replace(settings_of(region), ttl_ms=20, stale_if_error_ms=60_000)
+    kept = CachedRegion(settings, site.cache.region(ROWS).entries.slots, Observer())
+
+    async def greet(request: Request) -> Response:
+        key = EntryKey("greeting", ("~s:greetings",), PLAIN_TEXT)
+        found = await greenlet_spawn(kept.get, key)
+        if found is NO_VALUE:
+            found = await greenlet_spawn(kept.fill, key, lambda: Loaded("hello"))
+        return JSONResponse(found)
+
+    async with site.client(greet) as client:
+        response = await client.get("/here")
+        assert is_stored(response)
+        await asyncio.sleep(0.03)
+        assert not is_hit(await client.get("/here"))
 
 
 async def test_a_new_process_serves_what_it_would_read_itself(site: Site, redis_url: str) -> None:

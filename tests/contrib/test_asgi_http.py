@@ -64,6 +64,13 @@ async def page() -> AsyncIterator[Page]:
         yield Page(cache)
 
 
+def left(hit: httpx.Response) -> int:
+    """How many seconds longer it is good for, as it says."""
+    status = hit.headers["cache-status"]
+    assert status.startswith("cachedorm; hit; ttl=")
+    return int(status.rpartition("=")[2])
+
+
 async def test_a_hit_is_the_same_response(page: Page) -> None:
     """Status, headers and body; beside them its age and who answered."""
     page.headers = {"x-kind": "page", "cache-control": "max-age=30"}
@@ -78,8 +85,8 @@ async def test_a_hit_is_the_same_response(page: Page) -> None:
     assert {k: v for k, v in second.headers.items() if k not in own} == {
         k: v for k, v in first.headers.items() if k not in own
     }
-    assert second.headers["age"] == "0"
-    assert second.headers["cache-status"] == "cachedorm; hit; ttl=29"
+    assert 0 <= int(second.headers["age"]) < 30
+    assert 0 <= left(second) <= 30
 
 
 RESPONSES: dict[str, tuple[Headers, bool]] = {
@@ -281,12 +288,12 @@ async def test_the_time_to_live_is_the_shortest(page: Page) -> None:
     """Of the region's, the rule's and the response's."""
     async with page.client(CacheRule("/page", ttl=30)) as client:
         await client.get("/page")
-        assert (await client.get("/page")).headers["cache-status"] == "cachedorm; hit; ttl=29"
+        assert 10 < left(await client.get("/page")) <= 30
     page.headers = {"cache-control": "max-age=600, s-maxage=10"}
     page.cache.invalidate(PAGES)
     async with page.client(CacheRule("/page", ttl=30)) as client:
         await client.get("/page")
-        assert (await client.get("/page")).headers["cache-status"] == "cachedorm; hit; ttl=9"
+        assert 0 <= left(await client.get("/page")) <= 10
 
 
 async def test_its_time_is_up(page: Page) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -201,6 +202,25 @@ async def test_a_response_follows(site: Site, name: str) -> None:
         assert is_stored(await client.get("/here"))
         await site.retitle("uno")
         assert not is_hit(await client.get("/here"))
+
+
+async def test_a_thread_without_the_context(site: Site) -> None:
+    """Nobody sees what it reads; unless it is given the request's context."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        with site.sync_sessions() as session:
+            session.get(Item, 1)
+
+    async def without(site: Site) -> None:
+        await loop.run_in_executor(None, read)
+
+    async def with_it(site: Site) -> None:
+        await loop.run_in_executor(None, copy_context().run, read)
+
+    assert await reason_of(site, without) == 'cachedorm; fwd=miss; detail="no cached read"'
+    await asyncio.sleep(0)
+    assert await reason_of(site, with_it) == "cachedorm; fwd=miss; stored"
 
 
 async def test_entries_of_another_cache(site: Site, redis_url: str) -> None:

@@ -82,6 +82,25 @@ async def test_a_commit_before_a_follower_asks(site: Site, gate: Gate) -> None:
         assert (await follower).json() == "uno"
 
 
+async def test_followers_of_an_overtaken_run_share_the_next(site: Site, gate: Gate) -> None:
+    """One of them leads again, and the others are given what it makes."""
+    async with site.client(gate) as client:
+        leader = asyncio.create_task(client.get("/here"))
+        await gate.has_read.wait()
+        await site.retitle("uno")
+        followers = [asyncio.create_task(client.get("/here")) for _ in range(5)]
+        for _ in range(10_000):
+            if site.cache.stats().misses["pages", "lease"] == 5:
+                break  # each has looked, and waits for the leader
+            await asyncio.sleep(0.001)
+        gate.go_on.set()
+        answers = await asyncio.gather(*followers)
+        await leader
+
+    assert [answer.json() for answer in answers] == ["uno"] * 5
+    assert site.runs == ["/here"] * 2
+
+
 async def test_while_a_writer_is_about_to_commit(site: Site) -> None:
     """Its intent hides the entry, so a stored response is not served and none is stored."""
     seen: list[Response] = []

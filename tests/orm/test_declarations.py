@@ -104,6 +104,7 @@ REGION_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"db": "2"}, "db='2' is no Redis database"),
     ({"name": ""}, "the name must be a non-empty string"),
     ({"jitter": 0.5}, "jitter=0.5 is not between 0 and 0.05"),
+    ({"evictable": "no"}, "evictable='no'; give True or False"),
     ({"wait": -1}, "wait=-1 is negative; give 0 or more"),
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import CHAR, Engine, String, create_engine, delete, event, select, update
+from sqlalchemy import CHAR, Engine, String, create_engine, delete, event, select, text, update
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 
@@ -248,6 +248,20 @@ def test_subclasses_come_as_themselves(
                 Dog,
             ]
     assert sql_log == []
+
+
+def test_a_row_of_no_class_is_left_to_the_mapper(
+    sessions: sessionmaker[Session], cache: Cache
+) -> None:
+    """As for a single one: it may know a class that was mapped since, or say what is wrong."""
+    with sessions() as session:
+        session.add(Animal(id=1, name="a"))
+        session.execute(text("insert into animals (id, kind, name) values (2, 'yeti', 'y')"))
+        session.commit()
+    with sessions() as session, pytest.raises(AssertionError, match="polymorphic_identity"):
+        cache.get_many(session, Animal, [1, 2])
+    with sessions() as session:
+        assert [each and each.name for each in cache.get_many(session, Animal, [1])] == ["a"]
 
 
 def test_keys_of_several_columns(sessions: sessionmaker[Session], cache: Cache) -> None:

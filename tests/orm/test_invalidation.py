@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, String, bindparam, func, select, text
+from sqlalchemy import Engine, Float, String, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
@@ -68,6 +68,20 @@ titled = CachedQuery(
     FAR,
     "titled:{word}",
     select(func.count()).select_from(Deed).where(func.lower(Deed.title) == bindparam("word")),
+)
+
+# Parameters whose values are of no type that a tag can be made of.
+spelled = CachedQuery(
+    FAR,
+    "spelled:{spelling}",
+    select(Person.name).where(func.lower(Person.owner_id) == func.lower(bindparam("spelling"))),
+)
+shorter = CachedQuery(
+    FAR,
+    "shorter:{ratio}",
+    select(Person.name)
+    .where(func.length(Person.name) < bindparam("ratio", type_=Float))
+    .order_by(Person.owner_id),
 )
 
 
@@ -186,6 +200,33 @@ def test_a_field_that_narrows_nothing(people: sessionmaker[Session], cache: Cach
     cache.invalidate_where(owner_id="0")
 
     assert renewed(people) == {"names 0"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [(spelled, {"spelling": "42"}), (shorter, {"ratio": 4.5})]
+)
+def test_a_field_of_any_type(
+    people: sessionmaker[Session],
+    cache: Cache,
+    engine: Engine,
+    query: CachedQuery[Any],
+    field: dict[str, Any],
+) -> None:
+    """Whatever a reader made the key of, by hand it is found again."""
+    with people() as session:
+        assert session.scalars(query(**field)).first() == "new"
+    cache.detach(people)
+    cache.detach(engine)
+    with engine.begin() as connection:
+        connection.execute(text("update byhand_people set name = 'next'"))
+    cache.attach(people)
+    with people() as session:
+        assert session.scalars(query(**field)).first() == "new"
+
+    cache.invalidate_where(**field)
+
+    with people() as session:
+        assert session.scalars(query(**field)).first() == "next"
 
 
 def test_by_another_field_of_the_key(people: sessionmaker[Session], cache: Cache) -> None:

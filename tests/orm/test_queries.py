@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -813,6 +814,33 @@ def test_keys_tell_parameters_apart(sessions: sessionmaker[Session], redis_log: 
     assert second.endswith("&limit=5")
     assert third.startswith("q:~h:")
     assert len(third) < 60
+
+
+class Cents(TypeDecorator[Decimal]):
+    """A price as a number of cents."""
+
+    impl = Numeric(8, 2)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return value / 100
+
+
+@pytest.mark.parametrize("compared", [operator.eq, operator.le])
+@pytest.mark.parametrize("type_", [Numeric(8, 2), Cents])
+def test_a_number_is_asked_for_as_it_is(
+    compared: Any, type_: Any, sessions: sessionmaker[Session], room: Engine
+) -> None:
+    """More digits than the column has are another question, with another answer."""
+    with Session(room) as session:
+        prices = session.scalars(select(Chair.price).order_by(Chair.price).distinct()).all()
+    price = bindparam("price", type_=type_)
+    cached = query(select(Chair.id).where(compared(Chair.price, price)).order_by(Chair.id), "q:all")
+    factor = 100 if type_ is Cents else 1
+    for asked in (prices[0], prices[0] - Decimal("0.001"), prices[0] + Decimal("0.001")):
+        with Session(room) as plain, sessions() as session:
+            expected = plain.scalars(cached(price=asked * factor)).all()
+            assert session.scalars(cached(price=asked * factor)).all() == expected
 
 
 def test_a_long_answer_is_given_but_not_kept(

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Engine,
     ForeignKey,
     String,
+    TypeDecorator,
     bindparam,
     create_engine,
     event,
@@ -51,6 +52,27 @@ class Book(Cached, Base):
     author_id: Mapped[int | None] = mapped_column(ForeignKey(Author.id, ondelete="CASCADE"))
 
 
+class Words(TypeDecorator[list[str]]):
+    """A list of words, kept as one text."""
+
+    impl = String(50)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else " ".join(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else value.split()
+
+
+class Label(Cached, Base):
+    __tablename__ = "refreshed_labels"
+    __cache__ = CachePolicy(SHELF)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    words: Mapped[list[str]] = mapped_column(Words)
+
+
 AUTHORS: Any = Author.__table__
 shelf_of = CachedQuery(
     SHELF,
@@ -63,6 +85,13 @@ shelf_of = CachedQuery(
 )
 names = CachedQuery(
     SHELF, "refreshed:names", select(Author.name).order_by(Author.name), on_write="refresh"
+)
+
+labelled = CachedQuery(
+    SHELF,
+    "refreshed:labels:{words}",
+    select(Label.id).where(Label.words == bindparam("words")),
+    on_write="refresh",
 )
 
 
@@ -142,6 +171,22 @@ def test_the_next_reader_finds_it(
         session.commit()
     expect(2, None, ["Choi"])
     assert errors.seen == []
+
+
+def test_values_that_cannot_be_remembered(sessions: sessionmaker[Session]) -> None:
+    """A decorated list fails no flush, is found by what is stored of it, and is followed."""
+    words = [["a", "b"], ["a b"], ["c"]]
+
+    def found() -> list[list[int]]:
+        with sessions() as session:
+            return [list(session.scalars(labelled(words=each))) for each in words]
+
+    write(sessions, Label(id=1, words=["a", "b"]))
+    assert found() == found() == [[1], [1], []]
+    with sessions() as session:
+        session.get_one(Label, 1).words = ["c"]
+        session.commit()
+    assert found() == [[], [], [1]]
 
 
 def test_a_refresh_is_a_leased_fill_after_settle(

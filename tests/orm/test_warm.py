@@ -196,6 +196,18 @@ def test_natural_keys_and_subclasses(sessions: sessionmaker[Session], cache: Cac
         assert session.get_one(Dog, 2).tricks == 3
 
 
+def test_a_row_of_no_class_is_passed_over(sessions: sessionmaker[Session], cache: Cache) -> None:
+    """It holds up no other row."""
+    with sessions() as session:
+        session.add_all([Animal(id=1, name="a"), Dog(id=3, name="d")])
+        session.execute(text("insert into animals (id, kind, name) values (2, 'yeti', 'y')"))
+        session.commit()
+
+    warmed = cache.warm(Animal)
+
+    assert (warmed.seen, warmed.stored, warmed.passed) == (3, 2, 1)
+
+
 def test_a_rows_own_lifetime_holds(sessions: sessionmaker[Session], cache: Cache) -> None:
     """What has expired already is not stored."""
     now = datetime.now(UTC)

@@ -19,12 +19,15 @@ from cachedorm.declare.warmset import declared_warm_sets
 from cachedorm.errors import DeclarationError
 from examples.recycling.migrate import migrate
 from models import POPULAR_PLACES, Guide, RecycleCenter
+from tests.fixtures.command_line import Command
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def environment(engine: Engine, database_url: str, redis_url: str) -> dict[str, str]:
+def environment(
+    engine: Engine, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
     """The newest schema with thirty guides and three centres, and the variables that name it."""
     with engine.begin() as connection:
         migrate(connection)
@@ -37,10 +40,12 @@ def environment(engine: Engine, database_url: str, redis_url: str) -> dict[str, 
             for name, (lat, lon) in POPULAR_PLACES.items()
         )
         session.commit()
-    return {**os.environ, "WARM_DATABASE": database_url, "WARM_REDIS": redis_url}
+    monkeypatch.setenv("WARM_DATABASE", database_url)
+    monkeypatch.setenv("WARM_REDIS", redis_url)
+    return dict(os.environ)
 
 
-def run(environment: dict[str, str], *words: str, app: str = "made") -> Any:
+def run(environment: dict[str, str], *words: str, app: str) -> Any:
     command = [sys.executable, "-W", "error::ResourceWarning", "-m", "cachedorm.cli", "warm"]
     return subprocess.run(
         [*command, "--app", f"tests.service.warm_app:{app}", *words],
@@ -71,44 +76,48 @@ def test_every_declared_set_is_warmed(
     assert len(redis_client.keys("location:nearby:*")) >= 1
 
 
-def test_one_set_and_a_table(environment: dict[str, str]) -> None:
+def test_one_set_and_a_table(environment: dict[str, str], command: Command) -> None:
     """One set by its name, shown for people; a second time all is there."""
-    first = run(environment, "--set", "guides", "--batch", "7")
-    again = run(environment, "--set", "guides")
+    first = command("warm", "--set", "guides", "--batch", "7")
+    again = command("warm", "--set", "guides")
 
-    assert first.returncode == again.returncode == 0, first.stderr
+    assert first.status == again.status == 0, first.stderr
     assert "guides" in first.stdout
     assert "done" in first.stdout
     assert "popular" not in first.stdout
     assert "30" in again.stdout
 
 
-def test_it_goes_on_from_a_position(environment: dict[str, str]) -> None:
+def test_it_goes_on_from_a_position(environment: dict[str, str], command: Command) -> None:
     """The position of one summary is where the next begins."""
-    first = json.loads(run(environment, "--set", "guides", "--json").stdout)
-    rest = run(environment, "--set", "guides", "--json", "--after", first["sets"][0]["position"])
+    first = command("warm", "--set", "guides", "--json").json
+    position = first["sets"][0]["position"]
+    rest = command("warm", "--set", "guides", "--json", "--after", position)
 
-    assert json.loads(rest.stdout)["sets"][0]["seen"] == 0
+    assert rest.json["sets"][0]["seen"] == 0
 
 
-def test_a_failure_is_an_exit_code(environment: dict[str, str]) -> None:
+def test_a_failure_is_an_exit_code(
+    environment: dict[str, str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without Redis nothing is warm, and the job that runs this must notice."""
-    done = run({**environment, "WARM_REDIS": "redis://127.0.0.1:1"}, "--json")
+    monkeypatch.setenv("WARM_REDIS", "redis://127.0.0.1:1")
+    done = command("warm", "--json")
 
-    assert done.returncode == 1
-    summary = json.loads(done.stdout)
-    assert summary["failed"] == 2
-    assert "CacheUnavailable" in summary["sets"][0]["error"]
+    assert (done.status, done.json["failed"]) == (1, 2)
+    assert "CacheUnavailable" in done.json["sets"][0]["error"]
 
 
-def test_a_failing_database_is_one_too(environment: dict[str, str], engine: Engine) -> None:
+def test_a_failing_database_is_one_too(
+    environment: dict[str, str], engine: Engine, command: Command
+) -> None:
     """One set fails, the other is warmed."""
     with engine.begin() as connection:
         connection.exec_driver_sql("drop table info_db.recycle_guides")
-    done = run(environment, "--json")
+    done = command("warm", "--json")
 
-    assert done.returncode == 1
-    errors = {each["name"]: each["error"] for each in json.loads(done.stdout)["sets"]}
+    assert done.status == 1
+    errors = {each["name"]: each["error"] for each in done.json["sets"]}
     assert "recycle_guides" in errors["guides"]
     assert errors["popular places"] is None
 
@@ -123,13 +132,13 @@ def test_a_failing_database_is_one_too(environment: dict[str, str], engine: Engi
     ],
 )
 def test_wrong_words(
-    environment: dict[str, str], app: str, words: tuple[str, ...], says: str
+    environment: dict[str, str], command: Command, app: str, words: tuple[str, ...], says: str
 ) -> None:
     """What was asked for and is not there is said, with an exit code of its own."""
-    done = run({**environment, "COLUMNS": "200"}, *words, app=app)
+    done = command("warm", *words, app=f"tests.service.warm_app:{app}")
 
-    assert done.returncode == 2
-    assert says in " ".join(done.stderr.split())
+    assert (done.status, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr
 
 
 def test_two_sets_of_one_name() -> None:

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +28,7 @@ from examples.recycling.migrate import migrate
 from examples.recycling.scans import UnknownUser
 from examples.servers import Found, PrivateRedis, scratch_database
 from models import Guide, Revocation, ScanResult, ScanStatus, User, scan_history
+from tests.deploy.manifests import pod
 from tests.service.worker_process import (
     Stand,
     WorkerProcess,
@@ -272,6 +276,46 @@ def test_the_beats_tasks_run(
     assert pruned == 1
     with redis.Redis.from_url(stand.caches.url, db=5) as client:
         assert len(client.keys("info:guide:*")) == 2
+
+
+def test_the_liveness_probe(running: WorkerProcess, stand: Stand) -> None:
+    """As Kubernetes runs it: the worker answers, one that is not there does not."""
+
+    def probe(name: str, timeout: int) -> int:
+        (container,) = pod("worker").spec["containers"]
+        (*_, command) = container["livenessProbe"]["exec"]["command"]
+        program, *words = shlex.split(
+            command.replace("celery@$(hostname)", name).replace("timeout=10", f"timeout={timeout}")
+        )
+        asked = [sys.executable, "-m", program, *words]
+        environment = {**os.environ, **stand.environment}
+        return subprocess.run(asked, env=environment, check=False, capture_output=True).returncode
+
+    assert probe(running.name, 10) == 0
+    assert probe("nobody@test", 1) != 0
+
+
+def test_beat_starts(stand: Stand, tmp_path: Path) -> None:
+    """By the deployed command, told nothing of the database; SIGTERM ends it with its state."""
+    (container,) = pod("beat").spec["containers"]
+    program, *words = container["command"]
+    schedule = tmp_path / "schedule"
+    words = [word.replace("/tmp/celerybeat-schedule", str(schedule)) for word in words]
+    environment = {**os.environ, **stand.environment}
+    del environment["RECYCLING_DATABASE_URL"]
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        beat = subprocess.Popen(
+            [sys.executable, "-m", program, *words], env=environment, stdout=out, stderr=out
+        )
+    try:
+        eventually(lambda: "beat: Starting..." in log.read_text())
+        beat.terminate()
+        assert beat.wait(timeout=30) == 0
+    finally:
+        beat.kill()
+        beat.wait()
+    assert list(tmp_path.glob("schedule*"))
 
 
 def test_a_queue_that_was_away(

@@ -164,3 +164,48 @@ def test_repr_shows_the_state(breaker: Breaker, clock: Clock) -> None:
         "<Breaker open, trial in 1.0 s>",
         "<Breaker trial>",
     ]
+
+
+def test_tells_of_its_changes(clock: Clock) -> None:
+    """Once when it opens and once when it closes, however often Redis fails or answers."""
+    told: list[bool] = []
+    breaker = Breaker(failures=3, cool_down=1.0, clock=clock, changed=told.append)
+    for _ in range(5):
+        breaker.failed(0)
+    assert told == [True]
+    clock.now += 1.0
+    breaker.failed(breaker.enter())
+    clock.now += 1.0
+    breaker.succeeded(breaker.enter())
+    breaker.succeeded(0)
+    assert told == [True, False]
+
+
+def test_a_retired_one_is_not_open_any_more(clock: Clock) -> None:
+    """Nobody counts it among the open ones, whatever its last callers find."""
+    told: list[bool] = []
+    breaker = Breaker(failures=1, clock=clock, changed=told.append)
+    breaker.failed(0)
+    breaker.retire()
+    breaker.succeeded(0)
+    breaker.failed(0)
+    breaker.retire()
+    assert told == [True, False]
+
+
+def test_what_is_told_last_is_so(clock: Clock) -> None:
+    """A change while the observer is being told of another is told next; nobody waits for it."""
+    told: list[bool] = []
+
+    def slow(is_open: bool) -> None:
+        if is_open:
+            # Meanwhile somebody's trial succeeds.
+            other = threading.Thread(target=slowly.succeeded, args=(0,))
+            other.start()
+            other.join(10)
+            assert not other.is_alive()
+        told.append(is_open)
+
+    slowly = Breaker(failures=1, clock=clock, changed=slow)
+    slowly.failed(0)
+    assert told == [True, False]

@@ -12,6 +12,7 @@ from sqlalchemy import (
     CHAR,
     BindParameter,
     Column,
+    ColumnElement,
     Date,
     DateTime,
     Enum,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    TypeDecorator,
     and_,
     bindparam,
     case,
@@ -46,6 +48,7 @@ from sqlalchemy import (
     values,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -72,6 +75,16 @@ class Mood(enum.Enum):
     GOOD = "good"
 
 
+class Folded(TypeDecorator[str]):
+    """Compared in lower case, by SQL."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: BindParameter[str]) -> Any:
+        return func.lower(bindvalue)
+
+
 class Shelf(Base):
     __tablename__ = "racks"
 
@@ -92,6 +105,7 @@ class Book(Base):
     code: Mapped[str] = mapped_column(CHAR(5))
     price: Mapped[Any] = mapped_column(Numeric(8, 2))
     mood: Mapped[Mood] = mapped_column(Enum(Mood))
+    folded: Mapped[str] = mapped_column(Folded)
     printed: Mapped[datetime] = mapped_column(DateTime)
     shelf: Mapped[Shelf] = relationship(back_populates="books")
 
@@ -164,6 +178,7 @@ INFERRED: dict[str, tuple[SelectBase, str]] = {
         "tomes.*",
     ),
     "equality wider than Python's": (select(Book).where(Book.code == "a"), "tomes.*"),
+    "a value that SQL changes": (select(Book).where(Book.folded == "A"), "tomes.*"),
     "a value of another type": (
         select(Book).where(Book.printed == bindparam("day", type_=Date)),
         "tomes.*",
@@ -370,12 +385,33 @@ class Scored(FunctionElement[int]):
     inherit_cache = True
 
 
+class Moment(ColumnElement[datetime]):
+    """SQL text of the application's own."""
+
+    inherit_cache = True
+    type = DateTime()
+
+
+@compiles(Moment)
+def _moment(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "clock_timestamp()"
+
+
 REFUSED: dict[str, tuple[Callable[[], SelectBase], str]] = {
     "text": (lambda: select(Book).where(text("id = 1")), "SQL text: 'id = 1'"),
     "a textual select": (
         lambda: text("select id from tomes").columns(column("id", Integer)).subquery().select(),
         "SQL text",
     ),
+    "an element of the application": (
+        lambda: select(Book).where(Book.printed < Moment()),
+        "Moment, for which the application writes SQL text",
+    ),
+    "a prefix": (
+        lambda: select(Book).prefix_with("DISTINCT ON (title)"),
+        "SQL text: 'DISTINCT ON (title)'",
+    ),
+    "a suffix": (lambda: select(Book).suffix_with("FOR UPDATE"), "SQL text: 'FOR UPDATE'"),
     "a literal column": (lambda: select(literal_column("x"), Book.id), "a literal column: 'x'"),
     "now()": (lambda: select(Book).where(Book.printed < func.now()), "now()"),
     "current_date": (lambda: select(func.current_date(), Book.id), "current_date()"),
@@ -452,6 +488,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a field that is no parameter": (
         lambda: CachedQuery(HERE, "x:{isbn}", of_shelf),
         "has the field 'isbn', which is no parameter of the statement; its parameters are: shelf",
+    ),
+    "an execution that asks for more": (
+        lambda: CachedQuery(HERE, "x:{shelf}", of_shelf.execution_options(populate_existing=True)),
+        "has the execution option populate_existing, which no cached answer obeys",
     ),
     "another on_write": (
         lambda: CachedQuery(HERE, "x:{shelf}", of_shelf, on_write="later"),  # type: ignore[arg-type]

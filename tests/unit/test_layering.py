@@ -27,6 +27,8 @@ DOORWAYS = {
     "msgspec": ("cachedorm/store/codec.py",),
     "sqlglot": ("cachedorm/orm/",),
     "pytest": ("cachedorm/testing/plugin.py",),
+    "prometheus_client": ("cachedorm/contrib/prometheus.py",),
+    "opentelemetry": ("cachedorm/contrib/opentelemetry.py",),
     "pickle": (),
     "marshal": (),
 }
@@ -186,6 +188,7 @@ def test_files_are_named_by_their_idea() -> None:
         ("cachedorm/store/region.py", "import msgspec", "msgspec is imported in"),
         ("cachedorm/store/codec.py", "import pickle", "nowhere"),
         ("cachedorm/orm/reads.py", "from dogpile.cache import CacheRegion", "dogpile"),
+        ("cachedorm/observe.py", "import prometheus_client", "contrib/prometheus.py only"),
         (
             "cachedorm/store/wire.py",
             "from sqlalchemy.orm import Session",

@@ -82,8 +82,7 @@ class Leading:
                 await app(scope, receive, capture)
             await capture.end()
         finally:
-            # Whatever has happened, a cancellation too: nobody shall wait for what never comes.
-            self._flights.land(self._flight, Landing.FAILED)
+            # After a failure or a cancellation: no other process shall wait for what never comes.
             await self._release()
 
     def _why_not(self, status: int, fields: Fields) -> str | None:
@@ -110,6 +109,7 @@ class Leading:
         lease, self._lease = self._lease, None
         assert lease is not None
         parts = self._provenance.parts
+        self.stored = True  # unless it is said not to be: whoever is cancelled here never hears
         self.stored = await greenlet_spawn(
             self._derived.publish,
             self._wish.key,

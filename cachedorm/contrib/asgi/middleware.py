@@ -17,7 +17,7 @@ from cachedorm.contrib.asgi.answer import answer, cache_status, refuse_to_ask
 from cachedorm.contrib.asgi.flights import Flight, Flights, Landing
 from cachedorm.contrib.asgi.leading import Leading, Wish
 from cachedorm.contrib.asgi.messages import App, Message, Receive, Scope, Send, with_field
-from cachedorm.contrib.asgi.request import Request
+from cachedorm.contrib.asgi.request import Request, path_within
 from cachedorm.contrib.asgi.rule import CacheRule
 from cachedorm.contrib.asgi.stored import Stored
 from cachedorm.declare.region import Region
@@ -104,10 +104,10 @@ class ResponseCache:
     def _rule_for(self, scope: Scope) -> tuple[CacheRule | None, Request | None]:
         if scope["type"] != "http":
             return None, None
-        request = Request.of(scope)
+        path = path_within(scope)
         for rule in self._rules:
-            if rule.matches(request.path):
-                return rule, request
+            if rule.matches(path):
+                return rule, Request.of(scope)
         return None, None
 
     def _open(self) -> Derived | None:
@@ -141,13 +141,14 @@ class ResponseCache:
             await self._share(call, derived, wish, sight)
 
     async def _share(self, call: Call, derived: Derived, wish: Wish, sight: Sight) -> None:
-        """Follow another's run, or lead; two leaders that fail are enough."""
+        """Follow another's run, or lead; two that come to nothing are enough."""
         for _ in range(2):
             flight, mine = self._flights.board(wish.key)
             if mine:
                 try:
                     await self._lead(call, derived, wish, sight, flight)
                 finally:
+                    # Unless it has landed: nobody here shall wait for it either.
                     self._flights.land(flight, Landing.FAILED)
                 return
             landing = await self._flights.wait(flight, self._wait)
@@ -156,7 +157,7 @@ class ResponseCache:
                 sight = await greenlet_spawn(derived.get, wish.key)
                 if await self._answered(call, wish.request, sight, f"{wish.fwd}; collapsed"):
                     return
-            if landing is not Landing.FAILED:
+            if landing is None or landing is Landing.NOT_STORED:
                 break
         await self._pass(call, wish.fwd, "not waited for")
 
@@ -228,15 +229,16 @@ class ResponseCache:
         await self._app(call.scope, call.receive, send)
 
     def _tell(self, wish: Wish, refusal: Refusal) -> None:
-        """Say why a response is not kept: all to the debug log, each kind now and then to info."""
+        """Say why a response is not kept: to the debug log what it says itself, to info the rest,
+        each kind once a second."""
         if self._derived is not None:
             entries = self._derived[1].entries
             entries.observer.bypass(entries.settings.name, f"response: {refusal.reason}")
         kind, now = (wish.rule.path, refusal.reason), time.monotonic()
-        often = now - self._told.get(kind, -_TELL_EVERY) < _TELL_EVERY
-        if not often:
+        level = logging.DEBUG
+        if refusal.detail and now - self._told.get(kind, -_TELL_EVERY) >= _TELL_EVERY:
             self._told[kind] = now
-        level = logging.DEBUG if often else logging.INFO
+            level = logging.INFO
         logger.log(level, "GET %r is not stored: %s", wish.request.path, refusal)
 
     def __repr__(self) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cachedorm.contrib.asgi.directives import Directives, directives_of, seconds_in
-from cachedorm.contrib.asgi.messages import Fields, Scope, fields_of, values_of
+from cachedorm.contrib.asgi.messages import Scope, fields_of
 
 # Of what goes into the key; a longer request is not worth keeping.
 REQUEST_BYTES_MAX: Final = 4096
 METHODS: Final = frozenset({"GET", "HEAD"})
 # Headers that make the answer another one than the whole representation, or depend on a body.
-_SPECIAL: Final = (
-    b"range",
-    b"if-range",
-    b"if-match",
-    b"if-unmodified-since",
-    b"transfer-encoding",
-    b"upgrade",
+_SPECIAL: Final = frozenset(
+    {
+        b"range",
+        b"if-range",
+        b"if-match",
+        b"if-unmodified-since",
+        b"transfer-encoding",
+        b"upgrade",
+    }
 )
 
 
@@ -30,7 +33,7 @@ class Request:
     method: str
     path: str
     origin: tuple[str, str, str, bytes]
-    fields: Fields
+    headers: Mapping[bytes, tuple[bytes, ...]]
     query: tuple[bytes, ...]
     directives: Directives
 
@@ -38,6 +41,9 @@ class Request:
     def of(cls, scope: Scope) -> Request:
         """The request of an ``http`` scope."""
         fields = fields_of(scope.get("headers", ()))
+        headers: dict[bytes, tuple[bytes, ...]] = {}
+        for name, value in fields:
+            headers[name] = (*headers.get(name, ()), value)
         pieces = [piece for piece in scope.get("query_string", b"").split(b"&") if piece]
         # By name alone: what one name is given twice stays in its order.
         pieces.sort(key=_name_in)
@@ -45,16 +51,16 @@ class Request:
         origin = (scheme, mount, scope["path"], scope.get("raw_path") or b"")
         return cls(
             method=scope["method"],
-            path=_path_within(scope),
+            path=path_within(scope),
             origin=origin,
-            fields=fields,
+            headers=headers,
             query=tuple(pieces),
             directives=directives_of(fields),
         )
 
     def values(self, name: str) -> tuple[bytes, ...]:
         """Every value of a header, in order."""
-        return values_of(self.fields, name.encode())
+        return self.headers.get(name.encode(), ())
 
     @property
     def parameters(self) -> list[str]:
@@ -69,9 +75,9 @@ class Request:
         """Why no stored response can answer it, whatever the route; None if one can."""
         if self.method not in METHODS:
             return "method"
-        for name in _SPECIAL:
-            if values_of(self.fields, name):
-                return name.decode()
+        special = _SPECIAL.intersection(self.headers)
+        if special:
+            return min(special).decode()
         if any(value.strip() not in (b"", b"0") for value in self.values("content-length")):
             return "body"
         return "no-store" if "no-store" in self.directives else None
@@ -88,7 +94,7 @@ def _name_in(piece: bytes) -> bytes:
     return piece.partition(b"=")[0]
 
 
-def _path_within(scope: Scope) -> str:
+def path_within(scope: Scope) -> str:
     """The path that routes are matched with: without where the application is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")

@@ -31,6 +31,9 @@ _NOT_KEPT: Final = _HOP_BY_HOP | {b"content-length", b"cache-status"}
 # Parts of the one answer that is asked for, another cache's answer, a stream without an end.
 _UNFIT: Final = (b"set-cookie", b"content-range", b"age", b"trailer")
 _FORBIDDING: Final = ("no-store", "private", "no-cache")
+_OTHERS: Final = ("status", "vary", "event-stream", "content-length", "expired")
+REFUSALS: Final = (*_FORBIDDING, *(name.decode() for name in _UNFIT), *_OTHERS)
+"""Every reason that a response itself gives not to be kept."""
 _ETAG_BYTES: Final = 16
 
 

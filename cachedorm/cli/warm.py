@@ -1,0 +1,122 @@
+"""``cachedorm warm``: fills the declared warm sets, with a progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from cachedorm.cache import Cache
+from cachedorm.cli.application import App, AsJson, working_on
+from cachedorm.cli.completion import complete_warm_set
+from cachedorm.cli.refused import Refused, one_line
+from cachedorm.cli.terminal import console, print_json, put, row, table
+from cachedorm.declare.warmset import WarmSet, declared_warm_sets
+from cachedorm.errors import CachedormError
+from cachedorm.orm.factories import sessions_of
+from cachedorm.orm.warming import Warmed
+
+
+def warm(
+    app: App = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A warm set's name; by default all of them.",
+            autocompletion=complete_warm_set,
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows of one batch.")] = 500,
+    after: Annotated[
+        str | None, typer.Option(help="A position to go on from; with one --set.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the declared warm sets. Exits with 1 if one of them failed."""
+
+    def act(cache: Cache) -> list[dict[str, Any]]:
+        chosen = _chosen(names or [])
+        if after is not None and len(chosen) != 1:
+            raise Refused("--after needs exactly one --set")
+        return [_one(cache, each, batch, after, as_json) for each in chosen]
+
+    results = working_on(app, act)
+    _print(results, as_json)
+    if any(result["error"] for result in results):
+        raise typer.Exit(1)
+
+
+def _chosen(names: Sequence[str]) -> list[WarmSet]:
+    try:
+        declared = {each.name: each for each in declared_warm_sets()}
+    except CachedormError as error:
+        raise Refused(str(error)) from error
+    unknown = [name for name in names if name not in declared]
+    if unknown or not declared:
+        known = ", ".join(declared) or "none; declare a WarmSet in a module that --app imports"
+        raise Refused(f"no warm set is named {', '.join(unknown)}; declared: {known}")
+    return [declared[name] for name in names] or list(declared.values())
+
+
+def _one(
+    cache: Cache, chosen: WarmSet, batch: int, after: str | None, quiet: bool
+) -> dict[str, Any]:
+    """The summary of one set; an error in it, not raised: the others shall be warmed too."""
+    last = Warmed(chosen.name, position=after)
+    began = time.monotonic()
+    error = None
+    try:
+        with _progress(cache, chosen, quiet) as told:
+
+            def progress(warmed: Warmed) -> None:
+                nonlocal last
+                last = warmed
+                told(warmed)
+
+            last = cache.warm(chosen, batch=batch, after=after, progress=progress)
+    except (CachedormError, SQLAlchemyError) as failure:
+        error = f"{type(failure).__name__}: {one_line(str(failure))}"
+    last = replace(last, seconds=round(time.monotonic() - began, 3))
+    return {**asdict(last), "error": error}
+
+
+@contextmanager
+def _progress(cache: Cache, chosen: WarmSet, quiet: bool) -> Iterator[Callable[[Warmed], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    # On the error stream, so that what is piped on is the summary alone.
+    bar = Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), disable=quiet)
+    with bar:
+        task = bar.add_task(chosen.name, total=None if quiet else _total(cache, chosen))
+        yield lambda warmed: bar.update(task, completed=warmed.seen)
+
+
+def _total(cache: Cache, chosen: WarmSet) -> int | None:
+    """How many entries there are to look at, where that can be told beforehand."""
+    if not isinstance(chosen.what, type):
+        given = chosen.each()
+        return len(given) if isinstance(given, Sized) else None
+    with sessions_of(cache.source)() as session:
+        return session.scalar(select(func.count()).select_from(chosen.what))
+
+
+def _print(results: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        failed = sum(result["error"] is not None for result in results)
+        print_json({"sets": results, "failed": failed})
+        return
+    listed = table("set", "seen", "stored", "there already", "passed over", "seconds", "")
+    for each in results:
+        numbers = [each[name] for name in ("seen", "stored", "fresh", "passed", "seconds")]
+        state = each["error"] or "done"
+        if each["error"] and each["position"]:
+            state += f"; go on: --set {each['name']!r} --after {each['position']!r}"
+        row(listed, each["name"], *numbers, state)
+    put(listed)

@@ -1,0 +1,1 @@
+"""The recycling application's service: the document's endpoints on FastAPI."""

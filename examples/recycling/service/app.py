@@ -1,0 +1,60 @@
+"""The application: ``uvicorn --factory examples.recycling.service.app:create_app``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from examples.recycling.service import health, routes
+from examples.recycling.service.guards import BodyLimit, Deadline
+from examples.recycling.service.limits import LimitHeaders
+from examples.recycling.service.methods import HeadAsGet
+from examples.recycling.service.refusals import install_refusals
+from examples.recycling.service.resources import opened
+from examples.recycling.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A new application; its settings come from the environment. Opens nothing until it starts."""
+    chosen = Settings() if settings is None else settings  # type: ignore[call-arg]
+    app = FastAPI(
+        title="Recycling",
+        version="1",
+        lifespan=lifespan_of(chosen),
+        middleware=middleware(chosen),
+        # A redirect would be made of the Host that the client claims.
+        redirect_slashes=False,
+    )
+    install_refusals(app)
+    app.include_router(health.router)
+    app.include_router(routes.api())
+    # `/metrics` goes here, beside the probes: counted under no limit, for whoever may scrape.
+    return app
+
+
+def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What opens the application's resources at its start, and closes them at its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(settings) as resources:
+            app.state.resources = resources
+            yield
+
+    return lifespan
+
+
+def middleware(settings: Settings) -> list[Middleware]:
+    """The outermost first."""
+    return [
+        Middleware(Deadline, seconds=settings.request_timeout),
+        Middleware(BodyLimit, size_bytes=settings.body_max_bytes),
+        Middleware(LimitHeaders),
+        # A cache of the public routes' responses goes here: /centers, /guides and /search.
+        # Inside of the limits' headers, which are one caller's; outside of the limits themselves,
+        # so that a hit counts for nobody.
+        Middleware(HeadAsGet),
+    ]
