@@ -154,7 +154,7 @@ class EntityPlan:
         value = values[0]
         if type(value) is not self._plain or len(values) != 1:
             raise ArgumentError(f"{value!r} is no {self._plain}")
-        return self._entry_key({self.fields[0]: value})
+        return EntryKey(self.template.render_each((value,)), self.stamps, self.form, self.ttl_ms)
 
     def _asked_key_of(self, values: Sequence[Any]) -> EntryKey:
         if len(values) != len(self._columns):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from dogpile.cache.api import NO_VALUE
 
@@ -46,8 +45,7 @@ def was_answered() -> bool:
     return missed is not None and missed[1].available
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
 
     value: Any
@@ -129,9 +127,12 @@ class Entries:
     def look(self, keys: Sequence[EntryKey]) -> list[Look]:
         """What one read of all these keys finds: their values, and what it takes to fill them."""
         looks = self.peek(keys)
+        name, hit = self._name, self._hit
         for key, seen in zip(keys, looks, strict=True):
-            if seen.asked.available:
-                self._count(key, seen)
+            if seen.value is not NO_VALUE:
+                hit(name, key)
+            elif seen.asked.available:
+                self.observer.miss(name, key, seen.reason)
         return looks
 
     def peek(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
@@ -148,10 +149,14 @@ class Entries:
             gone = Look(NO_VALUE, Asked(tick, available=False), UNAVAILABLE_REASON)
             return [gone for _ in keys]
         current = dict(zip(stamps, values[len(keys) :], strict=True))
-        looks = [
-            self.judged(key, Asked(tick, slot, server, [current[stamp] for stamp in key.stamps]))
-            for key, slot in zip(keys, values, strict=False)
-        ]
+        # Rows of one class carry the same stamps.
+        found: dict[tuple[str, ...], list[bytes | None]] = {}
+        looks = []
+        for key, slot in zip(keys, values, strict=False):
+            carried = found.get(key.stamps)
+            if carried is None:
+                carried = found[key.stamps] = [current[stamp] for stamp in key.stamps]
+            looks.append(self.judged(key, Asked(tick, slot, server, carried)))
         if (
             again
             and any(seen.reason == Miss.FOREIGN.value for seen in looks)
@@ -259,7 +264,7 @@ class Entries:
         lease = self._ahead.lease(key, asked)
         if lease is None:
             return False
-        self._missed(key, replace(asked, lease=lease), REFRESH_REASON)
+        self._missed(key, asked._replace(lease=lease), REFRESH_REASON)
         return True
 
     def put(self, key: EntryKey, value: Any) -> bool:
@@ -305,7 +310,7 @@ class Entries:
         """What a read that saw this of the key may make of it."""
         verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
         if verdict is Miss.EXPIRED:
-            return Look(NO_VALUE, replace(asked, expired=True), verdict.value)
+            return Look(NO_VALUE, asked._replace(expired=True), verdict.value)
         if isinstance(verdict, Miss):
             return Look(NO_VALUE, asked, verdict.value)
         if verdict is ABSENT:

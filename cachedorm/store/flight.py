@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cachedorm.errors import NotCacheable
 from cachedorm.store.colour import Signal, domain, signal
@@ -33,8 +33,8 @@ Place = tuple[Hashable, str]
 _LEADING: Final[ContextVar[bool]] = ContextVar("cachedorm_leading", default=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+# A named tuple, not a dataclass: a read of many keys makes one for each, in a fifth of the time.
+class Asked(NamedTuple):
     """What a caller's own read saw before it had to be filled, and when (in ticks) it began.
 
     ``expired``: it saw a value, and nothing is wrong with that but its time. ``lease``: the one it

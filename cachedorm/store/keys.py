@@ -284,6 +284,13 @@ class Template:
             rest += "?" + "&".join(_parameter(name, values[name]) for name in appended)
         return _bounded(self._begin, rest)
 
+    def _render_one(self, value: object) -> str:
+        field, literal = self._fields[0]
+        try:
+            return _bounded(self._begin, escape(value) + literal)
+        except ArgumentError as error:
+            raise self._unusable(field, {}, error) from None
+
     def render_each(self, values: Sequence[object]) -> str:
         """``render`` for values in the order of ``fields``: the same key, sooner.
 
@@ -291,6 +298,8 @@ class Template:
         """
         if len(values) != len(self._fields):
             raise self._unusable(", ".join(self.fields), {}, KeyError())
+        if len(values) == 1:
+            return self._render_one(values[0])
         rest = ""
         for (field, literal), value in zip(self._fields, values, strict=True):
             try:
