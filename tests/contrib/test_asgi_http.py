@@ -101,7 +101,7 @@ RESPONSES: dict[str, tuple[Headers, bool]] = {
     "max-age of no number": ({"cache-control": "max-age=soon"}, False),
     "a comma in a quoted string": ({"cache-control": 'ext="a, no-store", max-age=9'}, True),
     "it expired": ({"expires": "0"}, False),
-    "it expires": ({"expires": formatdate(time() + 60, usegmt=True)}, True),
+    "it expires": ({"expires": formatdate(time() + 3600, usegmt=True)}, True),
     "vary on anything": ({"vary": "*"}, False),
     "vary on an undeclared header": ({"vary": "Accept-Language"}, False),
     "vary on cookies": ({"vary": "Cookie"}, False),
