@@ -8,13 +8,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from examples.recycling.service import health, routes
+from cachedorm import Cache
+from cachedorm.contrib.asgi import ResponseCache
+from examples.recycling.service import health, metrics, routes
 from examples.recycling.service.guards import BodyLimit, Deadline
 from examples.recycling.service.limits import LimitHeaders
 from examples.recycling.service.methods import HeadAsGet
 from examples.recycling.service.refusals import install_refusals
 from examples.recycling.service.resources import opened
+from examples.recycling.service.responses import PUBLIC
 from examples.recycling.settings import Settings
+from models import API
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -24,15 +28,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Recycling",
         version="1",
         lifespan=lifespan_of(chosen),
-        middleware=middleware(chosen),
+        middleware=middleware(chosen, lambda: cache_of(app)),
         # A redirect would be made of the Host that the client claims.
         redirect_slashes=False,
     )
     install_refusals(app)
     app.include_router(health.router)
     app.include_router(routes.api())
-    # `/metrics` goes here, beside the probes: counted under no limit, for whoever may scrape.
+    app.include_router(metrics.router)
     return app
+
+
+def cache_of(app: FastAPI) -> Cache:
+    """The Cache of an application that has started."""
+    cache: Cache = app.state.resources.cache
+    return cache
 
 
 def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -47,14 +57,14 @@ def lifespan_of(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextM
     return lifespan
 
 
-def middleware(settings: Settings) -> list[Middleware]:
+def middleware(settings: Settings, cache: Callable[[], Cache]) -> list[Middleware]:
     """The outermost first."""
     return [
         Middleware(Deadline, seconds=settings.request_timeout),
         Middleware(BodyLimit, size_bytes=settings.body_max_bytes),
         Middleware(LimitHeaders),
-        # A cache of the public routes' responses goes here: /centers, /guides and /search.
         # Inside of the limits' headers, which are one caller's; outside of the limits themselves,
         # so that a hit counts for nobody.
+        Middleware(ResponseCache, cache=cache, rules=PUBLIC, region=API),
         Middleware(HeadAsGet),
     ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -17,6 +18,7 @@ from starlette.requests import HTTPConnection
 import models
 from cachedorm import Cache
 from cachedorm.contrib.fastapi import Warming, serving
+from cachedorm.contrib.prometheus import PrometheusObserver
 from examples.recycling.service.limiter import RATE_DB, Limiter
 from examples.recycling.service.tokens import Tokens
 from examples.recycling.settings import Settings
@@ -34,6 +36,7 @@ class Resources:
     limiter: Limiter
     tokens: Tokens
     warming: Warming
+    metrics: CollectorRegistry
 
 
 @asynccontextmanager
@@ -45,14 +48,17 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
     engine = _engine(settings)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     limiter = Limiter(settings.durable_redis_in(RATE_DB))
-    # Observers, such as one for Prometheus, are told here.
-    cache = Cache(settings.redis_url, regions=models.REGIONS)
+    metrics = CollectorRegistry()
+    observers = (PrometheusObserver(metrics),)
+    cache = Cache(settings.redis_url, regions=models.REGIONS, observers=observers)
     sets = (guides, popular_places) if settings.warm_at_start else ()
     try:
         async with serving(
             cache, sessions, warm=sets, ready_within=settings.ready_within
         ) as warming:
-            yield Resources(settings, engine, sessions, cache, limiter, _tokens(settings), warming)
+            yield Resources(
+                settings, engine, sessions, cache, limiter, _tokens(settings), warming, metrics
+            )
     finally:
         await limiter.close()
         await engine.dispose()
