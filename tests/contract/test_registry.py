@@ -13,7 +13,7 @@ from cachedorm.store.entry import Form, Miss, judge, new_token, prefix, value_sl
 from cachedorm.store.fill import RegionSettings
 from cachedorm.store.keys import EntryKey, stamp_key
 from cachedorm.store.registry import REGISTRY_KEY, Interest, Written
-from cachedorm.store.slots import Acquired, Granted, Refused, Touched
+from cachedorm.store.slots import Acquired, Granted, Refused, Touched, Wanted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog
 
@@ -42,6 +42,12 @@ def store(closing: Store) -> Store:
 def acquire(store: Store, token: bytes) -> Acquired:
     server = store.slots.identity_again(2)
     return store.slots.acquire(2, LIST, token, 3000, 60_000, server=server)
+
+
+def acquire_among_many(store: Store) -> Acquired:
+    wanted, server = [Wanted(LIST, new_token())], store.slots.identity_again(2)
+    (got,) = store.slots.acquire_many(2, wanted, 3000, 60_000, server=server)
+    return got
 
 
 class Filler:
@@ -202,6 +208,20 @@ def test_a_flushed_redis_is_told_again(redis_url: str) -> None:
     store.close()
 
 
+def test_many_are_granted_under_the_registry_alone(redis_url: str) -> None:
+    """As for a single one: registered first, not under a registry that was lost, told again."""
+    store = Store.connect(redis_url)
+    store.declare([BY_SHELF])
+    assert isinstance(acquire_among_many(store), Granted)
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.hexists(REGISTRY_KEY, str(BY_SHELF))
+        client.flushall()
+        assert isinstance(acquire_among_many(store), Refused)
+        assert isinstance(acquire_among_many(store), Granted)
+        assert client.hexists(REGISTRY_KEY, str(BY_SHELF))
+    store.close()
+
+
 def test_a_flush_between_lease_and_publish_takes_the_lease(redis_url: str) -> None:
     """What was registered is lost, and so is the right to publish."""
     store = Store.connect(redis_url)
@@ -284,6 +304,7 @@ def test_a_table_nobody_had_named_is_published_a_period_later(
     newer.declare([BY_SHELF])
 
     assert acquire(newer, new_token()) == Refused("interest")
+    assert acquire_among_many(newer) == Refused("interest")
     assert not newer.slots.registry.is_ripe(LIST.stamps)
     writer.close()
     newer.close()

@@ -193,7 +193,11 @@ def test_a_row_read_before_a_commit_is_not_stored(
 
 
 def test_a_failed_select_leaves_no_lease(
-    filled: sessionmaker[Session], cache: Cache, library: Engine, redis_log: RedisLog
+    filled: sessionmaker[Session],
+    cache: Cache,
+    library: Engine,
+    redis_log: RedisLog,
+    sql_log: SqlLog,
 ) -> None:
     """Nobody waits for a batch whose holder has failed."""
 
@@ -210,6 +214,10 @@ def test_a_failed_select_leaves_no_lease(
         redis_log.clear()
         cache.get_many(session, Author, [0, 1])
     assert redis_log.names().count("acquire") == 2
+    sql_log.clear()
+    with filled() as session:
+        assert None not in cache.get_many(session, Author, [1])
+    assert sql_log == []  # the second reader had the leases
 
 
 def test_single_and_many_share_entries(
