@@ -127,10 +127,12 @@ class Entries:
     def look(self, keys: Sequence[EntryKey]) -> list[Look]:
         """What one read of all these keys finds: their values, and what it takes to fill them."""
         looks = self.peek(keys)
-        name, hit = self._name, self._hit
+        name, hit, provenance = self._name, self._hit, current()
         for key, seen in zip(keys, looks, strict=True):
             if seen.value is not NO_VALUE:
                 hit(name, key)
+                if provenance is not None:
+                    provenance.served(self.slots, self._db, key, seen.asked.slot)
             elif seen.asked.available:
                 self.observer.miss(name, key, seen.reason)
         return looks

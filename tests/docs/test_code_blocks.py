@@ -38,6 +38,7 @@ OTHERS_PROGRAMS = {
     "dockerd",
     "ip",
     "kill",
+    "schemathesis",
     "kubectl",
     "mkdocs",
     "pytest",
