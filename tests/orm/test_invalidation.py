@@ -30,9 +30,9 @@ class Base(DeclarativeBase):
 
 class Person(Cached, Base):
     __tablename__ = "byhand_people"
-    __cache__ = CachePolicy(PEOPLE, key="person:{owner_id}")
+    __cache__ = CachePolicy(PEOPLE, key="person:{deedholder_id}")
 
-    owner_id: Mapped[str] = mapped_column("id", String(20), primary_key=True)
+    deedholder_id: Mapped[str] = mapped_column("id", String(20), primary_key=True)
     name: Mapped[str] = mapped_column(String(20))
 
 
@@ -40,28 +40,28 @@ class Deed(Cached, Base):
     """Its key has two fields, so one of them does not tell the key."""
 
     __tablename__ = "byhand_deeds"
-    __cache__ = CachePolicy(DEEDS, key="deed:{owner_id}:{number}")
+    __cache__ = CachePolicy(DEEDS, key="deed:{deedholder_id}:{number}")
 
-    owner_id: Mapped[str] = mapped_column(String(20), primary_key=True)
+    deedholder_id: Mapped[str] = mapped_column(String(20), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(40))
 
 
 deeds_of = CachedQuery(
     DEEDS,
-    "deeds:of:{owner_id}",
+    "deeds:of:{deedholder_id}",
     select(Deed)
-    .where(Deed.owner_id == bindparam("owner_id"))
+    .where(Deed.deedholder_id == bindparam("deedholder_id"))
     .order_by(Deed.number)
     .limit(bindparam("limit", 10)),
 )
 # No equality narrows it, so nothing but the field's own stamp finds its entries.
 names_beyond = CachedQuery(
     FAR,
-    "names:beyond:{owner_id}",
+    "names:beyond:{deedholder_id}",
     select(Person.name)
-    .where(Person.owner_id > bindparam("owner_id"))
-    .order_by(Person.owner_id)
+    .where(Person.deedholder_id > bindparam("deedholder_id"))
+    .order_by(Person.deedholder_id)
     .limit(bindparam("limit", 10)),
 )
 titled = CachedQuery(
@@ -74,14 +74,16 @@ titled = CachedQuery(
 spelled = CachedQuery(
     FAR,
     "spelled:{spelling}",
-    select(Person.name).where(func.lower(Person.owner_id) == func.lower(bindparam("spelling"))),
+    select(Person.name).where(
+        func.lower(Person.deedholder_id) == func.lower(bindparam("spelling"))
+    ),
 )
 shorter = CachedQuery(
     FAR,
     "shorter:{ratio}",
     select(Person.name)
     .where(func.length(Person.name) < bindparam("ratio", type_=Float))
-    .order_by(Person.owner_id),
+    .order_by(Person.deedholder_id),
 )
 
 
@@ -98,9 +100,9 @@ def people(engine: Engine, cache: Cache) -> Iterator[sessionmaker[Session]]:
     factory = sessionmaker(engine)
     cache.attach(factory)
     with factory() as session:
-        session.add_all(Person(owner_id=each, name="old") for each in ("42", "142"))
+        session.add_all(Person(deedholder_id=each, name="old") for each in ("42", "142"))
         session.add_all(
-            Deed(owner_id=each, number=number, title="old")
+            Deed(deedholder_id=each, number=number, title="old")
             for each in ("42", "142")
             for number in (1, 42)
         )
@@ -135,12 +137,13 @@ def seen(factory: sessionmaker[Session]) -> dict[str, str]:
         for limit in (1, 10):
             with factory() as session:
                 titles = [
-                    deed.title for deed in session.scalars(deeds_of(owner_id=user, limit=limit))
+                    deed.title
+                    for deed in session.scalars(deeds_of(deedholder_id=user, limit=limit))
                 ]
                 found[f"deeds {user} {limit}"] = titles[0]
     with factory() as session:
         for user in ("0", "1"):
-            names = session.scalars(names_beyond(owner_id=user)).all()
+            names = session.scalars(names_beyond(deedholder_id=user)).all()
             found[f"names {user}"] = names[0]
         found["titled"] = "new" if session.scalar(titled(word="new")) else "old"
     return found
@@ -174,21 +177,21 @@ def test_by_object(people: sessionmaker[Session], cache: Cache) -> None:
 
 def test_by_tag(people: sessionmaker[Session], cache: Cache) -> None:
     """A tag ends every answer that was narrowed by it, and no row."""
-    cache.invalidate(tag(Deed.owner_id, "42"))
+    cache.invalidate(tag(Deed.deedholder_id, "42"))
 
     assert renewed(people) == {"deeds 42 1", "deeds 42 10"}
 
 
 def test_by_a_tag_of_a_column(people: sessionmaker[Session], cache: Cache) -> None:
     """A Table's column serves as well as the attribute mapped to it."""
-    cache.invalidate(tag(Deed.__table__.c.owner_id, "142"))
+    cache.invalidate(tag(Deed.__table__.c.deedholder_id, "142"))
 
     assert renewed(people) == {"deeds 142 1", "deeds 142 10"}
 
 
 def test_everything_of_one_user(people: sessionmaker[Session], cache: Cache) -> None:
     """Every template and tag with the field, with whatever is appended; not what ends in 42."""
-    cache.invalidate_where(owner_id=42)
+    cache.invalidate_where(deedholder_id=42)
 
     assert renewed(people) == {
         "person 42", "deed 42 1", "deed 42 42", "deeds 42 1", "deeds 42 10"
@@ -197,7 +200,7 @@ def test_everything_of_one_user(people: sessionmaker[Session], cache: Cache) -> 
 
 def test_a_field_that_narrows_nothing(people: sessionmaker[Session], cache: Cache) -> None:
     """Answers that no tag finds carry a stamp of the field."""
-    cache.invalidate_where(owner_id="0")
+    cache.invalidate_where(deedholder_id="0")
 
     assert renewed(people) == {"names 0"}
 
@@ -265,7 +268,7 @@ def test_no_scan_of_the_key_space(
 ) -> None:
     """However many entries there are, a field costs one script for each Redis database."""
     redis_log.clear()
-    cache.invalidate_where(owner_id=42)
+    cache.invalidate_where(deedholder_id=42)
 
     assert redis_log == ["settle"] * 3
 
@@ -300,7 +303,7 @@ def test_a_list_is_still_one_command(
     redis_log.clear()
     sql_log.clear()
     with people() as session:
-        session.scalars(names_beyond(owner_id="0")).all()
+        session.scalars(names_beyond(deedholder_id="0")).all()
 
     assert redis_log == ["mget"]
     assert sql_log == []
@@ -310,15 +313,15 @@ def test_a_fill_that_began_before_is_refused(
     people: sessionmaker[Session], cache: Cache, engine: Engine
 ) -> None:
     """A reader that has read the old row does not store it after the invalidation."""
-    cache.invalidate_where(owner_id="0")
+    cache.invalidate_where(deedholder_id="0")
     region = cache.region("far")
     plan = cache._followed.query_plan_of(names_beyond)
     assert isinstance(plan, QueryPlan)
-    key = plan.key({"owner_id": "0", "limit": 10})
+    key = plan.key({"deedholder_id": "0", "limit": 10})
     seen_by_reader = region.entries.look((key,))[0]
 
     def load() -> Loaded:
-        cache.invalidate_where(owner_id="0")
+        cache.invalidate_where(deedholder_id="0")
         return Loaded([("old",)])
 
     assert region.fill(key, load, asked=seen_by_reader.asked) == [("old",)]
@@ -329,14 +332,14 @@ def test_a_fill_that_began_before_is_refused(
     ("what", "says"),
     [
         (lambda cache: cache.invalidate_where(nothing=1), "no key template and no tag"),
-        (lambda cache: cache.invalidate_where(owner_id=None), "no key is made of a null"),
+        (lambda cache: cache.invalidate_where(deedholder_id=None), "no key is made of a null"),
         (lambda cache: cache.invalidate_where(), "one field"),
-        (lambda cache: cache.invalidate_where(owner_id=1, number=2), "one field"),
+        (lambda cache: cache.invalidate_where(deedholder_id=1, number=2), "one field"),
         (lambda cache: cache.invalidate(tag(Person.name, "x")), "no declared query is narrowed"),
         (lambda cache: cache.invalidate(tag(Person.name, None)), "no equality finds a null"),
         (lambda cache: cache.invalidate(tag(INT, 1)), "give a column"),
-        (lambda cache: cache.invalidate(Person(owner_id="1")), "no identity"),
-        (lambda cache: cache.invalidate(Person), "owner_id"),
+        (lambda cache: cache.invalidate(Person(deedholder_id="1")), "no identity"),
+        (lambda cache: cache.invalidate(Person), "deedholder_id"),
         (lambda cache: cache.invalidate(int, 1), "no mapped class"),
         (lambda cache: cache.invalidate("person"), "give an object"),
         (lambda cache: cache.invalidate(FAR, 1), "a key goes with a model"),
@@ -353,7 +356,7 @@ def test_what_cannot_be_meant(cache: Cache, what: object, says: str) -> None:
 def test_without_redis_it_is_told_later(people: sessionmaker[Session]) -> None:
     """No invalidation by hand raises because Redis is away."""
     with Cache("redis://127.0.0.1:1", regions=REGIONS) as lost:
-        lost.invalidate_where(owner_id=42)
+        lost.invalidate_where(deedholder_id=42)
         lost.invalidate(FAR)
         assert lost.invalidate_matching("*") == 0
         assert not lost._store.trusted(FAR.db)
