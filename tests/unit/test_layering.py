@@ -24,7 +24,7 @@ DOORWAYS = {
     "redis": ("cachedorm/store/wire.py", "cachedorm/store/topology.py"),
     "hiredis": ("cachedorm/store/lines.py", "cachedorm/store/packing.py"),
     "dogpile": ("cachedorm/store/",),
-    "msgspec": ("cachedorm/store/codec.py",),
+    "msgspec": ("cachedorm/store/codec/",),
     "sqlglot": ("cachedorm/orm/",),
     "pytest": ("cachedorm/testing/plugin.py",),
     "prometheus_client": ("cachedorm/contrib/prometheus.py",),
@@ -119,8 +119,8 @@ def orm_in_the_store(found: Import) -> Iterator[str]:
     if not found.path.startswith("cachedorm/store/"):
         return
     library, *rest = found.module.split(".")
-    if library == "geoalchemy2" and found.path != "cachedorm/store/codec.py":
-        yield f"{found.place}: geometry is known to store/codec.py only"
+    if library == "geoalchemy2" and found.path != "cachedorm/store/codec/cells.py":
+        yield f"{found.place}: geometry is known to store/codec/ only"
     if library == "sqlalchemy" and rest[:2] != ["util", "concurrency"]:
         yield f"{found.place}: store imports {found.module}, not only sqlalchemy.util"
 
@@ -186,7 +186,7 @@ def test_files_are_named_by_their_idea() -> None:
         ("cachedorm/tools.py", "import os", "on no floor"),
         ("cachedorm/orm/reads.py", "def f():\n    import redis.asyncio", "redis is imported in"),
         ("cachedorm/store/region.py", "import msgspec", "msgspec is imported in"),
-        ("cachedorm/store/codec.py", "import pickle", "nowhere"),
+        ("cachedorm/store/codec/cells.py", "import pickle", "nowhere"),
         ("cachedorm/orm/reads.py", "from dogpile.cache import CacheRegion", "dogpile"),
         ("cachedorm/observe.py", "import prometheus_client", "contrib/prometheus.py only"),
         (
