@@ -37,7 +37,8 @@ from cachedorm.orm.reads import Reader
 from cachedorm.orm.session import cached_session_class
 from cachedorm.orm.warming import Progress, Warmed, Warmer
 from cachedorm.store.batch import BATCH
-from cachedorm.store.region import CachedRegion, RegionSettings
+from cachedorm.store.region import CachedRegion
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.store import Store
 
 T = TypeVar("T")

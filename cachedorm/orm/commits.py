@@ -11,9 +11,10 @@ from cachedorm.orm.doubt import Doubts, is_ended
 from cachedorm.orm.ledger import Ledger, ledger_at, ledger_if_any
 from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.intent import Intent
 from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
-from cachedorm.store.store import Intent, Store
+from cachedorm.store.store import Store
 
 
 class Commits:

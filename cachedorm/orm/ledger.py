@@ -17,9 +17,9 @@ from cachedorm.orm.interest import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.profile import Profile, is_autocommit
 from cachedorm.orm.refresh import Refreshes
 from cachedorm.orm.sqleffect import Effect
+from cachedorm.store.intent import Intent
 from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
-from cachedorm.store.store import Intent
 
 _WHERE = "cachedorm.ledger"
 

@@ -16,9 +16,9 @@ from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.commits import Commits, remember, restore
 from cachedorm.orm.ledger import Ledger, ledger_of
+from cachedorm.store.intent import Intent
 from cachedorm.store.registry import Written
 from cachedorm.store.slots import Touched
-from cachedorm.store.store import Intent
 
 # So begin the names that SQLAlchemy makes, which no two transactions share.
 _RANDOM = "_sa_"

@@ -18,9 +18,9 @@ from dogpile.cache import register_backend
 
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import LogObserver, Observers
-from cachedorm.store.fill import RegionSettings
 from cachedorm.store.memory import MAX_ENTRIES, MemorySlots
 from cachedorm.store.plain import PLAIN_STAMP, SlotsBackend
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.store import Store
 from cachedorm.store.timed import entries_for
 

@@ -22,8 +22,8 @@ from cachedorm.store.entry import (
     new_token,
     prefix,
 )
-from cachedorm.store.fill import Loaded, Unleased
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded, Unleased
 from cachedorm.store.provenance import absorbed, current
 from cachedorm.store.region import NO_VALUE
 from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Valid, Wanted

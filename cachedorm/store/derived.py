@@ -34,9 +34,9 @@ from cachedorm.errors import CacheUnavailable, NotCacheable
 from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
 from cachedorm.store.entries import Entries
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form, Miss, created_ms_of, judge, prefix
-from cachedorm.store.fill import Served
 from cachedorm.store.flight import Asked, Flight
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Served
 from cachedorm.store.plain import PLAIN_STAMPS
 from cachedorm.store.provenance import Part, digest_of
 from cachedorm.store.region import NO_VALUE

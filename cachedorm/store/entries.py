@@ -23,10 +23,12 @@ from cachedorm.store.entry import (
     prefix,
     value_slot,
 )
-from cachedorm.store.fill import Fill, Loaded, RegionSettings
+from cachedorm.store.fill import Fill
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.provenance import current, refuse
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Slots, Touched
 from cachedorm.store.soft import Outage, is_due, is_os_error
 

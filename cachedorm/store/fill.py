@@ -6,9 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from cachedorm.errors import CacheUnavailable, NotCacheable
 from cachedorm.observe import Observer
@@ -26,63 +24,14 @@ from cachedorm.store.entry import (
 )
 from cachedorm.store.flight import Asked, Flight, Flights, Landed
 from cachedorm.store.keys import EntryKey, refresh_key
+from cachedorm.store.loaded import Loaded, Served, Unleased
 from cachedorm.store.provenance import absorbed
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
 from cachedorm.store.soft import Outage, is_os_error, life_of, may_be_kept
 
 FIRST_PAUSE: Final = 0.002
 LAST_PAUSE: Final = 0.025
-
-
-@dataclass(frozen=True, slots=True)
-class RegionSettings:
-    """A region's numbers. ``jitter``: the share of its TTL that an entry may live less.
-
-    ``refresh_ahead_ms``: so long before its end one reader refreshes an entry, 0 = nobody.
-    ``stale_if_error_ms``: so long after it an entry answers while the database is down.
-    """
-
-    name: str
-    db: int
-    ttl_ms: int
-    negative_ttl_ms: int = 60_000
-    jitter: float = 0.05
-    lease_ms: int = 3000
-    wait_ms: int = 200
-    intent_ms: int = 30_000
-    intents: bool = True
-    refresh_ahead_ms: int = 0
-    stale_if_error_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What the database answered: a value, or ABSENT for "no such row".
-
-    ``ttl_ms`` is the row's own time to live (not jittered; not published if it is over).
-    Not ``publish``: this answer is for its reader alone.
-    """
-
-    value: Any
-    ttl_ms: int | None = None
-    publish: bool = True
-
-
-class Unleased(Enum):
-    """Why there is no lease to be had: load, and publish nothing."""
-
-    INTENT = "intent"
-    INTEREST = "interest"
-    HELD = "lease"
-    UNAVAILABLE = "unavailable"
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """Somebody published while we asked for the lease."""
-
-    value: Any
-    slot: bytes
 
 
 class Fill:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cachedorm.observe import Commands
 from cachedorm.store import clock as clocks
 from cachedorm.store import colour
+from cachedorm.store.counted_intents import CountedIntents, Place
 from cachedorm.store.entry import (
     HEADER_BYTES,
     STAMP_BYTES,
@@ -45,8 +46,6 @@ from cachedorm.store.slots import (
 SERVER = bytes(SERVER_BYTES)
 MAX_ENTRIES = 100_000
 
-Place = tuple[int, str]
-
 
 class MemorySlots:
     """The Slots contract without a server; the least recently used keys go first when full."""
@@ -73,7 +72,7 @@ class MemorySlots:
         anew_when_forked(self)
         self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
         # Beside the entries and not bounded with them: a writer's intent must not be evicted.
-        self._intents: dict[Place, dict[bytes, float]] = {}
+        self._intents = CountedIntents(self._clock)
 
     def begin_anew(self) -> None:
         """A forked child keeps the entries of before, and follows its own writers from now on."""
@@ -187,12 +186,12 @@ class MemorySlots:
         with self._lock:
             self._look(glance)
             for place in _places(touched.stamps):
-                self._place_intent(place, token, intent_ms)
+                self._intents.place(place, token, intent_ms)
                 self._kept.pop(place, None)
             others: dict[Place, int] = {}
             offered = [(offer.db, str(offer.key)) for offer in offers]
             for place in {*_places(touched.entries), *offered}:
-                others[place] = self._place_intent(place, token, intent_ms)
+                others[place] = self._intents.place(place, token, intent_ms)
                 # Takes the value away, and a lease: that fill may have read the database already.
                 self._set(*place, intent_slot(token), intent_ms)
             return {
@@ -217,13 +216,13 @@ class MemorySlots:
         with self._lock:
             self._look(glance)
             for place in _places(touched.stamps):
-                self._withdraw(place, token)
+                self._intents.withdraw(place, token)
                 self._kept.pop(place, None)
             put = {
                 (offer.db, str(offer.key)): (offer.key, *value) for offer, value in values.items()
             }
             for place in {*_places(touched.entries), *put}:
-                others = self._withdraw(place, token)
+                others = self._intents.withdraw(place, token)
                 slot = self._get(*place) or b""
                 mine = slot == intent_slot(token)
                 if place in put and mine and not others:
@@ -371,32 +370,7 @@ class MemorySlots:
         )
 
     def _intended(self, db: int, keys: Sequence[str]) -> bool:
-        return any(self._others((db, key)) for key in keys)
-
-    def _others(self, place: Place) -> int:
-        """How many intents live there; the expired ones are dropped."""
-        intents = self._intents.get(place)
-        if not intents:
-            return 0
-        now = self._clock()
-        for token in [token for token, until in intents.items() if until <= now]:
-            del intents[token]
-        if not intents:
-            del self._intents[place]
-        return len(intents)
-
-    def _place_intent(self, place: Place, token: bytes, intent_ms: int) -> int:
-        # Counted beside the others, never instead: writers of one key overlap, and the first to
-        # settle must not uncover what the second is still about to change.
-        others = self._withdraw(place, token)
-        self._intents.setdefault(place, {})[token] = self._clock() + intent_ms / 1000
-        return others
-
-    def _withdraw(self, place: Place, token: bytes) -> int:
-        intents = self._intents.get(place)
-        if intents is not None:
-            intents.pop(token, None)
-        return self._others(place)
+        return any(self._intents.others((db, key)) for key in keys)
 
     def _offer(self, offer: Offer, alone: bool, stamp_ttl_ms: int) -> Fixed:
         # A writer that saw another's intent, here or on a stamp, never puts its own value: they

@@ -15,10 +15,10 @@ from cachedorm.errors import NotCacheable
 from cachedorm.store.colour import Signal, domain, signal
 from cachedorm.store.entries import Entries
 from cachedorm.store.entry import ABSENT
-from cachedorm.store.fill import Served, Unleased
 from cachedorm.store.flight import Asked, Flight
 from cachedorm.store.forked import anew_when_forked
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Served, Unleased
 from cachedorm.store.slots import Granted
 
 Owner: TypeAlias = Hashable

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cachedorm.store import colour, scripts
-from cachedorm.store.entry import new_token, prefix
-from cachedorm.store.keys import EntryKey, intents_key, refresh_key
+from cachedorm.store.calls import (
+    KEYS_PER_CALL,
+    acquire_calls,
+    acquired,
+    asking,
+    dbs_of,
+    guarded,
+    intend_call,
+    look_call,
+    look_seen,
+    name_of,
+    new_stamps,
+    settle_call,
+    told_in_parts,
+)
+from cachedorm.store.entry import new_token
+from cachedorm.store.keys import EntryKey, refresh_key
 from cachedorm.store.packing import Word
 from cachedorm.store.registry import (
     GRACE_MS,
@@ -32,7 +45,6 @@ from cachedorm.store.slots import (
     Offer,
     Refused,
     Touched,
-    Valid,
     Wanted,
 )
 
@@ -40,11 +52,6 @@ if TYPE_CHECKING:
     from cachedorm.store.wire import Wire
 
 
-# Where the version of the registry stands among the arguments.
-_ASKED_AT = {"intend": 4, "settle": 3}
-
-# One script blocks the server while it runs, so a bulk write is told in several.
-KEYS_PER_CALL = 1000
 # Hundreds of scripts in one pipeline take longer than the one command that time limits are for.
 MANY_TIMEOUT = 2.0
 
@@ -85,7 +92,7 @@ class RedisSlots:
                 continue
             if not self.registry.is_ripe(key.stamps):
                 return Refused("interest")
-            (call,) = _acquires(db, (wanted,), lease_ms, stamp_ttl_ms, server, registered)
+            (call,) = acquire_calls(db, (wanted,), lease_ms, stamp_ttl_ms, server, registered)
             reply, answered = self._wire.script(call)
             if reply[0] == b"unregistered":
                 self.registry.lost(registered)
@@ -97,7 +104,7 @@ class RedisSlots:
             server = answered
         else:
             return Refused()
-        return _acquired(reply, token, answered)
+        return acquired(reply, token, answered)
 
     def _register(self) -> None:
         interests, asked_at = sorted(self.registry.own), time.monotonic()
@@ -131,7 +138,7 @@ class RedisSlots:
         if self.registry.own and not registered:
             return [Refused("interest") for _ in wanted]
         ripe = [each for each in wanted if self.registry.is_ripe(each.key.stamps)]
-        calls = list(_acquires(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
+        calls = list(acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
         replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
         if any(reply[0] == b"unregistered" for reply in replies):
             self.registry.lost(registered)
@@ -139,7 +146,7 @@ class RedisSlots:
         got = {
             each.token: Refused()
             if reply[0] == b"valid" and answered != server
-            else _acquired(reply, each.token, answered)
+            else acquired(reply, each.token, answered)
             for each, reply in zip(ripe, replies, strict=True)
         }
         return [got.get(each.token, Refused("interest")) for each in wanted]
@@ -178,15 +185,15 @@ class RedisSlots:
     ) -> dict[Offer, Fixed]:
         calls: list[ScriptCall] = []
         asked: list[tuple[int, list[Offer]]] = []
-        for db in _dbs(touched, offers):
+        for db in dbs_of(touched, offers):
             mine = [offer for offer in offers if offer.db == db]
-            told = list(_chunks(touched, db, [offer.key for offer in mine]))
+            told = list(told_in_parts(touched, db, [offer.key for offer in mine]))
             for stamps, entries in told[:-1]:
-                calls.append(_intend(db, stamps, entries, (), token, intent_ms))
+                calls.append(intend_call(db, stamps, entries, (), token, intent_ms))
             # Offers come last: they are judged when all of this transaction's intents stand.
             stamps, entries = told[-1]
             asked.append((len(calls), mine))
-            calls.append(_intend(db, stamps, entries, mine, token, intent_ms))
+            calls.append(intend_call(db, stamps, entries, mine, token, intent_ms))
         replies, server = self._look_after(calls, timeout, glance)
         return {
             offer: Fixed(bool(reply[0]), tuple(reply[1:]), server)
@@ -209,12 +216,12 @@ class RedisSlots:
         glance: Glance | None = None,
     ) -> None:
         calls = []
-        for db in _dbs(touched, values):
+        for db in dbs_of(touched, values):
             mine = {offer.key: value for offer, value in values.items() if offer.db == db}
-            for stamps, entries in _chunks(touched, db, list(mine)):
+            for stamps, entries in told_in_parts(touched, db, list(mine)):
                 told = set(entries)
                 put = [(key, *mine[key]) for key in mine if key in told]
-                calls.append(_settle(db, stamps, entries, put, token))
+                calls.append(settle_call(db, stamps, entries, put, token))
         self._look_after(calls, timeout, glance)
 
     def _look_after(
@@ -224,23 +231,23 @@ class RedisSlots:
         if glance is None:
             return self._wire.pipeline(calls, timeout)
         if not calls or not glance.known:
-            replies, server = self._wire.pipeline([*calls, _look_call(glance)], timeout)
-            glance.found = _look(replies.pop(), glance.known)
+            replies, server = self._wire.pipeline([*calls, look_call(glance)], timeout)
+            glance.found = look_seen(replies.pop(), glance.known)
             return replies, server
         replies, server = self._wire.pipeline(
-            [*calls[:-1], _asking(calls[-1], glance.known)], timeout
+            [*calls[:-1], asking(calls[-1], glance.known)], timeout
         )
         if replies[-1].pop():
             glance.found = Look(glance.known, None, None)
         else:
-            answers, _ = self._wire.pipeline([_look_call(glance)], timeout)
-            glance.found = _look(answers[0], glance.known)
+            answers, _ = self._wire.pipeline([look_call(glance)], timeout)
+            glance.found = look_seen(answers[0], glance.known)
         return replies, server
 
     def refresh(
         self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
     ) -> Acquired:
-        keys, args = (refresh_key(key), key), (token, lease_ms, _sha1(seen))
+        keys, args = (refresh_key(key), key), (token, lease_ms, name_of(seen))
         reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
         match reply[0]:
             case b"granted":
@@ -253,15 +260,15 @@ class RedisSlots:
     def replace(
         self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
     ) -> bool:
-        keys = (refresh_key(key), *_guarded(key))
-        args = (token, _sha1(seen), slot, ttl_ms or "")
+        keys = (refresh_key(key), *guarded(key))
+        args = (token, name_of(seen), slot, ttl_ms or "")
         return bool(self._script(db, scripts.REPLACE, keys, args))
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
     ) -> bool:
-        args: list[Word] = [ttl_ms, stamp_ttl_ms, head, payload, *_new_stamps(key)]
-        return bool(self._script(db, scripts.PUT, _guarded(key), args))
+        args: list[Word] = [ttl_ms, stamp_ttl_ms, head, payload, *new_stamps(key)]
+        return bool(self._script(db, scripts.PUT, guarded(key), args))
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
         if keys:
@@ -287,141 +294,8 @@ class RedisSlots:
         return reply
 
 
-def _acquires(
-    db: int,
-    wanted: Iterable[Wanted],
-    lease_ms: int,
-    stamp_ttl_ms: int,
-    server: bytes,
-    registered: bytes,
-) -> Iterator[ScriptCall]:
-    # Entries of one table carry the same stamps, so what belongs to those is made once.
-    shared: dict[tuple[str, ...], tuple[list[str | bytes], list[bytes]]] = {}
-    starts: dict[bytes, bytes] = {}
-    where: tuple[Word, ...] = (registered, db, REGISTRY_DB, REGISTRY_KEY)
-    for each in wanted:
-        key, replace = each.key, each.replace
-        found = shared.get(key.stamps)
-        if found is None:
-            found = shared[key.stamps] = (_with_intents(key.stamps), _new_stamps(key))
-        start = starts.get(key.form.fingerprint)
-        if start is None:
-            start = starts[key.form.fingerprint] = prefix(key.form, server)
-        replaced = _sha1(replace) if replace else ""
-        keys = (key, intents_key(key), *found[0])
-        mine: tuple[Word, ...] = (each.token, lease_ms, start, stamp_ttl_ms, replaced)
-        args = (*mine, *where, *found[1])
-        yield ScriptCall(db, scripts.ACQUIRE, keys, args)
-
-
 def _text(key: bytes) -> str | None:
     try:
         return key.decode()
     except UnicodeDecodeError:
         return None  # no template renders such a key
-
-
-def _acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
-    match reply[0]:
-        case b"granted":
-            return Granted(token, tuple(reply[1:]), server)
-        case b"held":
-            return Held(reply[1])
-        case b"valid":
-            return Valid(reply[1], server)
-        case _:
-            return Refused()
-
-
-def _look_call(glance: Glance) -> ScriptCall:
-    args = (glance.known, new_token(), GRACE_MS)
-    return ScriptCall(REGISTRY_DB, scripts.LOOK, (REGISTRY_KEY,), args)
-
-
-def _look(reply: Sequence[Any], known: bytes) -> Look:
-    version, grown, *interests = reply
-    texts = frozenset(text.decode(errors="replace") for text in interests)
-    return Look(version, bool(grown), None if version == known else texts)
-
-
-def _sha1(slot: bytes) -> str:
-    # As Lua's redis.sha1hex: a short name for what stands there, which secures nothing.
-    return hashlib.sha1(slot, usedforsecurity=False).hexdigest()
-
-
-def _guarded(key: EntryKey) -> list[str | bytes]:
-    """An entry and its stamps, each followed by its intents."""
-    return _with_intents((key, *key.stamps))
-
-
-def _with_intents(keys: Sequence[str]) -> list[str | bytes]:
-    return [text for key in keys for text in (key, intents_key(key))]
-
-
-def _new_stamps(key: EntryKey) -> list[bytes]:
-    return [new_token() for _ in key.stamps]
-
-
-def _dbs(touched: Touched, offers: Sequence[Offer] | Mapping[Offer, object]) -> list[int]:
-    return sorted({*touched.dbs(), *(offer.db for offer in offers)})
-
-
-def _chunks(
-    touched: Touched, db: int, offered: Sequence[EntryKey]
-) -> Iterator[tuple[list[str], list[str]]]:
-    """The touched stamps and entries of one database, a script call's worth at a time.
-
-    What is offered comes last, and all of it in the last call.
-    """
-    stamps = sorted(touched.stamps.get(db, ()))
-    plain = [*stamps, *sorted(touched.entries.get(db, set()).difference(offered))]
-    starts = range(0, len(plain), KEYS_PER_CALL) or range(1)
-    for at in starts:
-        part = plain[at : at + KEYS_PER_CALL]
-        among = max(0, len(stamps) - at)
-        last = dict.fromkeys(offered) if at == starts[-1] else ()
-        yield part[:among], [*part[among:], *last]
-
-
-def _intend(
-    db: int,
-    stamps: Sequence[str],
-    entries: Sequence[str],
-    offers: Sequence[Offer],
-    token: bytes,
-    intent_ms: int,
-) -> ScriptCall:
-    keys = _with_intents((*stamps, *entries))
-    args: list[Word] = [token, intent_ms, len(stamps), len(entries), *_unasked(db)]
-    for offer in offers:
-        key = offer.key
-        keys += (key, *_with_intents(key.stamps))
-        # Until settle the stamps need to live no longer than the intent; settle raises them.
-        args += (intent_ms, len(key.stamps), *_new_stamps(key))
-    return ScriptCall(db, scripts.INTEND, keys, args)
-
-
-def _unasked(db: int) -> tuple[Word, ...]:
-    """The part of INTEND's and SETTLE's arguments that asks for the registry's version."""
-    return ("", db, REGISTRY_DB, REGISTRY_KEY)
-
-
-def _asking(call: ScriptCall, known: bytes) -> ScriptCall:
-    args = list(call.args)
-    args[_ASKED_AT[call.script.name]] = known
-    return replace(call, args=args)
-
-
-def _settle(
-    db: int,
-    stamps: Sequence[str],
-    entries: Sequence[str],
-    values: Sequence[tuple[EntryKey, bytes, int]],
-    token: bytes,
-) -> ScriptCall:
-    keys = _with_intents((*stamps, *entries))
-    args: list[Word] = [token, len(stamps), len(entries), *_unasked(db)]
-    for key, slot, ttl_ms in values:
-        keys += (key, *key.stamps)
-        args += (slot, ttl_ms, len(key.stamps))
-    return ScriptCall(db, scripts.SETTLE, keys, args)

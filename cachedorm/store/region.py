@@ -13,9 +13,10 @@ from dogpile.cache.region import CacheRegion, value_version
 from cachedorm.observe import Observer
 from cachedorm.store.entries import Keeper
 from cachedorm.store.entry import ABSENT
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.plain import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Slots
 from cachedorm.store.soft import Outage, is_os_error
 from cachedorm.store.timed import entries_for

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cachedorm.store.entry import created_ms_of, is_kept, soft_ms_of
 
 if TYPE_CHECKING:
-    from cachedorm.store.fill import RegionSettings
+    from cachedorm.store.settings import RegionSettings
 
 Outage: TypeAlias = Callable[[BaseException], bool]
 """Whether an error that a load raised says that the database cannot be reached."""

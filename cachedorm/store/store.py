@@ -8,18 +8,16 @@ process trusts nothing in the databases concerned.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
 
-from cachedorm.errors import CacheUnavailable, ConfigurationError, NotCacheable
+from cachedorm.errors import CacheUnavailable, ConfigurationError
 from cachedorm.observe import Commands, Observer, Observers
 from cachedorm.store.breaker import Breaker
-from cachedorm.store.entry import new_token, now_ms, value_slot
-from cachedorm.store.fill import RegionSettings
+from cachedorm.store.entry import new_token
 from cachedorm.store.guarded import Guarded
+from cachedorm.store.intent import INTENT_MS, Intent
 from cachedorm.store.journal import Journal, Untold
 from cachedorm.store.kept import KeptIntent, KeptIntents
 from cachedorm.store.keys import stamp_key
@@ -28,31 +26,15 @@ from cachedorm.store.mender import Mender
 from cachedorm.store.redis_slots import RedisSlots
 from cachedorm.store.region import CachedRegion
 from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
-from cachedorm.store.slots import Fixed, Offer, Slots, Touched
-from cachedorm.store.soft import Life, Outage, is_os_error, life_of
+from cachedorm.store.settings import RegionSettings
+from cachedorm.store.slots import Offer, Slots, Touched
+from cachedorm.store.soft import Outage, is_os_error
 from cachedorm.store.survey import Survey
+from cachedorm.store.through import Through
 from cachedorm.store.wire import Wire
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
 MEND_TIMEOUT = 5.0
-INTENT_MS = 30_000
-
-
-@dataclass(slots=True, eq=False)
-class Intent:
-    """What one commit touched. ``placed``: it is hidden; ``left``: seconds its settle may take.
-
-    ``passed``: nobody caches anything over the tables written, so Redis was not asked.
-    """
-
-    touched: Touched
-    left: float
-    intent_ms: int = INTENT_MS
-    token: bytes = field(default_factory=new_token)
-    placed: bool = False
-    written: Written = field(default_factory=Written)
-    passed: bool = False
-    fixed: Mapping[Offer, Fixed] = field(default_factory=dict)
 
 
 class Store:
@@ -82,6 +64,7 @@ class Store:
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
+        self._through = Through(self._settings, self._observer)
 
     @classmethod
     def connect(
@@ -256,7 +239,7 @@ class Store:
         if self._breaker.is_open:
             # Not even as the trial: a commit is no place to wait for one.
             raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
-        encoded = self._encoded(intent, values)
+        encoded = self._through.encoded(intent, values)
         began, touched, token = time.monotonic(), intent.touched, intent.token
         glance, done = self._glance(intent), False
         try:
@@ -353,42 +336,6 @@ class Store:
         self._try_again(item.db)
         self.slots.settle(item.touched, item.token, {}, MEND_TIMEOUT)
         self._journal.told(item)
-
-    def _encoded(
-        self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]
-    ) -> dict[Offer, tuple[bytes, int]]:
-        """The slots of the values that may be put; the other offers are deleted."""
-        encoded: dict[Offer, tuple[bytes, int]] = {}
-        for offer, (value, ttl_ms) in values.items():
-            fixed = intent.fixed.get(offer)
-            if fixed is not None and fixed.clean and ttl_ms > 0:
-                try:
-                    encoded[offer] = self._slot(offer, fixed, value, ttl_ms)
-                except NotCacheable as error:
-                    self._observer.error("encode", error)
-        return encoded
-
-    def _slot(self, offer: Offer, fixed: Fixed, value: Any, ttl_ms: int) -> tuple[bytes, int]:
-        form, now = offer.key.form, now_ms()
-        life = self._life(offer, now, ttl_ms)
-        slot = value_slot(
-            form,
-            fixed.server,
-            fixed.stamps,
-            form.encode(value),
-            created_ms=now,
-            soft_ms=life.soft_ms,
-            outlives=life.outlives,
-        )
-        return slot, life.key_ms
-
-    def _life(self, offer: Offer, now: int, ttl_ms: int) -> Life:
-        regions = [each for each in self._settings.values() if each.db == offer.db]
-        if len(regions) != 1:
-            # Which one the entry is of, it does not say: so it lives without soft moments.
-            return Life(0, False, ttl_ms)
-        own = ttl_ms not in (offer.key.ttl_ms, regions[0].ttl_ms)
-        return life_of(regions[0], now, ttl_ms, own=own, chance=random.random())
 
     def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
         """Without the databases none of whose regions wants intents."""

@@ -10,8 +10,8 @@ from dogpile.cache.api import NO_VALUE
 
 from cachedorm.observe import Observer, listens
 from cachedorm.store.entries import Entries, Keeper, Look, was_answered
-from cachedorm.store.fill import RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Slots
 from cachedorm.store.soft import Outage, is_os_error
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from cachedorm.observe import Stats
 from cachedorm.store.entry import now_ms, value_slot
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.region import CachedRegion
+from cachedorm.store.settings import RegionSettings
 from tests.contract.places import DB, TTL_MS, Place
 
 LONG_AGO_MS = 10 * TTL_MS

@@ -11,7 +11,8 @@ import pytest
 from cachedorm.observe import Observer, Stats
 from cachedorm.store.entries import Entries
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.region import NO_VALUE, Loaded, RegionSettings
+from cachedorm.store.region import NO_VALUE, Loaded
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.store import Store
 from cachedorm.store.timed import TimedEntries
 from tests.contract.places import TEXT, USERS, touching

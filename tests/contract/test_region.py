@@ -10,9 +10,10 @@ from cachedorm.errors import NotCacheable
 from cachedorm.observe import Stats
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import ABSENT, Form, value_slot
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.region import NO_VALUE, CachedRegion
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Slots
 from tests.contract.colours import together
 from tests.contract.places import (

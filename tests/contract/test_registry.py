@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from cachedorm.store.entry import Form, Miss, judge, new_token, prefix, value_slot
-from cachedorm.store.fill import RegionSettings
 from cachedorm.store.keys import EntryKey, stamp_key
 from cachedorm.store.registry import REGISTRY_KEY, Interest, Written
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Acquired, Granted, Refused, Touched, Wanted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog

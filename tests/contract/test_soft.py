@@ -8,8 +8,8 @@ import pytest
 
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import ABSENT, Form, Miss, describe, kept_slot, now_ms
-from cachedorm.store.fill import Loaded
 from cachedorm.store.keys import EntryKey, refresh_key
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.region import NO_VALUE
 from cachedorm.store.slots import Granted, Offer, Touched
 from cachedorm.store.store import Store

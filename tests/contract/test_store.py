@@ -8,8 +8,8 @@ import redis
 from cachedorm.errors import ConfigurationError, NotCacheable
 from cachedorm.observe import Observer, Stats
 from cachedorm.store.entry import Form, Miss, describe, judge, prefix, value_slot
-from cachedorm.store.fill import RegionSettings
 from cachedorm.store.keys import EntryKey, stamp_key
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Granted, Offer, Touched
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog

@@ -16,10 +16,11 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from cachedorm.errors import CacheUnavailable
 from cachedorm.observe import Stats
 from cachedorm.store.entry import Miss, describe
+from cachedorm.store.intent import Intent
 from cachedorm.store.mender import Mender
 from cachedorm.store.redis_slots import RedisSlots
 from cachedorm.store.slots import Touched
-from cachedorm.store.store import Intent, Store
+from cachedorm.store.store import Store
 from cachedorm.store.wire import Wire
 from examples.servers import PrivateRedis
 from tests.contract.test_store import MY, USER, USERS, fill, seen, touched

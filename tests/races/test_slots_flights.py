@@ -9,9 +9,10 @@ from threading import Event
 import pytest
 
 from cachedorm.observe import Stats
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.flight import Asked
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.region import NO_VALUE, CachedRegion
+from cachedorm.store.settings import RegionSettings
 from tests.contract import places
 from tests.contract.places import DB, USER_42, USER_43, USERS, Place, token
 

@@ -10,10 +10,11 @@ from dogpile.cache import make_region
 import cachedorm.store.backend  # noqa: F401 - a checkout has no entry points
 from cachedorm.observe import Stats
 from cachedorm.store.entry import Miss, value_slot
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey, intents_key
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.redis_slots import RedisSlots
 from cachedorm.store.region import NO_VALUE, CachedRegion
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Granted, Held, Offer, Refused, Slots
 from cachedorm.store.wire import Wire
 from examples.servers import PrivateRedis

@@ -16,9 +16,10 @@ import pytest
 
 from cachedorm.observe import Stats
 from cachedorm.store.entry import Form
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.region import NO_VALUE, CachedRegion
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Offer, Touched
 from cachedorm.store.store import Store
 from tests.contract.places import DB

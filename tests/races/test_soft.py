@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from cachedorm.store.entry import Miss, describe, value_slot
-from cachedorm.store.fill import Loaded
 from cachedorm.store.keys import EntryKey, refresh_key
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.memory import MemorySlots
 from cachedorm.store.region import NO_VALUE
 from cachedorm.store.slots import Granted, Held, Refused

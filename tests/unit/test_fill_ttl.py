@@ -4,10 +4,11 @@ import pytest
 
 from cachedorm.observe import Stats
 from cachedorm.store.entry import ABSENT, Form
-from cachedorm.store.fill import Loaded, RegionSettings
 from cachedorm.store.keys import EntryKey
+from cachedorm.store.loaded import Loaded
 from cachedorm.store.memory import MemorySlots
 from cachedorm.store.region import NO_VALUE, CachedRegion
+from cachedorm.store.settings import RegionSettings
 
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
 KEY = EntryKey("k", ("~s:t",), TEXT)

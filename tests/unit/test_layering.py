@@ -194,7 +194,7 @@ def test_files_are_named_by_their_idea() -> None:
             "from sqlalchemy.orm import Session",
             "not only sqlalchemy.util",
         ),
-        ("cachedorm/store/keys.py", "from geoalchemy2 import WKBElement", "codec.py only"),
+        ("cachedorm/store/keys.py", "from geoalchemy2 import WKBElement", "codec/ only"),
         ("cachedorm/testing/served.py", "import pytest", "plugin.py only"),
         ("cachedorm/cache.py", "from models.my import User", "never imports models.my"),
         ("models/my.py", "from cachedorm.declare import Cached", "is not public"),

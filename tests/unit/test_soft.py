@@ -3,7 +3,7 @@
 import pytest
 
 from cachedorm.store.entry import Form, describe, kept_slot, value_slot
-from cachedorm.store.fill import RegionSettings
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.soft import Life, is_due, life_of, may_be_kept
 
 FORM = Form(b"fingerpr", bytes, bytes)
