@@ -34,6 +34,7 @@ from cachedorm.orm.many import ManyReader
 from cachedorm.orm.outages import database_is_down
 from cachedorm.orm.queries import QueryReader
 from cachedorm.orm.reads import Reader
+from cachedorm.orm.serving import Serving
 from cachedorm.orm.session import cached_session_class
 from cachedorm.orm.warming import Progress, Warmed, Warmer
 from cachedorm.store.batch import BATCH
@@ -83,25 +84,14 @@ class Cache:
         self._declared = regions if regions is not None else Regions()
         self._regions: dict[str, CachedRegion] = {}
         self._followed = Followed(self._store, self._live, observer, database, self._check_open)
-        self._reader = Reader(
-            self._followed.plan_of, self._followed.follower_of, self._serves, observer
-        )
-        self._queries = QueryReader(
-            self._followed.query_plan_of,
-            self._followed.spot_plan_of,
-            self._followed.follower_of,
-            self._serves,
-            observer,
-        )
-        self._by_hand = ByHand(self._followed, self._store, self._live, observer)
-        self._many = ManyReader(
-            self._followed.plan_of, self._followed.follower_of, self._serves, observer
-        )
+        followed = self._followed
+        serving = Serving(followed.follower_of, self._serves, observer)
+        self._reader = Reader(followed.plan_of, serving)
+        self._many = ManyReader(followed.plan_of, serving)
+        self._queries = QueryReader(followed.query_plan_of, followed.spot_plan_of, serving)
+        self._by_hand = ByHand(followed, self._store, self._live, observer)
         self._warmer = Warmer(
-            self._followed.plan_of,
-            self._followed.query_plan_of,
-            self._followed.follower_of,
-            observer,
+            followed.plan_of, followed.query_plan_of, followed.follower_of, observer
         )
         self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}

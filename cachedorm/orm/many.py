@@ -12,9 +12,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import instance_state
 
 from cachedorm.errors import ArgumentError
-from cachedorm.observe import Observer
 from cachedorm.orm.affected import OWN
-from cachedorm.orm.bypass import FollowerOf, why_bypass, why_not_publish
 from cachedorm.orm.compat import entity_result, keyed_result
 from cachedorm.orm.hydrate import hydrate_each
 from cachedorm.orm.keylist import Identity, KeyList
@@ -23,12 +21,12 @@ from cachedorm.orm.meeting import meet
 from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.reads import BYPASSED, Bypassed
 from cachedorm.orm.rowplan import RowPlan
+from cachedorm.orm.serving import Serving
 from cachedorm.store.batch import BATCH, fill_many
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entries import Entries, Look
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, Loaded
 
 # Databases that compare text byte by byte unless told otherwise (and then it is declared).
@@ -38,19 +36,15 @@ _BINARY_COLLATION = frozenset({"postgresql", "sqlite"})
 class ManyReader:
     """Reads many rows by primary key for the sessions of one Cache."""
 
-    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of")
+    __slots__ = ("_plan_of", "_serving")
 
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
-        follower_of: FollowerOf,
-        enabled: Callable[[], bool],
-        observer: Observer,
+        serving: Serving,
     ) -> None:
         self._plan_of = plan_of
-        self._follower_of = follower_of
-        self._enabled = enabled
-        self._observer = observer
+        self._serving = serving
 
     def get_many(self, session: Session, class_: type, keys: Iterable[Any]) -> list[Any]:
         """The objects with these primary keys, in their order; None where there is no such row."""
@@ -91,7 +85,7 @@ class ManyReader:
                 reason = "key of another type"
             except UnknownRow:
                 reason = "unknown discriminator"
-        self._observer.bypass(plan.region_name, reason)
+        self._serving.past(plan.region_name, reason)
         return BYPASSED
 
     def _found(
@@ -112,8 +106,7 @@ class ManyReader:
             return _from_database(session, mapper, identities)
         reason = self._why_bypass(session, plan)
         if reason is not None:
-            self._observer.bypass(plan.region_name, reason)
-            refuse("past the cache", reason)
+            self._serving.past(plan.region_name, reason)
             return _from_database(session, mapper, identities)
         keyed = dict(_keyed(plan, identities))
         try:
@@ -129,11 +122,11 @@ class ManyReader:
     def _why_bypass(self, session: Session, plan: EntityPlan) -> str | None:
         if not plan.by_primary_key:
             return "key is not the primary key"
-        if not self._enabled():
+        if not self._serving.enabled():
             return "disabled"
         if plan.why_never is not None:
             return plan.why_never
-        return why_bypass(session, plan, self._follower_of)
+        return self._serving.why_bypass(session, plan)
 
     def _served(
         self,
@@ -167,7 +160,7 @@ class ManyReader:
         self, connection: Connection, plan: EntityPlan, wanted: Mapping[Identity, int]
     ) -> dict[int, Loaded]:
         rows = rows_by_identity(connection, plan, list(wanted))
-        publish = why_not_publish(connection, plan, self._follower_of) is None
+        publish = self._serving.publishes(connection, plan)
         loaded = {
             wanted[identity]: Loaded(row, plan.ttl_of(row), publish)
             for identity, row in rows.items()

@@ -20,7 +20,6 @@ from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ArgumentError, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.orm.answers import answer_of
-from cachedorm.orm.bypass import FollowerOf
 from cachedorm.orm.compat import rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
 from cachedorm.orm.fields import field_stamps, stamped_fields
@@ -180,13 +179,11 @@ class QueryReader:
         self,
         plan_of: Callable[[CachedQuery[Any] | Nearby], QueryPlan | NearbyPlan | None],
         spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
-        follower_of: FollowerOf,
-        enabled: Callable[[], bool],
-        observer: Observer,
+        serving: Serving,
     ) -> None:
         self._plan_of = plan_of
         self._spot_plan_of = spot_plan_of
-        self._serving = Serving(follower_of, enabled, observer)
+        self._serving = serving
 
     def answer(
         self, session: Session, query: CachedQuery[Any] | Nearby, values: Mapping[str, Any]

@@ -9,16 +9,15 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
 
 from cachedorm.errors import ArgumentError, DeclarationError
-from cachedorm.observe import Observer
 from cachedorm.orm.affected import OWN
-from cachedorm.orm.bypass import FollowerOf, holds_connection, why_bypass, why_not_publish
+from cachedorm.orm.bypass import holds_connection
 from cachedorm.orm.catalog import REFUSALS
 from cachedorm.orm.hydrate import fill, hydrate
 from cachedorm.orm.plan import EntityPlan, Row, UnknownRow
+from cachedorm.orm.serving import Serving
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entry import ABSENT, Absent
 from cachedorm.store.keys import EntryKey
-from cachedorm.store.provenance import refuse
 from cachedorm.store.region import NO_VALUE, Loaded
 
 # A row that is another class's each time it is read is left to the database.
@@ -38,19 +37,15 @@ BYPASSED = Bypassed()
 class Reader:
     """Reads rows by key for the sessions of one Cache."""
 
-    __slots__ = ("_enabled", "_follower_of", "_observer", "_plan_of", "_told")
+    __slots__ = ("_plan_of", "_serving", "_told")
 
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
-        follower_of: FollowerOf,
-        enabled: Callable[[], bool],
-        observer: Observer,
+        serving: Serving,
     ) -> None:
         self._plan_of = plan_of
-        self._follower_of = follower_of
-        self._enabled = enabled
-        self._observer = observer
+        self._serving = serving
         # The plans whose tables turned out to be none, so that this is said once.
         self._told: set[EntityPlan] = set()
 
@@ -101,8 +96,7 @@ class Reader:
         return True
 
     def _past(self, plan: EntityPlan, reason: str) -> Bypassed:
-        self._observer.bypass(plan.region_name, reason)
-        refuse("past the cache", reason)
+        self._serving.past(plan.region_name, reason)
         if reason in REFUSALS and plan not in self._told:
             self._told.add(plan)
             names = ", ".join(str(table) for table in plan.tables)
@@ -110,13 +104,13 @@ class Reader:
                 f"{plan.mapper.class_.__name__}.__cache__: {names}: {REFUSALS[reason]};"
                 " it is never served: take the key out of the policy"
             )
-            self._observer.error("declaration", DeclarationError(text))
+            self._serving.observer.error("declaration", DeclarationError(text))
         return BYPASSED
 
     def _row(
         self, session: Session, plan: EntityPlan, values: Sequence[Any]
     ) -> Row | Bypassed | None:
-        if not self._enabled():
+        if not self._serving.enabled():
             return self._past(plan, "disabled")
         if plan.why_never is not None:
             return self._past(plan, plan.why_never)
@@ -124,7 +118,7 @@ class Reader:
             key = plan.key_of(values)
         except ArgumentError:
             return self._past(plan, "key of another type")
-        reason = why_bypass(session, plan, self._follower_of)
+        reason = self._serving.why_bypass(session, plan)
         if reason is not None:
             return self._past(plan, reason)
         found: Row | Absent | Any = plan.region.get(key)
@@ -146,7 +140,7 @@ class Reader:
         connection = session.connection(bind_arguments={"mapper": plan.mapper})
         parameters = {f"key_{number}": value for number, value in enumerate(values)}
         row = self._select(connection, plan, parameters)
-        publish = why_not_publish(connection, plan, self._follower_of) is None
+        publish = self._serving.publishes(connection, plan)
         if row is None:
             return Loaded(ABSENT, plan.negative_ttl_ms, publish)
         # A column whose equality is wider than was declared must not give one row two keys.

@@ -1,4 +1,4 @@
-"""What every cached SELECT of a Cache's sessions goes by: may it be served, and one entry's way."""
+"""What every cached read of a Cache's sessions goes by: may it be served, and one entry's way."""
 
 from __future__ import annotations
 
@@ -20,24 +20,37 @@ Load = Callable[[Connection], tuple[Any, bool]]
 
 
 class Serving:
-    """Serves the entries of cached SELECTs, by the rules of one Cache."""
+    """Serves entries by the rules of one Cache."""
 
-    __slots__ = ("_enabled", "_follower_of", "observer")
+    __slots__ = ("_follower_of", "enabled", "observer")
 
     def __init__(
         self, follower_of: FollowerOf, enabled: Callable[[], bool], observer: Observer
     ) -> None:
         self._follower_of = follower_of
-        self._enabled = enabled
+        # Whether the cache answers at all now: the kill switch, and bypass() for a block.
+        self.enabled = enabled
         self.observer = observer
 
     def bypasses(self, session: Session, source: Sourced, region: str) -> bool:
         """Whether this read must be the database's; counts it."""
-        reason = self._why_bypass(session, source)
+        reason = self.why_bypass(session, source) if self.enabled() else "disabled"
         if reason is not None:
-            self.observer.bypass(region, reason)
-            refuse("past the cache", reason)
+            self.past(region, reason)
         return reason is not None
+
+    def why_bypass(self, session: Session, source: Sourced) -> str | None:
+        """The reason for which an enabled cache must leave this read to the database, or None."""
+        return why_bypass(session, source, self._follower_of)
+
+    def past(self, region: str, reason: str) -> None:
+        """A read goes past the cache: tells whoever counts, and whoever records."""
+        self.observer.bypass(region, reason)
+        refuse("past the cache", reason)
+
+    def publishes(self, connection: Connection, source: Sourced) -> bool:
+        """Whether what was read on this connection may be published."""
+        return why_not_publish(connection, source, self._follower_of) is None
 
     def entry(
         self,
@@ -59,10 +72,4 @@ class Serving:
         bind: Any = {} if source.mapper is None else {"mapper": source.mapper}
         connection = session.connection(bind_arguments=bind)
         value, keep = load(connection)
-        publish = keep and why_not_publish(connection, source, self._follower_of) is None
-        return Loaded(value, None, publish)
-
-    def _why_bypass(self, session: Session, source: Sourced) -> str | None:
-        if not self._enabled():
-            return "disabled"
-        return why_bypass(session, source, self._follower_of)
+        return Loaded(value, None, keep and self.publishes(connection, source))

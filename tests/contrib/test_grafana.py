@@ -47,7 +47,7 @@ def exported(redis_url: str, tmp_path: Path) -> dict[str, set[str]]:
                 observed.read(1)
                 observed.read_many(1, 2)
             observed.write(1, "new")
-            observed.cache._reader._observer.wait("notes", "note:1", 0.1)
+            observed.cache._observers.wait("notes", "note:1", 0.1)
     return {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(generate_latest(registry).decode())

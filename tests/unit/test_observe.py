@@ -139,11 +139,11 @@ class Quiet(LogObserver):
 def test_an_own_log_takes_the_place_of_the_librarys(caplog: pytest.LogCaptureFixture) -> None:
     """Or every failure would be logged twice."""
     with Cache(observers=[Quiet()]) as cache:
-        cache._reader._observer.error("read", OSError())
+        cache._observers.error("read", OSError())
         assert cache.stats().errors["read"] == 1
     assert not caplog.records
     with Cache() as cache:
-        cache._reader._observer.error("read", OSError("away"))
+        cache._observers.error("read", OSError("away"))
     assert [(each.levelno, each.message) for each in caplog.records] == [
         (logging.WARNING, "read: away")
     ]
