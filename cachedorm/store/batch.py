@@ -12,15 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cachedorm.errors import CacheUnavailable
-from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.entries import Entries, Look
 from cachedorm.store.entry import (
-    ABSENT,
-    HEADER_BYTES,
-    STAMP_BYTES,
-    judge,
     new_token,
-    prefix,
 )
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.loaded import Loaded, Unleased
@@ -190,18 +184,8 @@ def _without_lease(entries: Entries, key: EntryKey, answer: Acquired) -> Any:
 
 
 def _decoded(entries: Entries, key: EntryKey, slot: bytes, server: bytes) -> Any:
-    # ACQUIRE has compared the stamps already.
-    starts = range(HEADER_BYTES, HEADER_BYTES + STAMP_BYTES * len(key.stamps), STAMP_BYTES)
-    carried = [slot[at : at + STAMP_BYTES] for at in starts]
-    verdict = judge(slot, prefix(key.form, server), carried)
-    value: Any = NO_VALUE
-    if verdict is ABSENT:
-        value = ABSENT
-    elif isinstance(verdict, bytes):
-        try:
-            value = key.form.decode(verdict)
-        except UNDECODABLE:
-            entries.observer.miss(entries.settings.name, key, "undecodable")
-    if value is not NO_VALUE:
-        _note(entries, key, slot)
-    return value
+    served = entries.filling.valid(key, slot, server)
+    if served is None:
+        return NO_VALUE
+    _note(entries, key, slot)
+    return served.value

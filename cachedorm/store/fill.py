@@ -105,7 +105,7 @@ class Fill:
                 case Granted():
                     return got
                 case Valid(slot, server):
-                    served = self._decoded(key, _payload(slot, key, server), slot)
+                    served = self.valid(key, slot, server)
                     if served is not None:
                         return served
                     if slot == unusable:
@@ -187,6 +187,12 @@ class Fill:
         finally:
             self._observer.wait(self._settings.name, key, time.monotonic() - began)
 
+    def valid(self, key: EntryKey, slot: bytes, server: bytes) -> Served | None:
+        """What is served of a slot whose stamps ACQUIRE has compared already."""
+        starts = range(HEADER_BYTES, HEADER_BYTES + STAMP_BYTES * len(key.stamps), STAMP_BYTES)
+        carried = [slot[at : at + STAMP_BYTES] for at in starts]
+        return self._decoded(key, judge(slot, prefix(key.form, server), carried), slot)
+
     def _decoded(self, key: EntryKey, verdict: object, slot: bytes) -> Served | None:
         if verdict is ABSENT:
             return Served(ABSENT, slot)
@@ -225,12 +231,11 @@ class Fill:
     def _publish_or_release(
         self, key: EntryKey, lease: Granted, loaded: Loaded, payload: bytes | None
     ) -> bytes | None:
-        ttl_ms = self._ttl_ms(key, loaded)
-        if payload is None or ttl_ms <= 0:
+        made = self._made(key, lease, loaded, payload)
+        if made is None:
             self.release(key, lease)
             return None
-        absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
-        return self.publish(key, lease, payload, absent, ttl_ms, own=own)
+        return self._put(key, lease, *made)
 
     def _load(
         self, key: EntryKey, load: Callable[[], Loaded], flight: Flight
@@ -256,12 +261,18 @@ class Fill:
 
     def filled(self, key: EntryKey, lease: Granted, loaded: Loaded) -> Filled | None:
         """What to publish under this lease, one among many; None if it is not to be kept."""
-        payload, ttl_ms = self._encoded(key, loaded), self._ttl_ms(key, loaded)
+        made = self._made(key, lease, loaded, self._encoded(key, loaded))
+        return None if made is None else Filled(key, lease.token, *made)
+
+    def _made(
+        self, key: EntryKey, lease: Granted, loaded: Loaded, payload: bytes | None
+    ) -> tuple[bytes, int] | None:
+        """What to store, and how long its key lives; None if it is not to be kept."""
+        ttl_ms = self._ttl_ms(key, loaded)
         if payload is None or ttl_ms <= 0:
             return None
         absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
-        slot, key_ms = self._slot(key, lease, payload, absent, ttl_ms, own=own)
-        return Filled(key, lease.token, slot, key_ms)
+        return self._slot(key, lease, payload, absent, ttl_ms, own=own)
 
     def _ttl_ms(self, key: EntryKey, loaded: Loaded) -> int:
         if loaded.ttl_ms is not None:
@@ -289,8 +300,10 @@ class Fill:
 
         ``own``: the time to live is the row's, and not to be stretched.
         """
+        return self._put(key, lease, *self._slot(key, lease, payload, absent, ttl_ms, own=own))
+
+    def _put(self, key: EntryKey, lease: Granted, slot: bytes, key_ms: int) -> bytes | None:
         db = self._settings.db
-        slot, key_ms = self._slot(key, lease, payload, absent, ttl_ms, own=own)
         try:
             if lease.over is None:
                 published = self._slots.publish(db, key, lease.token, slot, key_ms)
@@ -373,10 +386,3 @@ class Fill:
 def _ends_itself(key: EntryKey, loaded: Loaded) -> bool:
     """Whether the row says when it ends, so that nothing may stretch its time."""
     return loaded.value is not ABSENT and loaded.ttl_ms not in (None, key.ttl_ms)
-
-
-def _payload(slot: bytes, key: EntryKey, server: bytes) -> object:
-    """The payload of a slot whose stamps ACQUIRE has compared already."""
-    starts = range(HEADER_BYTES, HEADER_BYTES + STAMP_BYTES * len(key.stamps), STAMP_BYTES)
-    carried = [slot[at : at + STAMP_BYTES] for at in starts]
-    return judge(slot, prefix(key.form, server), carried)

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from cachedorm.errors import NotCacheable
 from cachedorm.store.colour import Signal, domain, signal
 from cachedorm.store.entry import ABSENT, Form, lease_slot
-from cachedorm.store.forked import anew_when_forked
+from cachedorm.store.forks import follow_forks
 from cachedorm.store.slots import Granted
 
 Place = tuple[Hashable, str]
@@ -100,10 +100,10 @@ class Flights:
 
     def __init__(self) -> None:
         self.now = 0
-        self.begin_anew()
-        anew_when_forked(self)
+        self.begin_in_child()
+        follow_forks(self)
 
-    def begin_anew(self) -> None:
+    def begin_in_child(self) -> None:
         """Begin with nothing in the air: in a forked child, leaders of before never land."""
         self._lock = threading.Lock()
         self._flying: dict[Place, Flight] = {}

@@ -24,7 +24,7 @@ from cachedorm.store.entry import (
     new_token,
     prefix,
 )
-from cachedorm.store.forked import anew_when_forked
+from cachedorm.store.forks import follow_forks
 from cachedorm.store.kept_interests import KeptInterests
 from cachedorm.store.keys import EntryKey, refresh_key
 from cachedorm.store.matching import glob
@@ -68,13 +68,13 @@ class MemorySlots:
         # the processes that have not registered again in that hour are not gone.
         self.registry = Registry(clock or time.monotonic)
         self._interests = KeptInterests(clock or time.monotonic)
-        self.begin_anew()
-        anew_when_forked(self)
+        self.begin_in_child()
+        follow_forks(self)
         self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
         # Beside the entries and not bounded with them: a writer's intent must not be evicted.
         self._intents = CountedIntents(self._clock)
 
-    def begin_anew(self) -> None:
+    def begin_in_child(self) -> None:
         """A forked child keeps the entries of before, and follows its own writers from now on."""
         self._lock = threading.Lock()
 

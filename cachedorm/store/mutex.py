@@ -16,7 +16,7 @@ from cachedorm.store.colour import Signal, domain, signal
 from cachedorm.store.entries import Entries
 from cachedorm.store.entry import ABSENT
 from cachedorm.store.flight import Asked, Flight
-from cachedorm.store.forked import anew_when_forked
+from cachedorm.store.forks import follow_forks
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.loaded import Served, Unleased
 from cachedorm.store.slots import Granted
@@ -46,10 +46,10 @@ class Mutexes:
 
     def __init__(self, entries: Entries) -> None:
         self.entries = entries
-        self.begin_anew()
-        anew_when_forked(self)
+        self.begin_in_child()
+        follow_forks(self)
 
-    def begin_anew(self) -> None:
+    def begin_in_child(self) -> None:
         """Begin with nobody's turn: in a forked child, holders of before never release."""
         self._lock = threading.Lock()
         self._held: dict[Place, Holding] = {}

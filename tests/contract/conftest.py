@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.contract.colours import GREENLETS, THREADS, run_in_greenlet
-from tests.contract.places import db_client, place, slots
+from tests.contract.places import closing, db_client, place, slots, store
 
-__all__ = ["db_client", "place", "slots"]
+__all__ = ["closing", "db_client", "place", "slots", "store"]
 
 
 @pytest.fixture(autouse=True, params=[THREADS, GREENLETS])

@@ -11,12 +11,15 @@ from cachedorm.store.entry import Form, judge, prefix, value_slot
 from cachedorm.store.keys import EntryKey, stamp_key
 from cachedorm.store.memory import MemorySlots
 from cachedorm.store.redis_slots import RedisSlots
+from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Granted, Slots, Touched
+from cachedorm.store.store import Store
 from cachedorm.store.wire import Wire
 
 DB = 2
 LEASE_MS = 3000
 TTL_MS = 60_000
+MY = RegionSettings("my", db=DB, ttl_ms=3_600_000)
 INTENT_MS = 30_000
 
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
@@ -109,3 +112,19 @@ def db_client(redis_url: str) -> Iterator["redis.Redis"]:
     """A plain client on the database that these tests use."""
     with redis.Redis.from_url(redis_url, db=DB) as client:
         yield client
+
+
+@pytest.fixture(params=["redis", "memory"])
+def closing(request: pytest.FixtureRequest, colour: str) -> Iterator[Store]:
+    """A store on either place, with one region."""
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else None
+    store = Store.connect(url, connect_timeout=1.0, operation_timeout=1.0, commit_timeout=2.0)
+    store.region(MY)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def store(closing: Store) -> Store:
+    """The same, by the name that tests use."""
+    return closing

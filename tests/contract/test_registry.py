@@ -4,39 +4,19 @@ The staged interleavings: an interest registered before INTEND, between INTEND a
 COMMIT and SETTLE, by a filler of newer code; the writer reckons with nothing that is cached.
 """
 
-from collections.abc import Iterator
-
-import pytest
 import redis
 
 from cachedorm.store.entry import Form, Miss, judge, new_token, prefix, value_slot
 from cachedorm.store.keys import EntryKey, stamp_key
 from cachedorm.store.registry import REGISTRY_KEY, Interest, Written
-from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Acquired, Granted, Refused, Touched, Wanted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog
 
-MY = RegionSettings("my", db=2, ttl_ms=3_600_000)
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
 BOOKS, SHELVES = stamp_key("books"), stamp_key("shelves")
 BY_SHELF = Interest(2, "books", "books", "=shelf")
 LIST = EntryKey("books:of:7", (BOOKS, stamp_key("books.shelf=7")), TEXT)
-
-
-@pytest.fixture(params=["redis", "memory"])
-def closing(request: pytest.FixtureRequest, colour: str) -> Iterator[Store]:
-    """A store on either place, whose newer code caches lists of books."""
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else None
-    store = Store.connect(url, connect_timeout=1.0, operation_timeout=1.0, commit_timeout=2.0)
-    store.region(MY)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def store(closing: Store) -> Store:
-    return closing
 
 
 def acquire(store: Store, token: bytes) -> Acquired:

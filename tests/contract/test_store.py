@@ -1,7 +1,5 @@
 """The store: what a commit does to Redis, and to this process's memory."""
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 
@@ -12,28 +10,13 @@ from cachedorm.store.keys import EntryKey, stamp_key
 from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Granted, Offer, Touched
 from cachedorm.store.store import Store
+from tests.contract.places import MY
 from tests.fixtures.logs import RedisLog
 
-MY = RegionSettings("my", db=2, ttl_ms=3_600_000)
 CHAT = RegionSettings("chat", db=4, ttl_ms=60_000, intents=False)
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
 USERS = stamp_key("my_db.users")
 USER = EntryKey("user:profile:42", (USERS,), TEXT)
-
-
-@pytest.fixture(params=["redis", "memory"])
-def closing(request: pytest.FixtureRequest, colour: str) -> Iterator[Store]:
-    """A store on either place."""
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else None
-    store = Store.connect(url, connect_timeout=1.0, operation_timeout=1.0, commit_timeout=2.0)
-    store.region(MY)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def store(closing: Store) -> Store:
-    return closing
 
 
 def touched(db: int = 2) -> Touched:

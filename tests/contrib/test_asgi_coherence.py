@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from cachedorm.store.codec import decode_plain, encode_plain
 from cachedorm.store.entry import Form
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
+from cachedorm.testing import frozen_clock
 from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner
 from tests.contrib.site import Site, elsewhere, is_hit, is_stored
@@ -226,7 +226,7 @@ async def test_a_restart_from_an_old_file_serves_no_response(site: Site) -> None
 async def test_an_entry_past_its_time_is_no_part(site: Site) -> None:
     """It stands there for when the database is down; while it is not, a read would be a miss."""
     region = Region("kept", db=5, ttl=60)
-    settings = replace(settings_of(region), ttl_ms=20, stale_if_error_ms=60_000)
+    settings = replace(settings_of(region), ttl_ms=20_000, stale_if_error_ms=60_000)
     kept = CachedRegion(settings, site.cache.region(ROWS).entries.slots, Observer())
 
     async def greet(request: Request) -> Response:
@@ -236,11 +236,12 @@ async def test_an_entry_past_its_time_is_no_part(site: Site) -> None:
             found = await greenlet_spawn(kept.fill, key, lambda: Loaded("hello"))
         return JSONResponse(found)
 
-    async with site.client(greet) as client:
-        response = await client.get("/here")
-        assert is_stored(response)
-        await asyncio.sleep(0.03)
-        assert not is_hit(await client.get("/here"))
+    with frozen_clock() as clock:
+        async with site.client(greet) as client:
+            response = await client.get("/here")
+            assert is_stored(response)
+            clock.advance(21)
+            assert not is_hit(await client.get("/here"))
 
 
 async def test_a_new_process_serves_what_it_would_read_itself(site: Site, redis_url: str) -> None:

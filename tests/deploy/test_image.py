@@ -32,7 +32,6 @@ from tests.deploy.manifests import (
     pods,
 )
 
-SERVICE = ROOT / "examples/recycling/service"
 # Where pip puts the programs of this environment, as it does in the image.
 PROGRAMS = Path(sys.executable).parent
 
@@ -240,10 +239,7 @@ def test_the_workers_ping() -> None:
     assert health == ["CMD-SHELL", probe[2].replace("$", "$$")]
 
 
-@pytest.mark.skipif(not SERVICE.exists(), reason="the FastAPI service is not in this checkout")
-def test_the_application_is_made(
-    run: Run,
-) -> None:
+def test_the_application_is_made(run: Run) -> None:
     """By the factory that uvicorn is told, with the variables of its container alone."""
     (container,) = (each for pod in pods() if pod.owner == "app" for each in pod.spec["containers"])
     module, _, factory = container["command"][2].partition(":")

@@ -23,7 +23,8 @@ from cachedorm.store.slots import Touched
 from cachedorm.store.store import Store
 from cachedorm.store.wire import Wire
 from examples.servers import PrivateRedis
-from tests.contract.test_store import MY, USER, USERS, fill, seen, touched
+from tests.contract.places import MY
+from tests.contract.test_store import USER, USERS, fill, seen, touched
 from tests.faults.proxy import Fault
 from tests.fixtures.faults import RedisProxy
 
