@@ -23,6 +23,7 @@ from cachedorm.declare.warmset import WarmSet
 from cachedorm.errors import ArgumentError, CacheUnavailable, ConfigurationError
 from cachedorm.observe import Observer
 from cachedorm.orm.bypass import FollowerOf, why_not_publish
+from cachedorm.orm.geo import NearbyPlan
 from cachedorm.orm.paging import Page, Pages, Position
 from cachedorm.orm.plan import EntityPlan
 from cachedorm.orm.queries import QueryPlan
@@ -218,31 +219,33 @@ class Warmer:
     ) -> Iterator[Warmed]:
         """For other cached reads: each is asked once, so that what is missing fills itself."""
         with sessions() as session:
-            self._check_served(session, statement)
+            plan = self._check_served(session, statement)
         for each in parameters:
-            with sessions() as session:
-                session.execute(statement(**each)).all()
+            _ask(sessions, statement(**each))
+            if plan is not None and _waited(plan.region.entries, plan.stamps):
+                _ask(sessions, statement(**each))
             position = position.further(1)
             warmed = replace(warmed, seen=warmed.seen + 1, position=position.text)
             yield warmed
 
-    def _check_served(self, session: Session, statement: Callable[..., Any]) -> None:
+    def _check_served(self, session: Session, statement: Callable[..., Any]) -> NearbyPlan | None:
         _connection(session, None)
         if not isinstance(session, CachedReads):
             raise ConfigurationError(
                 f"warm({statement!r}): its answers come through sessions that are served, and only"
                 " an engine is attached; give source= a factory that is"
             )
-        if isinstance(statement, Nearby):
-            # Asking would not tell: while Redis is away the database answers.
-            plan = self._query_plan_of(statement)
-            if plan is None:
-                raise ConfigurationError(
-                    f"warm({statement!r}): every engine attached is a replica, and what is read"
-                    " there may be old; attach the primary too"
-                )
-            region = plan.region
-            region.entries.slots.read(region.settings.db, ("~",))
+        if not isinstance(statement, Nearby):
+            return None
+        plan: NearbyPlan | None = self._query_plan_of(statement)
+        if plan is None:
+            raise ConfigurationError(
+                f"warm({statement!r}): every engine attached is a replica, and what is read"
+                " there may be old; attach the primary too"
+            )
+        # Asking would not tell: while Redis is away the database answers.
+        plan.region.entries.slots.read(plan.region.settings.db, ("~",))
+        return plan
 
     def _plan_for(self, sessions: Sessions, class_: type) -> EntityPlan:
         mapper = getattr(class_, "__mapper__", None)
@@ -289,6 +292,8 @@ def _stored(
         raise CacheUnavailable(f"warm: Redis does not answer in database {entries.settings.db}")
     values: list[Any] = [look.value for look in looks]
     leases = lease_missing(entries, keys, looks, values)
+    if not leases and _waited(entries, {stamp for key in keys for stamp in key.stamps}):
+        leases = lease_missing(entries, keys, looks, values)
     fresh = sum(value is not NO_VALUE for value in values)
     if not leases:
         return 0, fresh
@@ -296,6 +301,23 @@ def _stored(
     published: list[int] = []
     publish_loaded(entries, keys, leases, lambda: load(wanted), published)
     return len(published), fresh
+
+
+def _ask(sessions: Sessions, statement: Any) -> None:
+    with sessions() as session:
+        session.execute(statement).all()
+
+
+def _waited(entries: Entries, stamps: Iterable[str]) -> bool:
+    """Waits until these may be published under, if they may not yet; whether it had to.
+
+    Nobody may fill over a table whose first interest ever is new; readers come again, a warming
+    does not.
+    """
+    seconds = entries.slots.registry.ripe_in(stamps)
+    if seconds:
+        entries.slots.sleep(seconds)
+    return seconds > 0
 
 
 def _connection(session: Session, mapper: Mapper[Any] | None) -> Connection:

@@ -132,16 +132,21 @@ class RedisSlots:
         server: bytes,
     ) -> list[Acquired]:
         self.registry.outlive(stamp_ttl_ms)
-        if self.registry.is_due:
-            self._register()
-        registered = self.registry.version
-        if self.registry.own and not registered:
-            return [Refused("interest") for _ in wanted]
-        ripe = [each for each in wanted if self.registry.is_ripe(each.key.stamps)]
-        calls = list(acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
-        replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
-        if any(reply[0] == b"unregistered" for reply in replies):
+        for _ in range(2):
+            if self.registry.is_due:
+                self._register()
+            registered = self.registry.version
+            if self.registry.own and not registered:
+                continue
+            ripe = [each for each in wanted if self.registry.is_ripe(each.key.stamps)]
+            calls = list(acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
+            replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
+            if all(reply[0] != b"unregistered" for reply in replies):
+                break
+            # Those that were granted before the registry was lost are so again: by their tokens.
             self.registry.lost(registered)
+        else:
+            return [Refused("interest") for _ in wanted]
         # As in acquire; of so many, the few that a failover has hit are just not leased.
         got = {
             each.token: Refused()

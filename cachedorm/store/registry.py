@@ -219,15 +219,17 @@ class Registry:
 
     def is_ripe(self, stamps: Iterable[str]) -> bool:
         """Whether every writer follows what carries these stamps by now."""
+        return not self._ripe_at or not self.ripe_in(stamps)
+
+    def ripe_in(self, stamps: Iterable[str]) -> float:
+        """In how many seconds every writer will follow what carries these stamps; 0 if they do."""
         waiting = self._ripe_at
-        if not waiting:
-            return True
         now = self._clock()
         if all(at <= now for at in waiting.values()):
             with self._lock:
                 if self._ripe_at is waiting:
                     self._ripe_at = {}
-        return not any(waiting.get(stamp, now) > now for stamp in stamps)
+        return max([0.0, *(waiting.get(stamp, now) - now for stamp in stamps)])
 
     # Whoever writes.
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 from sqlalchemy import Engine, bindparam, create_engine, event, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -19,6 +20,7 @@ from cachedorm.errors import (
     DeclarationError,
 )
 from cachedorm.orm.warming import Warmed
+from cachedorm.store.registry import REGISTRY_KEY
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.orm.library import Animal, Author, Cat, Diary, Dog, Place, Token
 
@@ -349,3 +351,13 @@ async def test_from_coroutines(
         assert (await cache.awarm(Author, batch=10)).stored == 25
         assert (await cache.awarm(Author)).fresh == 25
     await engine.dispose()
+
+
+def test_a_table_that_nobody_had_named_is_waited_for(
+    filled: sessionmaker[Session], cache: Cache, redis_client: redis.Redis
+) -> None:
+    """Nobody may fill it for a moment, and nobody would warm it after that."""
+    redis_client.flushall()
+    redis_client.hset(REGISTRY_KEY, mapping={"~version": "v", "~born": 1})
+
+    assert cache.warm(Author).stored == 25
