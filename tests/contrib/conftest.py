@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cache
 from tests.contrib.shelf import REGIONS, Base, Item, Owner
 from tests.contrib.site import Site
 from tests.fixtures.logs import SqlLog
+from tests.fixtures.patience import patient_cache
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def site(
     """The application, with nothing cached yet."""
     engine = create_async_engine(async_database_url)
     sql_log.follow(engine)
-    cache = Cache(redis_url, regions=REGIONS)
+    cache = patient_cache(redis_url, regions=REGIONS)
     sessions, sync_sessions = async_sessionmaker(engine), sessionmaker(stock)
     cache.attach(sync_sessions)
     cache.attach(sessions)

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Observer, Region, hours
+from tests.fixtures.patience import patient_cache
 
 NOTES = Region("notes", db=3, ttl=hours(1))
 
@@ -64,7 +65,7 @@ def app(url: str | None, folder: Path, *observers: Observer) -> Iterator[App]:
             session.add_all(Note(id=number, text=f"note {number}") for number in (1, 2, 3))
             session.commit()
     sessions = sessionmaker(engine)
-    with Cache(url, observers=observers) as cache:
+    with patient_cache(url, observers=observers) as cache:
         cache.attach(sessions)
         yield App(cache, sessions)
         cache.detach(sessions)

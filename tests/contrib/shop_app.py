@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-from cachedorm import Cache
 from cachedorm.contrib.asgi import CacheRule, ResponseCache
 from tests.contrib.shelf import PAGES, REGIONS, Item, items_of
+from tests.fixtures.patience import patient_cache
 
 engine = create_async_engine(os.environ["SHOP_DATABASE_URL"])
-cache = Cache(os.environ["SHOP_REDIS_URL"], regions=REGIONS, operation_timeout=5)
+cache = patient_cache(os.environ["SHOP_REDIS_URL"], regions=REGIONS)
 sessions = async_sessionmaker(engine)
 has_read, go_on = asyncio.Event(), asyncio.Event()
 

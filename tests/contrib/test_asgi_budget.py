@@ -8,13 +8,13 @@ import redis
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cachedorm import Cache
 from cachedorm.contrib.asgi import CacheRule
 from cachedorm.contrib.asgi.admission import Admission
 from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner, items_of
 from tests.contrib.site import Site, is_hit, is_stored
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 
 
 async def test_a_hit_is_one_mget_for_each_database(
@@ -126,7 +126,7 @@ def test_room_comes_back_with_time() -> None:
 async def test_with_redis_away_requests_just_run(site: Site) -> None:
     """Nothing fails, and nothing is promised; then it is back."""
     with PrivateRedis() as server:
-        async with site.moved_to(Cache(server.url, regions=REGIONS)) as moved:
+        async with site.moved_to(patient_cache(server.url, regions=REGIONS)) as moved:
             async with moved.client() as client:
                 await client.get("/items/1")
                 server.stop()
@@ -141,7 +141,7 @@ async def test_with_redis_away_requests_just_run(site: Site) -> None:
 async def test_redis_goes_away_while_the_application_runs(site: Site) -> None:
     """The response is the client's all the same."""
     with PrivateRedis() as server:
-        async with site.moved_to(Cache(server.url, regions=REGIONS)) as moved:
+        async with site.moved_to(patient_cache(server.url, regions=REGIONS)) as moved:
 
             async def last(request: Request) -> Response:
                 async with moved.sessions() as session:

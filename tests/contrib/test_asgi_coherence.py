@@ -23,6 +23,7 @@ from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner
 from tests.contrib.site import Site, elsewhere, is_hit, is_stored
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import patient_cache
 
 PLAIN_TEXT = Form(b"greeting", encode_plain, decode_plain)
 Change = Callable[[Site], Awaitable[object]]
@@ -212,7 +213,7 @@ async def test_an_entry_read_twice_and_changed_between_is_not_stored(site: Site)
 async def test_a_restart_from_an_old_file_serves_no_response(site: Site) -> None:
     """What the file holds may be older than a commit: it names another server."""
     with PrivateRedis(persistence="rdb") as server:
-        async with site.moved_to(Cache(server.url, regions=REGIONS)) as moved:
+        async with site.moved_to(patient_cache(server.url, regions=REGIONS)) as moved:
             async with moved.client() as client:
                 await client.get("/items/1")
                 assert is_hit(await client.get("/items/1"))
@@ -275,7 +276,7 @@ async def test_the_cache_in_this_process_keeps_the_same_promises(site: Site) -> 
 async def test_responses_may_share_a_database_with_rows(site: Site, redis_log: RedisLog) -> None:
     """Still one MGET for each database: the names of the parts are remembered."""
     shared = Region("shared", db=ROWS.db, ttl=60)
-    moving = site.moved_to(Cache(site.redis_url))
+    moving = site.moved_to(patient_cache(site.redis_url))
     async with moving as moved, moved.client(region=shared) as client:
         await client.get("/items/1")
         assert is_hit(await client.get("/items/1"))

@@ -15,10 +15,10 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from cachedorm import Cache
 from cachedorm.store.provenance import PARTS_MAX, Provenance, current, recording
 from tests.contrib.shelf import REGIONS, ROWS, Diary, Item, Owner, items_of
 from tests.contrib.site import Site, is_hit, is_stored
+from tests.fixtures.patience import patient_cache
 
 Reads = Callable[[Site], Awaitable[object]]
 
@@ -227,7 +227,7 @@ async def test_entries_of_another_cache(site: Site, redis_url: str) -> None:
     """Whether those still stand, this cache's Redis cannot say."""
     engine = create_engine(site.engine.url)
     others = sessionmaker(engine)
-    with Cache(redis_url, regions=REGIONS) as other:
+    with patient_cache(redis_url, regions=REGIONS) as other:
         other.attach(others)
 
         async def reads(site: Site) -> None:

@@ -20,10 +20,11 @@ from typing import Any
 from sqlalchemy import Select, create_engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cache, Nearby
+from cachedorm import Nearby
 from examples.servers import scratch_database, servers
 from tests.differential.report import REPORT, Report, described
 from tests.differential.world import ROWS, SEOUL, SIDE, Spot, nearby, populate
+from tests.fixtures.patience import patient_cache
 
 # Distances may differ by this much, in metres; the promise is a millimetre.
 TOLERANCE_M = 1e-6
@@ -250,7 +251,7 @@ def main() -> int:
     with servers(say=print) as found, scratch_database(found.database_url, postgis=True) as url:
         engine = create_engine(url)
         populate(engine)
-        with Cache(found.redis_url) as cache:
+        with patient_cache(found.redis_url) as cache:
             served = sessionmaker(engine)
             cache.attach(served)
             run = Differential(served, sessionmaker(engine), chosen.seed)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from cachedorm import Cache, Cached, CachePolicy, Region, hours, minutes
 from cachedorm.store.entry import describe, now_ms
 from tests.faults.proxy import Fault, FaultProxy
+from tests.fixtures.patience import patient_cache
 
 SOFT = Region(
     "soft", db=3, ttl=hours(1), refresh_ahead=minutes(5), stale_if_error=minutes(10), lease=0.1
@@ -59,7 +60,7 @@ def through(database: FaultProxy, database_url: str) -> str:
 
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
-    with Cache(redis_url, database="leaflets") as made:
+    with patient_cache(redis_url, database="leaflets") as made:
         yield made
 
 

@@ -34,6 +34,7 @@ from models import (
 )
 from models.character import EXP_MAX, level_up
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 
 GUIDES: Any = Guide.__table__
 MISSIONS: Any = Mission.__table__
@@ -44,7 +45,7 @@ Factory = sessionmaker[Session]
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis, with the domain's regions."""
-    with Cache(redis_url, regions=REGIONS) as made:
+    with patient_cache(redis_url, regions=REGIONS) as made:
         yield made
 
 
@@ -352,9 +353,9 @@ _GAINER = """
 import sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
-from cachedorm import Cache
+from tests.fixtures.patience import patient_cache
 from models import REGIONS, Character, character_state
-cache = Cache(sys.argv[2], regions=REGIONS)
+cache = patient_cache(sys.argv[2], regions=REGIONS)
 sessions = sessionmaker(create_engine(sys.argv[1]))
 cache.attach(sessions)
 print("ready", flush=True)

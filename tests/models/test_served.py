@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, inspect, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cache
 from examples.recycling.witness import Witness
 from models import Guide, RecycleCenter, Revocation, ScanResult, User
+from tests.fixtures.patience import patient_cache
 
 Read = Callable[[Session], Any]
 
@@ -31,7 +31,7 @@ def test_rows_read_twice_are_equal(town: Engine, redis_url: str, read: Read, reg
     """Every column is the same from Redis as from the database, points and JSON included."""
     engine = create_engine(town.url)
     sessions, witness = sessionmaker(engine), Witness()
-    with Cache(redis_url, observers=[witness]) as cache:
+    with patient_cache(redis_url, observers=[witness]) as cache:
         cache.attach(sessions)
         answers = []
         for _ in range(2):
@@ -61,12 +61,12 @@ FIRST_READ = """
 import sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
-from cachedorm import Cache
+from tests.fixtures.patience import patient_cache
 from models import User
 
 engine = create_engine(sys.argv[1])
 sessions = sessionmaker(engine)
-with Cache(sys.argv[2]) as cache:
+with patient_cache(sys.argv[2]) as cache:
     cache.attach(sessions)
     for _ in range(2):
         with sessions() as session:

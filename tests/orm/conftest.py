@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from tests.fixtures.logs import SqlLog
+from tests.fixtures.patience import patient_cache
 from tests.orm.entries import entries, shop  # noqa: F401
 from tests.orm.library import REGIONS, Author, Base, Book, Mood, Place
 
@@ -26,7 +27,7 @@ def library(engine: Engine) -> Engine:
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis."""
-    with Cache(redis_url, regions=REGIONS) as made:
+    with patient_cache(redis_url, regions=REGIONS) as made:
         yield made
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from cachedorm import Cache
 from cachedorm.errors import ArgumentError, ConfigurationError
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, Author, Book, Place
 
 books: Any = Book.__table__
@@ -321,7 +322,7 @@ def test_another_cache_later(library: Engine, redis_url: str) -> None:
     """An engine that one Cache followed is followed by the next, pooled connections and all."""
     factory = sessionmaker(library)
     for _ in range(2):
-        with Cache(redis_url, regions=REGIONS) as made:
+        with patient_cache(redis_url, regions=REGIONS) as made:
             made.attach(factory)
             for _ in range(2):
                 with factory() as session:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, selectinload, sessionmaker, with_loader_crit
 
 from cachedorm import Cache, Observer
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, Author, Base, Book, Desk, Place, Token
 
 Sessions = sessionmaker[Session]
@@ -504,7 +505,7 @@ def test_snapshot_database(tmp_path: Path, redis_url: str, redis_log: RedisLog) 
     """On SQLite an open transaction may be an old snapshot; a new one fills and is served."""
     engine = create_engine(f"sqlite:///{tmp_path}/library.db")
     Base.metadata.create_all(engine)
-    with Cache(redis_url, regions=REGIONS) as cache:
+    with patient_cache(redis_url, regions=REGIONS) as cache:
         factory = sessionmaker(engine)
         cache.attach(factory)
         with factory() as session:
@@ -549,7 +550,7 @@ def test_no_plain_table(
 ) -> None:
     """Rows of views, and rows that depend on who asks, are not served; that is told once."""
     told = Told()
-    with Cache(redis_url, regions=REGIONS, observers=[told]) as cache:
+    with patient_cache(redis_url, regions=REGIONS, observers=[told]) as cache:
         engine = create_engine(library.url)
         with engine.begin() as connection:
             for sql in KINDS[kind]:

@@ -37,8 +37,9 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
-from cachedorm import Cache, Cached, CachePolicy, Region, Regions
+from cachedorm import Cached, CachePolicy, Region, Regions
 from cachedorm.errors import DeclarationError
+from tests.fixtures.patience import patient_cache
 
 MINE = Region("mine", db=3, ttl=60)
 REGIONS = Regions(MINE, taken={8: "rate limits"}, reserved=range(10, 16))
@@ -163,7 +164,7 @@ def test_region_twice_without_a_list(redis_url: str, library: Any) -> None:
     one = make("first", Region("same", db=3, ttl=60))
     two = make("second", Region("same", db=4, ttl=60))
     Base.metadata.create_all(library)
-    with Cache(redis_url) as cache:
+    with patient_cache(redis_url) as cache:
         factory: sessionmaker[Session] = sessionmaker(library)
         cache.attach(factory)
         with factory() as session:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, sessionmaker
 from cachedorm import Cache, Cached, CachePolicy
 from cachedorm.errors import ArgumentError
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import (
     REGIONS,
     SHELF,
@@ -398,7 +399,7 @@ async def test_from_coroutines(
     """The async twin does the same."""
     engine = create_async_engine(async_database_url)
     factory = async_sessionmaker(engine)
-    async with Cache(redis_url, regions=REGIONS) as cache:
+    async with patient_cache(redis_url, regions=REGIONS) as cache:
         cache.attach(factory)
         for _ in range(2):
             redis_log.clear()

@@ -16,6 +16,7 @@ from cachedorm.errors import ArgumentError
 from cachedorm.orm.queries import QueryPlan
 from cachedorm.store.region import Loaded
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 
 PEOPLE = Region("people", db=4, ttl=hours(1), jitter=0)
 DEEDS = Region("deeds", db=5, ttl=hours(1), jitter=0)
@@ -89,7 +90,7 @@ shorter = CachedQuery(
 
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
-    with Cache(redis_url, regions=REGIONS, operation_timeout=5, commit_timeout=5) as made:
+    with patient_cache(redis_url, regions=REGIONS) as made:
         yield made
 
 
@@ -254,7 +255,7 @@ def test_a_region_that_this_process_never_read(
     people: sessionmaker[Session], redis_url: str
 ) -> None:
     """A process that has read nothing clears all the same."""
-    with Cache(redis_url, regions=REGIONS) as other:
+    with patient_cache(redis_url, regions=REGIONS) as other:
         other.invalidate(DEEDS)
 
     assert renewed(people) == {
@@ -367,7 +368,7 @@ async def test_from_coroutines(
 ) -> None:
     """The async twins do the same."""
     made = create_async_engine(async_database_url)
-    async with Cache(redis_url, regions=REGIONS) as cache:
+    async with patient_cache(redis_url, regions=REGIONS) as cache:
         cache.attach(async_sessionmaker(made))
         await cache.ainvalidate(Person, "42")
         await cache.ainvalidate_where(number=1)

@@ -17,6 +17,7 @@ from examples.servers import Found, scratch_database
 from tests.differential.nearby import Differential
 from tests.differential.world import PLACES, SEOUL, SIDE, Spot, nearby, nearby_by, populate
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 
 DB = PLACES.db
 # Kilometres from every row of the world but those that the tests put there.
@@ -48,7 +49,7 @@ def world(world_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis."""
-    with Cache(redis_url) as made:
+    with patient_cache(redis_url) as made:
         yield made
 
 
@@ -394,7 +395,7 @@ async def test_an_async_session_asks_the_same(
     """With await in front."""
     engine = create_async_engine(world_url)
     factory = async_sessionmaker(engine)
-    async with Cache(redis_url) as cache:
+    async with patient_cache(redis_url) as cache:
         cache.attach(factory)
         statement = nearby(lat=SEOUL[0], lon=SEOUL[1], radius_m=5000)
         for _ in range(2):

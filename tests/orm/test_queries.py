@@ -61,6 +61,7 @@ from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, 
 from cachedorm.errors import DeclarationError
 from examples.servers import Found, scratch_database
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 
 ROOM = Region("room", db=3, ttl=hours(1), jitter=0)
 HALL = Region("hall", db=4, ttl=hours(1), jitter=0)
@@ -474,7 +475,7 @@ def sql_log(room: Engine) -> SqlLog:
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis."""
-    with Cache(redis_url, regions=Regions(ROOM, HALL)) as made:
+    with patient_cache(redis_url, regions=Regions(ROOM, HALL)) as made:
         yield made
 
 

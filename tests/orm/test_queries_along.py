@@ -47,6 +47,7 @@ from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, 
 from cachedorm.errors import DeclarationError
 from examples.servers import Found, scratch_database
 from tests.fixtures.logs import SqlLog
+from tests.fixtures.patience import patient_cache
 
 YARD = Region("yard", db=3, ttl=hours(1), jitter=0)
 
@@ -213,7 +214,7 @@ def yard(yard_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def cache(redis_url: str) -> Iterator[Cache]:
     """A Cache on the test's Redis."""
-    with Cache(redis_url, regions=Regions(YARD)) as made:
+    with patient_cache(redis_url, regions=Regions(YARD)) as made:
         yield made
 
 

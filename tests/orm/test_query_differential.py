@@ -43,6 +43,7 @@ from models import (
     scan_history,
     search_guides,
 )
+from tests.fixtures.patience import patient_cache
 
 USERS = ("a", "b", "c")
 CATEGORIES = ("can", "glass", "종이")
@@ -279,7 +280,7 @@ def town(servers: Found, template_database: str) -> Iterator[Town]:
         with plain.begin() as connection:
             migrate(connection)
         factory = sessionmaker(engine)
-        with Cache(servers.redis_url, regions=REGIONS) as cache:
+        with patient_cache(servers.redis_url, regions=REGIONS) as cache:
             cache.attach(factory)
             with redis.Redis.from_url(servers.redis_url) as client:
                 yield Town(factory, plain, cache, client)

@@ -28,6 +28,7 @@ from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Observer
 from cachedorm.orm.refresh import REFRESHES_MAX
 from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, SHELF
 
 
@@ -125,7 +126,7 @@ def errors() -> Errors:
 @pytest.fixture
 def cache(redis_url: str, errors: Errors) -> Iterator[Cache]:
     """A Cache that reports."""
-    with Cache(redis_url, regions=REGIONS, observers=[errors]) as made:
+    with patient_cache(redis_url, regions=REGIONS, observers=[errors]) as made:
         yield made
 
 
@@ -298,7 +299,7 @@ def test_autocommit_refreshes_too(
 
 def test_redis_away_costs_no_query(private_redis: PrivateRedis, library: Engine) -> None:
     """What cannot be published is not read; the commit succeeds."""
-    with Cache(private_redis.url, regions=REGIONS) as cache:
+    with patient_cache(private_redis.url, regions=REGIONS) as cache:
         factory = sessionmaker(library)
         cache.attach(factory)
         write(factory, Author(id=1, name="Kim"))

@@ -22,6 +22,7 @@ from cachedorm.errors import (
 from cachedorm.orm.warming import Warmed
 from cachedorm.store.registry import REGISTRY_KEY
 from tests.fixtures.logs import RedisLog, SqlLog
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import Animal, Author, Cat, Diary, Dog, Place, Token
 
 PAGES = Region("pages", db=3, ttl=hours(1), jitter=0)
@@ -62,7 +63,7 @@ def written(engine: Engine, redis_url: str) -> Iterator[tuple[Cache, sessionmake
             for number in range(5)
         )
         session.commit()
-    with Cache(redis_url, regions=REGIONS, operation_timeout=5) as cache:
+    with patient_cache(redis_url, regions=REGIONS) as cache:
         cache.attach(factory)
         yield cache, factory
         cache.detach(factory)
@@ -332,7 +333,7 @@ def test_nothing_is_stored_from_a_replica(
 ) -> None:
     """What was read there may be old."""
     engine = create_engine(database_url)
-    with Cache(redis_url, database="x") as cache:
+    with patient_cache(redis_url, database="x") as cache:
         cache.attach(engine, publish=False)
         with pytest.raises(ConfigurationError, match="replica"):
             cache.warm(Author)
@@ -346,7 +347,7 @@ async def test_from_coroutines(
 ) -> None:
     """The async twin reads through an async factory."""
     engine = create_async_engine(async_database_url)
-    async with Cache(redis_url) as cache:
+    async with patient_cache(redis_url) as cache:
         cache.attach(async_sessionmaker(engine))
         assert (await cache.awarm(Author, batch=10)).stored == 25
         assert (await cache.awarm(Author)).fresh == 25

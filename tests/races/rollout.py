@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine, update
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from cachedorm import Cache, Cached, CachePolicy, Region
+from cachedorm import Cached, CachePolicy, Region
+from tests.fixtures.patience import patient_cache
 from tests.races.processes import serve, wait
 from tests.races.staging import Stage
 
@@ -46,7 +47,7 @@ class Program:
     def __init__(self, version: str, database_url: str, redis_url: str) -> None:
         engine = create_engine(database_url)
         self.stage = Stage(engine)
-        self.cache = Cache(redis_url, connect_timeout=5.0, operation_timeout=5.0)
+        self.cache = patient_cache(redis_url)
         self.sessions = sessionmaker(engine)
         self._map(version)
         self.cache.attach(self.sessions if version != "bare" else engine)

@@ -34,7 +34,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Nearby, Region, cached
+from cachedorm import Cached, CachedQuery, CachePolicy, Nearby, Region, cached
+from tests.fixtures.patience import patient_cache
 from tests.races.processes import serve, wait
 from tests.races.staging import Stage
 
@@ -143,7 +144,7 @@ class Program:
         self._engine = create_engine(database_url)
         self._stage = Stage(self._engine)
         self._metadata = tables(None if schema == "-" else schema)
-        self._cache = Cache(redis_url, connect_timeout=5.0, operation_timeout=5.0)
+        self._cache = patient_cache(redis_url)
         self._sessions = sessionmaker(self._engine)
         self._as_text = version == "text"
         self._reads: Reads = {}

@@ -32,6 +32,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from examples.servers import PrivateRedis
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, Animal, Author, Base, Book, Cat, Dog, Place, Token
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class LibraryMachine(RuleBasedStateMachine):
         self.plain = create_engine(self.database_url)
         with Redis.from_url(self.redis.url) as client:
             client.flushall()
-        self.cache = Cache(self.redis.url, regions=REGIONS)
+        self.cache = patient_cache(self.redis.url, regions=REGIONS)
         self.here: Colour = self.colour(self.database_url, self.cache)
         self.follow_everything()
 

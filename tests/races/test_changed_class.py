@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cache
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, Animal, Base, Dog
 
 
@@ -35,7 +35,7 @@ def test_class_changes_between_the_two_reads(engine: Engine, redis_url: str, tim
                 connection.execute(text("delete from dogs"))
                 connection.execute(text("update animals set kind = 'animal'"))
 
-    with Cache(redis_url, regions=REGIONS) as cache:
+    with patient_cache(redis_url, regions=REGIONS) as cache:
         factory = sessionmaker(engine)
         cache.attach(factory)
         cache.attach(other)

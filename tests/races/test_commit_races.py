@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from examples.servers import PrivateRedis
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, Base, Book
 from tests.races.staging import Stage
 
@@ -41,7 +42,7 @@ def opened(engine: Engine) -> Iterator[Callable[[str], tuple[Cache, Sessions]]]:
 
     def open_cache(redis_url: str) -> tuple[Cache, Sessions]:
         mine = create_engine(engine.url) if made else engine
-        cache = Cache(redis_url, regions=REGIONS)
+        cache = patient_cache(redis_url, regions=REGIONS)
         factory = sessionmaker(mine)
         cache.attach(factory)
         made.append((cache, mine))
@@ -179,14 +180,14 @@ _WRITER = """
 import os, signal, sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
-from cachedorm import Cache
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import REGIONS, Book
 from tests.races.staging import Stage
 
 engine = create_engine(sys.argv[1])
 stage = Stage(engine)
 sessions = sessionmaker(engine)
-Cache(sys.argv[2], regions=REGIONS).attach(sessions)
+patient_cache(sys.argv[2], regions=REGIONS).attach(sessions)
 with sessions() as session:
     session.get_one(Book, 1).title = "new"
     setattr(stage, sys.argv[3], lambda: os.kill(os.getpid(), signal.SIGKILL))

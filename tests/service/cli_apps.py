@@ -10,7 +10,7 @@ from sqlalchemy.orm import sessionmaker
 
 import models
 from cachedorm import Cache, Region, Regions
-from tests.service.warm_app import patient
+from tests.fixtures.patience import patient_cache
 
 
 def in_this_process() -> Cache:
@@ -22,14 +22,14 @@ def in_this_process() -> Cache:
 
 def engine_for_coroutines() -> Cache:
     """An engine alone is attached, and it is an async one."""
-    cache = patient(os.environ["WARM_REDIS"], regions=models.REGIONS)
+    cache = patient_cache(os.environ["WARM_REDIS"], regions=models.REGIONS)
     cache.attach(create_async_engine(os.environ["WARM_DATABASE"]))
     return cache
 
 
 def unattached() -> Cache:
     """Nothing is attached."""
-    return patient(os.environ["WARM_REDIS"], regions=models.REGIONS)
+    return patient_cache(os.environ["WARM_REDIS"], regions=models.REGIONS)
 
 
 def kept() -> Cache:
@@ -39,12 +39,12 @@ def kept() -> Cache:
         Region("beyond", db=99, ttl=60, intents=False),
         taken={13: "a queue"},
     )
-    return patient(os.environ["WARM_REDIS"], regions=regions)
+    return patient_cache(os.environ["WARM_REDIS"], regions=regions)
 
 
 def by_snapshots() -> Cache:
     """Its transactions read snapshots."""
-    cache = patient(os.environ["WARM_REDIS"], regions=models.REGIONS)
+    cache = patient_cache(os.environ["WARM_REDIS"], regions=models.REGIONS)
     engine = create_engine(os.environ["WARM_DATABASE"], isolation_level="REPEATABLE READ")
     cache.attach(sessionmaker(engine))
     return cache

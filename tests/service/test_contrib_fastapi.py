@@ -27,6 +27,7 @@ from cachedorm.errors import CacheClosedError
 from examples.recycling.migrate import migrate
 from models import REGIONS, Guide
 from models.warm import popular_places
+from tests.fixtures.patience import patient_cache
 
 Made = tuple[Cache, async_sessionmaker[AsyncSession]]
 Opened = Annotated[AsyncSession, Depends(session_of(lambda request: request.app.state.sessions))]
@@ -41,7 +42,7 @@ async def made(engine: Engine, redis_url: str) -> AsyncIterator[Made]:
         session.add_all(Guide(category=name, title="t", content="c") for name in ("can", "jar"))
         session.commit()
     async_engine: AsyncEngine = create_async_engine(engine.url)
-    yield Cache(redis_url, regions=REGIONS), async_sessionmaker(async_engine)
+    yield patient_cache(redis_url, regions=REGIONS), async_sessionmaker(async_engine)
     await async_engine.dispose()
 
 

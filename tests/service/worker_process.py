@@ -51,6 +51,7 @@ class Stand:
         return {
             "RECYCLING_DATABASE_URL": self.database_url,
             "RECYCLING_REDIS_URL": self.caches.url,
+            "RECYCLING_REDIS_TIMEOUT": "5",
             "RECYCLING_DURABLE_REDIS_URL": self.durable.url,
         }
 
@@ -60,6 +61,7 @@ class Stand:
         return WorkerSettings(
             database_url=self.database_url,
             redis_url=self.caches.url,
+            redis_timeout=5,
             durable_redis_url=self.durable.url,
         )
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from cachedorm.testing import attached
+from tests.fixtures.patience import patient_cache
 from tests.testing.shelf import REGIONS, Base, Magazine, Novel, Ticket
 
 
@@ -32,5 +33,5 @@ def shelves(engine: Engine) -> sessionmaker[Session]:
 def cache(request: pytest.FixtureRequest, shelves: sessionmaker[Session]) -> Iterator[Cache]:
     """A Cache that serves the factory: the kit says the same of both kinds."""
     url = request.getfixturevalue("redis_url") if request.param == "redis" else None
-    with Cache(url, regions=REGIONS) as made, attached(made, shelves):
+    with patient_cache(url, regions=REGIONS) as made, attached(made, shelves):
         yield made

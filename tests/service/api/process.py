@@ -42,6 +42,7 @@ class Application:
         self._environment = {
             **os.environ,
             **ROOMY,
+            "RECYCLING_REDIS_TIMEOUT": "5",
             "RECYCLING_DATABASE_URL": database_url,
             "RECYCLING_REDIS_URL": redis_url,
             "RECYCLING_DURABLE_REDIS_URL": redis_url,

@@ -24,6 +24,7 @@ def running(own_postgres: tuple[PrivatePostgres, str]) -> Iterator[Own]:
         Application(
             url,
             server.url,
+            redis_timeout="0.25",
             request_timeout="2",
             limit_exp="1000/minute closed",
             warm_at_start="false",

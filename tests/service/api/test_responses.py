@@ -6,8 +6,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 
 import models
-from cachedorm import Cache
 from models import Guide
+from tests.fixtures.patience import patient_cache
 from tests.service.api.process import Application, bearer
 
 
@@ -18,7 +18,7 @@ def test_a_response_follows_its_row(
     one, other = (each.client for each in applications)
     category = "followed response"
     engine = create_engine(town_url)
-    with Cache(town_redis, regions=models.REGIONS) as cache:
+    with patient_cache(town_redis, regions=models.REGIONS) as cache:
         sessions = sessionmaker(engine)
         cache.attach(sessions)
         with sessions.begin() as session:
