@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 import models
-from cachedorm import Cache
+from cachedorm import Cache, Observer
 from examples.recycling.settings import Servers
 from models.warm import guides, popular_places
 
@@ -39,9 +40,23 @@ def open_stores(servers: Servers) -> Stores:
         servers.database_url, pool_pre_ping=True, connect_args={"connect_timeout": 5}
     )
     sessions = sessionmaker(engine)
-    cache = Cache(servers.redis_url, regions=models.REGIONS)
+    cache = open_cache(servers)
     cache.attach(sessions)
     return Stores(engine, sessions, cache)
+
+
+def open_cache(servers: Servers, observers: Iterable[Observer] = ()) -> Cache:
+    """A Cache on the Redis that the settings name, switched on or off as they say."""
+    cache = Cache(
+        servers.redis_url,
+        regions=models.REGIONS,
+        observers=observers,
+        connect_timeout=servers.redis_timeout,
+        operation_timeout=servers.redis_timeout,
+        commit_timeout=2 * servers.redis_timeout,
+    )
+    cache.enabled = servers.cache
+    return cache
 
 
 def cache() -> Cache:

@@ -40,6 +40,10 @@ class Servers(BaseSettings):
     database_url: str = "postgresql+psycopg://postgres@localhost:5432/recycling"
     # The Redis of the caches, which may evict what it likes (``allkeys-lru``).
     redis_url: str = "redis://localhost:6379"
+    # How long a read may wait for it, before it goes to the database; seconds.
+    redis_timeout: PositiveFloat = 0.25
+    # Off: reads go to the database. Writes are followed still, for the processes where it is on.
+    cache: bool = True
     # The Redis of what must not be evicted: rate limits, task queues and results.
     durable_redis_url: str = "redis://localhost:6379"
 

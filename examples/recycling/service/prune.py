@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 
-import models
-from cachedorm import Cache
+from examples.recycling.caching import open_cache
 from examples.recycling.prune import prune_revocations
 from examples.recycling.settings import Servers
 
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engine = create_engine(servers.database_url)
     sessions = sessionmaker(engine)
     before = datetime.now(UTC) - timedelta(seconds=asked.grace)
-    with Cache(servers.redis_url, regions=models.REGIONS) as cache:
+    with open_cache(servers) as cache:
         cache.attach(sessions)
         pruned = prune_revocations(sessions, before, asked.batch)
         cache.detach(sessions)

@@ -15,14 +15,13 @@ from sqlalchemy.ext.asyncio import (
 )
 from starlette.requests import HTTPConnection
 
-import models
 from cachedorm import Cache
 from cachedorm.contrib.fastapi import Warming, serving
 from cachedorm.contrib.prometheus import PrometheusObserver
+from examples.recycling.caching import WARM_SETS, open_cache
 from examples.recycling.service.limiter import RATE_DB, Limiter
 from examples.recycling.service.tokens import Tokens
 from examples.recycling.settings import Settings
-from models.warm import guides, popular_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
     limiter = Limiter(settings.durable_redis_in(RATE_DB))
     metrics = CollectorRegistry()
     observers = (PrometheusObserver(metrics),)
-    cache = Cache(settings.redis_url, regions=models.REGIONS, observers=observers)
-    sets = (guides, popular_places) if settings.warm_at_start else ()
+    cache = open_cache(settings, observers)
+    sets = WARM_SETS if settings.cache and settings.warm_at_start else ()
     try:
         async with serving(
             cache, sessions, warm=sets, ready_within=settings.ready_within
