@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.visitors import cloned_traverse
 
 S = TypeVar("S", bound=SelectBase)
 
@@ -68,6 +69,46 @@ class CalledStatement:
         return super()._execute_on_connection(  # type: ignore[misc]
             connection, distilled_params, execution_options
         )
+
+    # Within another statement it is that statement's values that count, and it has none for these.
+
+    def subquery(self, name: str | None = None) -> Any:
+        return self._bound("subquery")(name)
+
+    def cte(self, name: str | None = None, recursive: bool = False, nesting: bool = False) -> Any:
+        return self._bound("cte")(name, recursive, nesting)
+
+    def lateral(self, name: str | None = None) -> Any:
+        return self._bound("lateral")(name)
+
+    def exists(self) -> Any:
+        return self._bound("exists")()
+
+    def scalar_subquery(self) -> Any:
+        return self._bound("scalar_subquery")()
+
+    def self_group(self, against: Any = None) -> Any:
+        return self._bound("self_group")(against)
+
+    def _bound(self, name: str) -> Any:
+        """The method of a copy in which the values stand in the parameters' places."""
+        call, copy = self._cachedorm_call, self
+        if call.values:
+            copy = _with_values(self, call.values)
+            copy._cachedorm_call = Call(call.query, {})
+        return getattr(super(CalledStatement, copy), name)
+
+
+def _with_values(statement: Any, values: Mapping[str, Any]) -> Any:
+    """``unique_params``, which SQLAlchemy 2.1 deprecates: no other parameter is taken for these."""
+
+    def give(bound: Any) -> None:
+        if bound.key in values:
+            bound.value, bound.required = values[bound.key], False
+        bound._convert_to_unique()
+
+    options = {"maintain_key": True, "detect_subquery_cols": True}
+    return cloned_traverse(statement, options, {"bindparam": give})
 
 
 def called(statement: S, call: Call) -> S:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import sqlalchemy
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 
 _IS_20 = sqlalchemy.__version__.startswith("2.0.")
@@ -50,15 +51,37 @@ def rows_result(
     extra: Sequence[tuple[Any, ...]],
     entities: Sequence[bool],
     rows: Sequence[tuple[Any, ...]],
+    *,
+    repeats: bool = False,
 ) -> IteratorResult[Any]:
-    """A result of these rows; entities are told apart by identity, columns by value."""
+    """A result of these rows; entities are told apart by identity, columns by value.
+
+    One that repeats them in the database wants ``unique()``, as SQLAlchemy's own does.
+    """
     filters = [id if entity else None for entity in entities]
     unique: dict[str, Any] = (
         {"_unique_filters": filters}
         if _IS_20
         else {"_create_unique_filters": lambda _result: filters}
     )
-    return IteratorResult(SimpleResultMetaData(names, extra, **unique), iter(rows))
+    result: IteratorResult[Any] = IteratorResult(
+        SimpleResultMetaData(names, extra, **unique), iter(rows)
+    )
+    if repeats:
+        result._unique_filter_state = (set(), _unique_missing)
+    return result
+
+
+def repeats_rows(compiled: Any) -> bool:
+    """Whether a joined collection repeats the rows of this statement."""
+    return bool(getattr(compiled.compile_state, "multi_row_eager_loaders", False))
+
+
+def _unique_missing(_row: object) -> NoReturn:
+    raise InvalidRequestError(
+        "The unique() method must be invoked on this Result, as it contains results that include"
+        " joined eager loads against collections"
+    )
 
 
 def keys_in_front(columns: Sequence[Any]) -> Sequence[Any]:

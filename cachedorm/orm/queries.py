@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter
-from sqlalchemy.engine import Connection, Dialect, IteratorResult
+from sqlalchemy.engine import Compiled, Connection, Dialect, IteratorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
@@ -20,7 +20,7 @@ from cachedorm.declare.spot import SpotOption
 from cachedorm.errors import ArgumentError, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.orm.answers import answer_of
-from cachedorm.orm.compat import rows_result
+from cachedorm.orm.compat import repeats_rows, rows_result
 from cachedorm.orm.elements import EntityElement, first_mapper
 from cachedorm.orm.fields import field_stamps, stamped_fields
 from cachedorm.orm.geo import NearbyPlan
@@ -60,6 +60,7 @@ class QueryPlan:
         "names",
         "query",
         "region",
+        "repeats",
         "tables",
     )
 
@@ -80,6 +81,8 @@ class QueryPlan:
         self.names = tuple(element.name for element in each)
         self.extra = tuple(element.extra for element in each)
         self.entities = tuple(isinstance(element, EntityElement) for element in each)
+        compiled = query.statement.compile(dialect=dialect)
+        self.repeats = repeats_rows(compiled)
         self._whole = _whole_stamps(query.dependencies)
         self._narrow = tuple(each for each in query.dependencies if each.column is not None)
         self._tagged = {each.source.parameter for each in self._narrow if each.source is not None}
@@ -87,13 +90,14 @@ class QueryPlan:
         source = Source.of(self.mapper, {each.table for each in query.dependencies}, profile)
         self.tables, self.is_from = source.tables, source.is_from
         self.form = Form(
-            self._fingerprint((database, *source.whose)), self.answer.encode, self.answer.decode
+            self._fingerprint(compiled, (database, *source.whose)),
+            self.answer.encode,
+            self.answer.decode,
         )
 
-    def _fingerprint(self, database: tuple[str | None, ...]) -> bytes:
+    def _fingerprint(self, compiled: Compiled, database: tuple[str | None, ...]) -> bytes:
         query = self.query
         digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
-        compiled = query.statement.compile(dialect=self._dialect)
         # A declared query's own values (a limit, a status) are in no key: new code may change them.
         own = isinstance(query, CachedQuery)
         values = sorted(compiled.params.items()) if own else ()
@@ -167,7 +171,8 @@ class QueryPlan:
 
     def result(self, session: Session, value: Any) -> IteratorResult[Any]:
         """The answer as SQLAlchemy would give it: entities live, columns under their names."""
-        return rows_result(self.names, self.extra, self.entities, self.answer.rows(session, value))
+        rows = self.answer.rows(session, value)
+        return rows_result(self.names, self.extra, self.entities, rows, repeats=self.repeats)
 
 
 class QueryReader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import operator
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Result, Row
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     Bundle,
@@ -675,6 +676,67 @@ def test_a_changed_statement_is_plain_sql(
     assert redis_log == []
 
 
+of_maker = QUERIES["an entity"][0]
+several = query(
+    select(Chair.id).where(Chair.id.in_(bindparam("ids", expanding=True))), "q:several:{ids}"
+)
+WITHIN: dict[str, tuple[Callable[[], Any], list[int]]] = {
+    "subquery": (
+        lambda: select(of_maker(maker=1).subquery().c.id).order_by("id"),
+        [1, 3, 6],
+    ),
+    "cte": (lambda: select(of_maker(maker=2).cte("mine").c.id).order_by("id"), [2, 5]),
+    "lateral": (
+        lambda: select(of_maker(maker=2).lateral("mine").c.id).order_by("id"),
+        [2, 5],
+    ),
+    "in": (
+        lambda: (
+            select(Chair.id)
+            .where(Chair.id.in_(of_maker(maker=1).with_only_columns(Chair.id)))
+            .order_by(Chair.id)
+        ),
+        [1, 3, 6],
+    ),
+    "exists": (
+        lambda: (
+            select(Maker.id)
+            .where(of_maker(maker=1).exists(), ~of_maker(maker=3).exists())
+            .order_by(Maker.id)
+        ),
+        [1, 2, 3],
+    ),
+    "scalar": (
+        lambda: select(
+            of_maker(maker=2).with_only_columns(func.sum(Chair.id)).order_by(None).scalar_subquery()
+        ),
+        [7],
+    ),
+    "union": (
+        lambda: union(
+            *(of_maker(maker=each).with_only_columns(Chair.id).order_by(None) for each in (1, 2))
+        ).order_by("id"),
+        [1, 2, 3, 5, 6],
+    ),
+    "an alias of the entity": (
+        lambda: select(aliased(Chair, of_maker(maker=1).subquery()).id).order_by("id"),
+        [1, 3, 6],
+    ),
+    "a list": (lambda: select(several(ids=[1, 2]).subquery().c.id).order_by("id"), [1, 2]),
+}
+
+
+@pytest.mark.parametrize("how", WITHIN)
+def test_a_call_within_another_statement_is_plain_sql(
+    how: str, sessions: sessionmaker[Session], redis_log: RedisLog
+) -> None:
+    """With the values of the call, which no other parameter of that name takes over."""
+    within, expected = WITHIN[how]
+    with sessions() as session:
+        assert session.scalars(within()).all() == expected
+    assert redis_log == []
+
+
 def test_parameters_of_the_execution_are_plain_sql(
     sessions: sessionmaker[Session], redis_log: RedisLog
 ) -> None:
@@ -743,6 +805,24 @@ async def test_relationships_come_back_loaded(
     expected = [("Kim", ["new", "t0", "t0"]), ("이", ["t2"]), ("Park", ["t2"])]
     assert await read() == expected
     assert await read() == expected
+
+
+@pytest.mark.parametrize("how", EAGER)
+def test_a_joined_collection_wants_unique(how: str, sessions: sessionmaker[Session]) -> None:
+    """As without a cache, so that what was written against a hit works when there is none."""
+    cached = query(EAGER[how], f"q:unique:{how}")
+    wanted = how in {"joined", "contains"}
+    with sessions() as session:
+        for _ in range(2):
+            for read in (session.scalars, session.execute):
+                if wanted:
+                    with pytest.raises(InvalidRequestError, match="unique"):
+                        read(cached()).all()
+                assert len(read(cached()).unique().all()) == 3
+        if wanted:
+            with pytest.raises(InvalidRequestError, match="unique"):
+                session.scalars(EAGER[how]).all()
+        assert len(session.scalars(cached()).unique().all()) == 3
 
 
 def test_eager_loading_takes_the_calls_parameters(
