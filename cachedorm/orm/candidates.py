@@ -55,7 +55,7 @@ class Candidates:
         found = [(metres, at) for at, metres in enumerate(exact) if metres <= reach]
         # By distance, then by the place among the candidates, which is the primary key's.
         found.sort()
-        if self._doubtful(found[: k + 1], k, radius_m):
+        if self._doubtful(found[: _end_of_doubt(found, k)], k, radius_m):
             return None
         return [(at, rounded(metres)) for metres, at in found[:k]]
 
@@ -126,6 +126,14 @@ class _StoredRows(Sequence[Row]):
 
     def __len__(self) -> int:
         return len(self.ends)
+
+
+def _end_of_doubt(found: Sequence[tuple[float, int]], k: int) -> int:
+    """How many rows have a say in which are the first k: all that may be as near as the k-th."""
+    end = min(k, len(found))
+    while end < len(found) and found[end][0] - found[k - 1][0] <= DOUBT_M:
+        end += 1
+    return end
 
 
 _COUNT: Final = struct.Struct("<I")

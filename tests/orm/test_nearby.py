@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -326,6 +327,19 @@ def test_equals_come_in_the_databases_order_of_keys(sessions: Sessions, plain: S
     ask(sessions, NOWHERE)
     assert [key for key, _ in ask(sessions, NOWHERE)] == ["za", "zB", "zC"]
     assert ask(sessions, NOWHERE, k=2) == ask(plain, NOWHERE, k=2)
+
+
+def test_a_place_as_far_as_one_with_two_rows(
+    sessions: Sessions, plain: Sessions, cache: Cache
+) -> None:
+    """Where rounding decides between one more place and a place whose rows fill the answer."""
+    lat, lon = NOWHERE
+    for key, side in {"t1": 0.01, "t2": -0.01, "t3": -0.01}.items():
+        put(sessions, key, lat, lon + side)
+    for towards in (-200, 0, 200):
+        point = lat, math.nextafter(lon, towards)
+        assert ask(sessions, point, k=1) == ask(plain, point, k=1)
+    assert cache.stats().bypasses["places", "within a millimetre"] == 3
 
 
 def test_a_point_on_a_border_is_answered_as_any(sessions: Sessions, plain: Sessions) -> None:
