@@ -83,8 +83,9 @@ def test_an_expired_intent_does_not_count(place: Place) -> None:
     """A dead writer of long ago neither refuses nor spoils a write-through, though the counted
     intents live on for the sake of a longer one."""
     dead, alive = token(), token()
-    place.intend(USER_42, mine=dead, intent_ms=1)
     place.intend(USER_42, mine=alive)
+    # Last, for each intent sweeps away what has expired before it.
+    place.intend(USER_42, mine=dead, intent_ms=1)
     place.settle(USER_42, mine=alive)
     place.slots.sleep(0.02)
 
