@@ -91,6 +91,14 @@ async def private_at_once(theatre: Theatre, send: Any) -> None:
     await send(part(b"yours"))
 
 
+def refused(status: int) -> Run:
+    async def play(theatre: Theatre, send: Any) -> None:
+        await send(START | {"status": status})
+        await send(part(b"not you"))
+
+    return play
+
+
 async def begin(theatre: Theatre, client: httpx.AsyncClient, count: int) -> list[Any]:
     """The leader, whose run has begun, and so many others that have asked meanwhile."""
     leader = asyncio.create_task(client.get("/page"))
@@ -187,6 +195,17 @@ async def test_for_a_while_nobody_waits_again(theatre: Theatre) -> None:
         theatre.go_on.set()
         answers = await asyncio.gather(*asked)
     assert 'detail="not stored lately"' in answers[0].headers["cache-status"]
+
+
+@pytest.mark.parametrize(("status", "kept"), [(401, True), (429, True), (304, True), (404, False)])
+async def test_who_is_refused_keeps_nobody_elses_response_out(
+    theatre: Theatre, status: int, kept: bool
+) -> None:
+    """A status that is about the client says nothing of the next one's answer."""
+    theatre.plays = [refused(status), hello]
+    async with theatre.client() as client:
+        assert (await client.get("/page")).status_code == status
+        assert is_stored(await client.get("/page")) is kept
 
 
 async def test_nobody_waits_longer_than_it_will(theatre: Theatre) -> None:
@@ -333,11 +352,9 @@ async def test_a_failure_in_the_middle_is_the_servers(theatre: Theatre) -> None:
         assert is_stored(await client.get("/page"))
 
 
-async def test_a_client_that_goes_away(theatre: Theatre) -> None:
-    """The response was complete, so it is kept for the others."""
-    theatre.plays = [hello]
-    app = theatre.app()
-    scope = {
+def shop_scope() -> dict[str, Any]:
+    """What ``asking`` asks for the page with."""
+    return {
         "type": "http",
         "method": "GET",
         "path": "/page",
@@ -348,6 +365,13 @@ async def test_a_client_that_goes_away(theatre: Theatre) -> None:
         "root_path": "",
     }
 
+
+async def test_a_client_that_goes_away(theatre: Theatre) -> None:
+    """The response was complete, so it is kept for the others."""
+    theatre.plays = [hello]
+    app = theatre.app()
+    scope = shop_scope()
+
     async def gone(message: Any) -> None:
         raise OSError("the client has gone")
 
@@ -355,6 +379,62 @@ async def test_a_client_that_goes_away(theatre: Theatre) -> None:
         await app(scope, _nothing, gone)
     async with asking(app) as client:
         assert is_hit(await client.get("/page"))
+
+
+async def test_a_body_that_ends_because_nobody_listens_is_not_kept(theatre: Theatre) -> None:
+    """It looks whole and is not; whoever waits for it runs the application, and that is kept."""
+    leaving = asyncio.Event()
+
+    async def listening(scope: Any, receive: Any, send: Any) -> None:
+        theatre.runs += 1
+        theatre.cache.region("rows").get_or_create("greeting", lambda: "hello")
+        await send(START)
+        await send(part(b"one ", more=True))
+        theatre.started.set()
+        if theatre.runs == 1 and (await receive())["type"] == "http.disconnect":
+            await send(part(b""))
+        else:
+            await send(part(b"two"))
+
+    async def left() -> Any:
+        await leaving.wait()
+        return {"type": "http.disconnect"}
+
+    app = ResponseCache(listening, theatre.cache, [CacheRule("/page")], region=PAGES)
+    scope = shop_scope()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with asking(app) as client:
+        leader = asyncio.create_task(app(scope, left, send))
+        await theatre.started.wait()
+        others = [asyncio.create_task(client.get("/page")) for _ in range(3)]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        leaving.set()
+        await leader
+        answers = await asyncio.gather(*others)
+        assert {answer.content for answer in answers} == {b"one two"}
+        assert is_hit(await client.get("/page"))
+    assert theatre.runs == 2
+    assert (b"cache-status", b'cachedorm; fwd=miss; detail="disconnected"') in sent[0]["headers"]
+
+
+async def headers_of_any_kind(theatre: Theatre, send: Any) -> None:
+    theatre.started.set()
+    await send(START | {"headers": (pair for pair in [(b"x-a", b"1")])})
+    await send(part(b"hello"))
+
+
+@pytest.mark.parametrize("body_max", [3, 100])
+async def test_headers_may_be_any_iterable(theatre: Theatre, body_max: int) -> None:
+    """ASGI says no more of them; they reach the client, kept or passed through."""
+    theatre.plays = [headers_of_any_kind]
+    task, got = await told(theatre, body_max=body_max)
+    await task
+    assert (b"x-a", b"1") in got[0]["headers"]
 
 
 async def test_other_protocols_are_passed_on(theatre: Theatre) -> None:

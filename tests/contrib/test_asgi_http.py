@@ -379,6 +379,8 @@ async def test_declared_parameters_tell_responses_apart(page: Page) -> None:
         "/page?b=2&a=1",
         "/page?a=1&a=2",
         "/page?a=2&a=1",
+        "/page?%61=1&a=2",
+        "/page?a=2&%61=1",
         "/page?a=1%26b%3D2",
         "/page?a",
         "/page?a=",

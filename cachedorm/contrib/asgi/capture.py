@@ -54,8 +54,10 @@ class Capture:
                 await self._pass("extension")
             await self._send(message)
             return
-        self._start = message
-        fields = fields_of(message.get("headers", ()))
+        # They may be any iterable, and are looked at more than once.
+        headers = list(message.get("headers", ()))
+        self._start = {**message, "headers": headers}
+        fields = fields_of(headers)
         reason = self._why_not(message["status"], fields)
         if reason is None and message.get("trailers"):
             reason = "trailers"

@@ -21,10 +21,18 @@ from cachedorm.store.keys import EntryKey
 from cachedorm.store.provenance import Provenance, Refusal, recording
 from cachedorm.store.slots import Granted
 
+# What went wrong with this run alone: another one may lead at once.
+_BROKEN_OFF: Final = frozenset({"unfinished", "disconnected"})
 # Reasons of the moment: the next response may well be kept.
-PASSING: Final = frozenset(
-    {"changed", "unpublished", "database is down", "lease", "older session", "unfinished"}
-)
+PASSING: Final = _BROKEN_OFF | {
+    "changed",
+    "unpublished",
+    "database is down",
+    "lease",
+    "older session",
+}
+# About who asks, or what that client has already: others may get a 200, and it may be kept.
+_OF_THE_CLIENT: Final = frozenset({302, 303, 304, 307, 401, 403, 407, 412, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ class Leading:
         self._tell = tell
         self._began = time.monotonic()
         self._provenance = Provenance(derived.entries.slots)
+        self._status = 200
         self.stored = False
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,16 +85,24 @@ class Leading:
         async def complete(start: Message, fields: Fields, body: bytes) -> None:
             await self._complete(send, start, fields, body)
 
+        async def heard() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                # Who is told that nobody listens any more may end the body early, as if whole.
+                self._provenance.refuse("disconnected")
+            return message
+
         capture = Capture(send, self._body_max, self._why_not, complete, passed)
         try:
             with recording(self._provenance):
-                await app(scope, receive, capture)
+                await app(scope, heard, capture)
             await capture.end()
         finally:
             # After a failure or a cancellation: no other process shall wait for what never comes.
             await self._release()
 
     def _why_not(self, status: int, fields: Fields) -> str | None:
+        self._status = status
         refusal = self._provenance.refusal
         if refusal is not None:
             return refusal.reason
@@ -126,11 +143,18 @@ class Leading:
         """Nothing will be kept, so let those go who wait for it; the Cache-Status that says so."""
         self._provenance.seal()
         self._tell(self._wish, refusal)
-        if refusal.reason not in PASSING:
+        if self._lasts(refusal.reason):
             self._flights.shun(self._wish.key)
-        self._flights.land(self._flight, Landing.NOT_STORED)
+        broken_off = refusal.reason in _BROKEN_OFF
+        self._flights.land(self._flight, Landing.FAILED if broken_off else Landing.NOT_STORED)
         await self._release()
         return cache_status(self._name, self._wish.fwd, detail=refusal.reason)
+
+    def _lasts(self, reason: str) -> bool:
+        """Whether the next response would most likely not be kept either."""
+        if reason == "status":
+            return self._status not in _OF_THE_CLIENT
+        return reason not in PASSING
 
     async def _release(self) -> None:
         lease, self._lease = self._lease, None

@@ -45,7 +45,7 @@ class Request:
         for name, value in fields:
             headers[name] = (*headers.get(name, ()), value)
         pieces = [piece for piece in scope.get("query_string", b"").split(b"&") if piece]
-        # By name alone: what one name is given twice stays in its order.
+        # By name alone: what one name is given twice, however it is spelt, stays in its order.
         pieces.sort(key=_name_in)
         scheme, mount = scope.get("scheme", "http"), scope.get("root_path", "")
         origin = (scheme, mount, scope["path"], scope.get("raw_path") or b"")
@@ -65,10 +65,7 @@ class Request:
     @property
     def parameters(self) -> list[str]:
         """The names of the query's parameters, decoded."""
-        return [
-            unquote_to_bytes(_name_in(piece).replace(b"+", b" ")).decode(errors="surrogateescape")
-            for piece in self.query
-        ]
+        return [_name_in(piece).decode(errors="surrogateescape") for piece in self.query]
 
     @property
     def why_special(self) -> str | None:
@@ -91,7 +88,7 @@ class Request:
 
 
 def _name_in(piece: bytes) -> bytes:
-    return piece.partition(b"=")[0]
+    return unquote_to_bytes(piece.partition(b"=")[0].replace(b"+", b" "))
 
 
 def path_within(scope: Scope) -> str:
