@@ -83,4 +83,5 @@ def _caller(claims: dict[str, Any]) -> Caller:
     for name in (user_id, jti):
         if not isinstance(name, str) or not _identifier.match(name):
             raise ValueError("no identifier")
+        name.encode()  # JSON may hold half a surrogate pair, which neither server takes
     return Caller(user_id, jti, datetime.fromtimestamp(int(claims["exp"]), UTC))

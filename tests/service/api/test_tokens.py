@@ -47,6 +47,8 @@ REFUSED = {
     "a jti that is a number": signed({**GOOD, "jti": 1}),
     "a long jti": signed({**GOOD, "jti": "j" * 65}),
     "a NUL in the jti": signed({**GOOD, "jti": "j\0"}),
+    "half a character in the jti": signed({**GOOD, "jti": "\ud800"}),
+    "half a character in the sub": signed({**GOOD, "sub": "\udfff"}),
     "a line feed at the end of the sub": signed({**GOOD, "sub": "u0001\n"}),
     "an exp beyond the calendar": signed({**GOOD, "exp": 10**18}),
     "nested": f"{part('[' * 1200)}.{part(GOOD)}.x",
