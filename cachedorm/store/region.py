@@ -16,6 +16,7 @@ from cachedorm.store.entry import ABSENT
 from cachedorm.store.keys import EntryKey
 from cachedorm.store.loaded import Loaded
 from cachedorm.store.plain import PLAIN, PLAIN_STAMP, SlotsBackend, plain_key
+from cachedorm.store.provenance import refuse
 from cachedorm.store.settings import RegionSettings
 from cachedorm.store.slots import Slots
 from cachedorm.store.soft import Outage, is_os_error
@@ -66,7 +67,20 @@ class CachedRegion(CacheRegion):
         """The value, or NO_VALUE; for an entry of the library also ABSENT, "no such row"."""
         if type(key) is EntryKey:
             return self._lookup(key)
+        if not ignore_expiration:
+            self._tell_limit(expiration_time)
         return super().get(key, expiration_time, ignore_expiration)
+
+    def get_multi(
+        self,
+        keys: Iterable[str],
+        expiration_time: float | None = None,
+        ignore_expiration: bool = False,
+    ) -> Any:
+        """The values of these keys in their order, NO_VALUE where there is none."""
+        if not ignore_expiration:
+            self._tell_limit(expiration_time)
+        return super().get_multi(keys, expiration_time, ignore_expiration)  # type: ignore[no-untyped-call]
 
     def get_or_create(
         self,
@@ -80,6 +94,7 @@ class CachedRegion(CacheRegion):
 
         Unlike dogpile's own it hands nobody an expired value while another renews it.
         """
+        self._tell_limit(expiration_time)
         if self.async_creation_runner is not None:
             return super().get_or_create(
                 key, creator, expiration_time, should_cache_fn, creator_args
@@ -97,6 +112,23 @@ class CachedRegion(CacheRegion):
             return Loaded(_stamped(entry, created), publish=publish)
 
         return _payload(self.entries.fill(entry, load, asked=seen.asked))
+
+    def get_or_create_multi(
+        self,
+        keys: Iterable[str],
+        creator: Callable[..., Any],
+        expiration_time: float | None = None,
+        should_cache_fn: Callable[[Any], bool] | None = None,
+    ) -> Any:
+        """The cached values, or what the creator makes of the keys that have none."""
+        self._tell_limit(expiration_time)
+        return super().get_or_create_multi(keys, creator, expiration_time, should_cache_fn)
+
+    def _tell_limit(self, expiration_time: float | None) -> None:
+        """Tell whoever records that this read's value may end for it before its entry does."""
+        limit = self.expiration_time if expiration_time is None else expiration_time
+        if limit not in (None, -1):
+            refuse("own expiration", f"{self.name} was asked for nothing older than {limit} s")
 
     def invalidate(self, hard: bool = True) -> None:
         """Clear the region, for every process; there is nothing softer to be had."""

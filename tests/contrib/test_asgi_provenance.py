@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cachedorm.store.provenance import PARTS_MAX, Provenance, current, recording
+from cachedorm.store.region import NO_VALUE
 from tests.contrib.shelf import REGIONS, ROWS, Diary, Item, Owner, items_of
 from tests.contrib.site import Site, is_hit, is_stored
 from tests.fixtures.patience import patient_cache
@@ -96,6 +97,31 @@ async def a_plain_miss(site: Site) -> None:
     site.cache.region("rows").get("never set")
 
 
+async def a_limit_of_its_own(site: Site) -> None:
+    site.cache.region("rows").get_or_create("plain", lambda: "made", expiration_time=30)
+
+
+async def a_value_too_old_for_it(site: Site) -> None:
+    region = site.cache.region("rows")
+    region.set("plain", "made")
+    assert region.get("plain", expiration_time=-2) is NO_VALUE
+
+
+async def values_too_old_for_it(site: Site) -> None:
+    region = site.cache.region("rows")
+    region.set("plain", "made")
+    assert region.get_multi(["plain"], expiration_time=-2) == [NO_VALUE]
+
+
+async def many_made_for_it(site: Site) -> None:
+    region = site.cache.region("rows")
+    region.set("plain", "made")
+    made = region.get_or_create_multi(
+        ["plain"], lambda key: ["anew"], expiration_time=-2, should_cache_fn=lambda value: False
+    )
+    assert made == ["anew"]
+
+
 async def in_a_thread(site: Site) -> None:
     def read() -> None:
         with Session(site.engine) as session:
@@ -130,6 +156,10 @@ REFUSED = {
     "a locking read": (for_update, "sql"),
     "no read at all": (nothing, "no cached read"),
     "a plain region's miss": (a_plain_miss, "plain miss"),
+    "a plain region with a limit of one's own": (a_limit_of_its_own, "own expiration"),
+    "a plain value that is too old": (a_value_too_old_for_it, "own expiration"),
+    "plain values that are too old": (values_too_old_for_it, "own expiration"),
+    "plain values made anew": (many_made_for_it, "own expiration"),
     "SQL in a worker thread": (in_a_thread, "sql"),
     "SQL in a task": (in_a_task, "sql"),
 }
