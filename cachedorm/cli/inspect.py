@@ -108,6 +108,11 @@ def _told(made: Verdict, looked: Looked) -> dict[str, Any]:
             }
             for each in made.stamps
         ]
+    if made.parts:
+        told["made_of"] = [
+            {"db": each.part.db, "key": each.part.key, "stands": each.stands, "state": each.state}
+            for each in made.parts
+        ]
     if slot.holds == "other format":
         told["header"] = {"version": slot.version}
     if slot.holds == "value":
@@ -180,6 +185,8 @@ def _print(told: dict[str, Any]) -> None:
     say(f"{mark}{told['why']}", style=_STYLES[told["valid"]])
     if told.get("stamps"):
         _print_stamps(told["stamps"])
+    if told.get("made_of"):
+        _print_parts(told["made_of"])
     if "value" in told:
         _print_value(told["value"])
 
@@ -232,6 +239,13 @@ def _print_stamps(stamps: list[dict[str, Any]]) -> None:
         state = "matches" if each["matches"] else "differs" if each["now"] else "gone"
         carried, now = _short(each["carried"]), _short(each["now"])
         row(listed, each["key"], each["means"], carried, now, state)
+    put(listed)
+
+
+def _print_parts(parts: list[dict[str, Any]]) -> None:
+    listed = table("db", "made of", "")
+    for each in parts:
+        row(listed, each["db"], each["key"], each["state"])
     put(listed)
 
 

@@ -9,12 +9,14 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from cachedorm.cli.census import kind_of
+from cachedorm.cli.made_of import PartSeen, made_in, parts_seen, readable_made
 from cachedorm.cli.refused import one_line
 from cachedorm.errors import CachedormError
 from cachedorm.orm.insight import Insight, Plan
 from cachedorm.orm.readable import Readable, readable, readable_unknown
 from cachedorm.orm.recognised import Recognised, entry_key, meaning, recognised
 from cachedorm.store.codec import UNDECODABLE
+from cachedorm.store.derived import Made, derived_key, made_form
 from cachedorm.store.entry import (
     ABSENT,
     Described,
@@ -72,6 +74,9 @@ class Verdict:
     valid: bool | None = None
     why: str = ""
     stamps: list[Stamp] = field(default_factory=list)
+    # Of a value that was made of other entries: it, and those.
+    derived: Made | None = None
+    parts: list[PartSeen] = field(default_factory=list)
     value: Readable | None = None
     undecodable: str | None = None
     writers: dict[str, int] = field(default_factory=dict)
@@ -91,6 +96,7 @@ def verdict_on(insight: Insight, survey: Survey, db: int, text: str, most: int) 
         return made
     key = _identified(made, insight, text)
     _judge(made, survey, slot, key)
+    _judge_parts(made, survey)
     _decode(made, most)
     _look_for_writers(made, survey)
     return made
@@ -131,6 +137,9 @@ def _identified(made: Verdict, insight: Insight, text: str) -> EntryKey | None:
     if made.found is None:
         if made.slot.fingerprint == PLAIN.fingerprint:
             return plain_key(text)
+        made.derived = made_in(made.slot)
+        if made.derived is not None:
+            return derived_key(text, made_form(made.slot.fingerprint), 0)
         made.why = UNNAMED.format("nothing that is declared here makes such keys")
     return None
 
@@ -167,6 +176,18 @@ def _judge(made: Verdict, survey: Survey, slot: bytes | None, key: EntryKey | No
         made.why = "every stamp that it carries is the one in Redis"
 
 
+def _judge_parts(made: Verdict, survey: Survey) -> None:
+    if made.derived is None:
+        return
+    made.parts = parts_seen(made.derived, survey, made.server)
+    fallen = sum(not each.stands for each in made.parts)
+    if made.valid and fallen:
+        made.valid = False
+        made.why = f"{fallen} of the entries that it was made of are not what they were then"
+    elif made.valid:
+        made.why = "it stands, and so does every entry that it was made of"
+
+
 def _server(made: Verdict, survey: Survey) -> bytes:
     """The server's identity; asked anew where the line may not have heard of its newest name."""
     if made.slot.server != made.server:
@@ -190,7 +211,9 @@ def _decode(made: Verdict, most: int) -> None:
         return
     try:
         plan = made.plan
-        if plan is not None and made.slot.fingerprint == plan.form.fingerprint:
+        if made.derived is not None:
+            made.value = readable_made(made.derived)
+        elif plan is not None and made.slot.fingerprint == plan.form.fingerprint:
             made.value = readable(plan, made.slot.payload, most)
         else:
             plain = made.slot.fingerprint == PLAIN.fingerprint

@@ -28,9 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final
 
 from cachedorm.errors import CacheUnavailable, NotCacheable
+from cachedorm.observe import listens
 from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
 from cachedorm.store.entries import Entries
 from cachedorm.store.entry import FINGERPRINT_BYTES, Form, Miss, created_ms_of, judge, prefix
@@ -41,6 +43,7 @@ from cachedorm.store.plain import PLAIN_STAMPS
 from cachedorm.store.provenance import Part, digest_of
 from cachedorm.store.region import NO_VALUE
 from cachedorm.store.slots import Granted
+from cachedorm.store.timed import GET
 
 # Keys whose parts live in the values' own database, remembered to read both in one go.
 BESIDE_MAX: Final = 10_000
@@ -82,6 +85,7 @@ class Derived:
 
     def __init__(self, entries: Entries) -> None:
         self.entries = entries
+        self._timed = listens(entries.observer, "read")
         self._db = entries.settings.db
         self._name = entries.settings.name
         self._beside: dict[str, tuple[str, ...]] = {}
@@ -94,7 +98,17 @@ class Derived:
         self._forms.update(part.fingerprint for part in parts)
 
     def get(self, key: EntryKey) -> Sight:
-        """The value, if it may be served. One read for each Redis database concerned."""
+        """The value, if it may be served. One MGET for each Redis database concerned."""
+        if not self._timed:
+            return self._get(key)
+        began = perf_counter()
+        sight = self._get(key)
+        seconds, hit = perf_counter() - began, sight.made is not None
+        missed = not hit and sight.asked.available
+        self.entries.observer.read(self._name, GET, seconds, int(hit), int(missed))
+        return sight
+
+    def _get(self, key: EntryKey) -> Sight:
         try:
             sight = self._seen(key)
             if sight.reason == Miss.FOREIGN.value and self.entries.moved(sight.asked.server):
@@ -148,7 +162,7 @@ class Derived:
                     self._remember(key, names)
             else:
                 standing, seen_by = held, server
-            if not all(_stands(part, standing, seen_by) for part in mine):
+            if not all(stands(part, standing, seen_by) for part in mine):
                 return "part"
         return None
 
@@ -201,7 +215,7 @@ class Derived:
         return f"Derived({self._name!r}, db={self._db}, {len(self._forms)} forms)"
 
 
-def _stands(part: Part, standing: Held, server: bytes) -> bool:
+def stands(part: Part, standing: Held, server: bytes) -> bool:
     """Whether a read of this entry would be a hit now, with the bytes that it was then."""
     slot = standing.get(part.key)
     if slot is None or digest_of(slot) != part.digest:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 import redis
+from fastapi import FastAPI
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session, sessionmaker
 
+from cachedorm.contrib.asgi import CacheRule, ResponseCache
+from cachedorm.orm.factories import sessions_of
 from models import (
+    API,
     Guide,
     RecycleCenter,
     User,
@@ -19,7 +24,9 @@ from models import (
     nearby_centers,
     search_guides,
 )
+from tests.contrib.site import asking, is_stored
 from tests.fixtures.command_line import Command
+from tests.service.warm_app import made
 
 Town = sessionmaker[Session]
 USER = "user:profile:u0001"
@@ -210,8 +217,6 @@ def test_a_key_where_nothing_stands(town: Town, command: Command) -> None:
 
 def test_a_plain_entry(town: Town, redis_url: str, command: Command) -> None:
     """What dogpile's users store is read too."""
-    from tests.service.warm_app import made
-
     with made() as cache:
         cache.region("api").set("greeting", {"a": [1]})
         for each in cache.insight.followers:
@@ -220,6 +225,71 @@ def test_a_plain_entry(town: Town, redis_url: str, command: Command) -> None:
 
     assert (found["valid"], found["db"]) == (True, 1)
     assert found["value"]["rows"] == [{"value": {"a": [1]}}]
+
+
+@pytest.fixture
+def response(town: Town, redis_client: redis.Redis) -> str:
+    """The key of a kept response, made of one guide and of the absence of another."""
+    with made() as cache:
+        sessions, app = sessions_of(cache.source), FastAPI()
+
+        @app.get("/guides/{category}")
+        def guide(category: str) -> list[str | None]:
+            with sessions() as session:
+                found = [session.scalar(Guide.by(category=each)) for each in (category, "none")]
+            return [each.title if each else None for each in found]
+
+        async def ask() -> None:
+            kept = ResponseCache(app, cache, [CacheRule("/guides/{category}")], region=API)
+            async with asking(kept) as client:
+                assert is_stored(await client.get("/guides/plastic"))
+
+        asyncio.run(ask())
+        for each in cache.insight.followers:
+            each.engine.dispose()
+    redis_client.select(API.db)
+    (key,) = (each for each in redis_client.scan_iter() if not each.startswith(b"~"))
+    return bytes(key).decode()
+
+
+def test_a_response(response: str, command: Command) -> None:
+    """What it answers, the entries that it was made of, and that all of them stand."""
+    found = inspected(command, response)
+
+    assert (found["kind"], found["valid"], found["db"]) == ("value", True, API.db)
+    assert [(each["db"], each["key"], each["state"]) for each in found["made_of"]] == [
+        (5, "info:guide:plastic", "stands"),
+        (5, "info:guide:none", "stands"),
+    ]
+    assert all(stamp["matches"] for stamp in found["stamps"])
+    assert "application/json" in str(found["value"]["rows"])
+    assert "info:guide:plastic  stands" in command("inspect", response).stdout
+
+
+@pytest.mark.parametrize(
+    ("spoil", "state"),
+    [
+        (lambda client: client.delete("info:guide:plastic"), "gone"),
+        (lambda client: client.set("info:guide:plastic", b"I" + b"1" * 16), "is being written"),
+        (lambda client: client.set("info:guide:plastic", b"L" + b"1" * 16), "is being filled"),
+        (
+            lambda client: client.copy("info:guide:none", "info:guide:plastic", replace=True),
+            "anoth",
+        ),
+        (lambda client: client.delete("~s:info_db.recycle_guides"), "not valid any more"),
+    ],
+)
+def test_why_a_response_is_not_valid(
+    response: str, command: Command, redis_client: redis.Redis, spoil: Any, state: str
+) -> None:
+    """The entry is named that is not what it was, and what has become of it."""
+    redis_client.select(5)
+    spoil(redis_client)
+    found = inspected(command, response)
+
+    assert found["valid"] is False
+    assert "made of" in found["why"]
+    assert state in found["made_of"][0]["state"]
 
 
 def test_an_entry_that_nobody_declares(my: redis.Redis, command: Command) -> None:
