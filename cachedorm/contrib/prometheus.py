@@ -134,6 +134,7 @@ class PrometheusCounters(Observer):
         self._made.append(self._open)
         self._opened, self._lock = 0, threading.Lock()
         self._trips[()](0)
+        self._errors["settle",](0)
 
     def _counter(self, name: str, text: str, *labels: str) -> _Children[tuple[str, ...]]:
         metric = Counter(name, text, labels, registry=self._registry)
@@ -152,7 +153,10 @@ class PrometheusCounters(Observer):
         # Series that begin at 0 show their first increase, and 0 is not "no data".
         for counter in (self._hits, self._fills, self._refusals):
             counter[region,](0)
-        self._invalidations[str(db),](0)
+        self._misses[region, "empty"](0)
+        self._bypasses[region, "outlived"](0)
+        for counter in (self._invalidations, self._entries, self._stamps):
+            counter[str(db),](0)
 
     def hit(self, region: str, key: str) -> None:
         self._hits[region,](1)

@@ -117,6 +117,23 @@ def _literals() -> Iterator[str]:
                 yield node.value
 
 
+def test_what_an_alert_counts_begins_at_0() -> None:
+    """Else the first increase, which may be the only one, is none to Prometheus."""
+    registry = CollectorRegistry()
+    PrometheusObserver(registry).region("notes", 3, "")
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    for rule in RULES:
+        used = used_in(rule["expr"])
+        if used.functions & {"rate", "increase"} and "histogram_quantile" not in used.functions:
+            for metric, matched in used.matched:
+                begun = [
+                    sample.value
+                    for sample in samples
+                    if sample.name == metric and matched.items() <= sample.labels.items()
+                ]
+                assert begun == [0], (rule["alert"], metric)
+
+
 def test_the_variables_of_the_dashboard(exported: dict[str, set[str]]) -> None:
     """Each is asked of a metric that has the label, and every variable in use is there."""
     variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}

@@ -16,6 +16,9 @@ from cachedorm import Cache
 from cachedorm.contrib.prometheus import PrometheusCounters, PrometheusObserver
 from cachedorm.errors import ConfigurationError
 from tests.contrib.observed import App, app
+from tests.contrib.shelf import PAGES, REGIONS
+from tests.contrib.site import Site
+from tests.fixtures.patience import patient_cache
 
 ROOT = Path(__file__).parents[2]
 DEAD = "redis://127.0.0.1:1"
@@ -100,6 +103,27 @@ def test_both_families_count_the_same(observed: App, registry: CollectorRegistry
             for prefix in ("cachedorm", "redis_cache")
         }
         assert sums["cachedorm"] == sums["redis_cache"] > 0
+
+
+async def test_responses_are_reads_too(site: Site, registry: CollectorRegistry) -> None:
+    """What the response cache serves and misses is in both families, under its own database."""
+    cache = patient_cache(site.redis_url, regions=REGIONS, observers=[PrometheusObserver(registry)])
+    async with site.moved_to(cache) as moved, moved.client() as client:
+        for _ in range(3):
+            await client.get("/items/1")
+    db, region = str(PAGES.db), PAGES.name
+    assert value(registry, "cachedorm_hits_total", region=region) == 2
+    assert value(registry, "redis_cache_hits_total", db=db, operation="get") == 2
+    assert value(registry, "redis_cache_misses_total", db=db, operation="get") == 1
+    assert value(registry, "redis_cache_latency_seconds_count", db=db, operation="get") == 3
+
+
+def test_a_ratio_begins_with_the_region(registry: CollectorRegistry) -> None:
+    """A process that only hits, on a Redis that is warm, has a hit ratio all the same."""
+    PrometheusCounters(registry).region("notes", 3, "")
+    assert value(registry, "cachedorm_misses_total", region="notes", reason="empty") == 0
+    for what in ("entries", "stamps"):
+        assert value(registry, f"cachedorm_invalidated_{what}_total", db="3") == 0
 
 
 def test_commits_are_counted(observed: App, registry: CollectorRegistry) -> None:
