@@ -20,6 +20,14 @@ PINGS = 20
 SAMPLE = 1000
 # Beyond this a clock is wrong; below it is a machine's usual drift, and the way to the server.
 CLOCK_SECONDS = 1.0
+_AT_RANDOM = "whatever it comes upon, the intents of writers and the leases of readers among them"
+# What each policy evicts that comes to intents sooner than to entries nobody asks for.
+_TAKES_INTENTS_EARLY = {
+    "volatile-ttl": "first what ends first: the intents of writers and the leases of readers,"
+    " which live for seconds",
+    "volatile-random": _AT_RANDOM,
+    "allkeys-random": _AT_RANDOM,
+}
 
 
 def examine_redis(insight: Insight) -> Iterator[Finding]:
@@ -158,10 +166,10 @@ def _eviction(
         said = "any key, intents of writers and the registry of interests among them"
     else:
         said = "keys with an end, which all of the cache's have"
-    if policy == "volatile-ttl" and bounded:
+    early = _TAKES_INTENTS_EARLY.get(policy)
+    if early is not None and bounded:
         yield warning(
-            "maxmemory-policy", "volatile-ttl evicts first what ends first: the intents of writers"
-            f" and the leases of readers, which live for seconds ({reached})",
+            "maxmemory-policy", f"{policy} evicts {early} ({reached})",
             "take noeviction, or volatile-lru or allkeys-lru, which keep what was just used",
         )  # fmt: skip
     yield info(

@@ -126,9 +126,10 @@ def test_nothing_is_evicted_yet(settings: Callable[..., Any], command: Command) 
     assert findings(command, "evictable", "cli_apps:kept") == []
 
 
-def test_what_ends_first_goes_first(settings: Callable[..., Any], command: Command) -> None:
-    """volatile-ttl takes intents first."""
-    settings(maxmemory="64mb", maxmemory_policy="volatile-ttl")
+@pytest.mark.parametrize("policy", ["volatile-ttl", "volatile-random", "allkeys-random"])
+def test_intents_that_go_early(settings: Callable[..., Any], command: Command, policy: str) -> None:
+    """By what ends first, or at random."""
+    settings(maxmemory="64mb", maxmemory_policy=policy)
     assert tuple(s for s, _ in findings(command, "maxmemory-policy")) == ("warning", "info")
 
 
