@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 
@@ -48,3 +52,26 @@ def test_metrics_have_the_documents_names(application: Application) -> None:
     text = application.client.get("/metrics").text
     assert 'redis_cache_misses_total{db="5",operation="get"}' in text
     assert "redis_cache_latency_seconds_bucket" in text
+
+
+def test_any_process_tells_the_metrics_of_all(
+    town_url: str, town_redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they share a folder to count in, as `uvicorn --workers` does."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with (
+        Application(town_url, town_redis) as one,
+        Application(town_url, town_redis) as other,
+    ):
+        for each in (one, other, other):
+            assert each.get("/profile/u0012", bearer("u0012")).status_code == 200
+        for each in (one, other):
+            families = text_string_to_metric_families(each.client.get("/metrics").text)
+            reads = [
+                sample.value
+                for family in families
+                for sample in family.samples
+                if sample.name == "redis_cache_latency_seconds_count"
+                and sample.labels == {"db": "2", "operation": "get"}
+            ]
+            assert reads == [3]
