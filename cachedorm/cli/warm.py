@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from cachedorm.cache import Cache
 from cachedorm.cli.application import App, AsJson, working_on
@@ -82,7 +81,8 @@ def _one(
                 told(warmed)
 
             last = cache.warm(chosen, batch=batch, after=after, progress=progress)
-    except (CachedormError, SQLAlchemyError) as failure:
+    # The function that makes a set's parameters is the application's, and may raise anything.
+    except Exception as failure:  # noqa: BLE001
         error = f"{type(failure).__name__}: {one_line(str(failure))}"
     last = replace(last, seconds=round(time.monotonic() - began, 3))
     return {**asdict(last), "error": error}

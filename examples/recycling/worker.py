@@ -152,7 +152,10 @@ def give_up(sessions: sessionmaker[Session], task_id: str, user_id: str, error: 
     soft_time_limit=1_800,
 )
 def warm() -> dict[str, int]:
-    """Fill guides and popular places, as ``cachedorm warm`` does; how many were not there."""
+    """Fill guides and popular places, as ``cachedorm warm`` does; how many it stored.
+
+    Searches fill themselves, and count as none.
+    """
     cache = process.stores.cache
     return {each.name: cache.warm(each).stored for each in WARM_SETS}
 

@@ -18,7 +18,7 @@ from cachedorm import WarmSet
 from cachedorm.declare.warmset import declared_warm_sets
 from cachedorm.errors import DeclarationError
 from examples.recycling.migrate import migrate
-from models import POPULAR_PLACES, Guide, RecycleCenter
+from models import POPULAR_PLACES, Guide, RecycleCenter, search_guides
 from tests.fixtures.command_line import Command
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +120,19 @@ def test_a_failing_database_is_one_too(
     errors = {each["name"]: each["error"] for each in done.json["sets"]}
     assert "recycle_guides" in errors["guides"]
     assert errors["popular places"] is None
+
+
+def test_parameters_that_cannot_be_made(environment: dict[str, str], command: Command) -> None:
+    """Whatever the application's function raises: one set fails, the other is warmed."""
+
+    def popular() -> list[dict[str, str]]:
+        raise KeyError("no such file")
+
+    failing = WarmSet("failing", search_guides, popular)
+    done = command("warm", "--json", "--set", failing.name, "--set", "guides")
+
+    assert (done.status, done.json["failed"]) == (1, 1)
+    assert [each["error"] for each in done.json["sets"]] == ["KeyError: 'no such file'", None]
 
 
 @pytest.mark.parametrize(
