@@ -125,7 +125,8 @@ class OpenTelemetryMetrics(Placed):
 
 
 class OpenTelemetryTraces(Placed):
-    """A client span for every Redis command of a read or a commit, and one around every fill.
+    """A client span for every read of the cache and for what a commit tells, and one around every
+    fill. What a miss asks of Redis besides, its lease and the publishing, has none.
 
     The SQL of a fill is traced inside of it by whatever traces SQLAlchemy. Bypasses and failures
     are events of the caller's span. ``tracer_provider``: by default the global one.
