@@ -8,6 +8,7 @@ import logging
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -51,7 +52,8 @@ class Place:
         if str(self.folder) not in sys.path:
             sys.path.insert(0, str(self.folder))
         try:
-            return importlib.import_module(name)
+            with redirect_stdout(sys.stderr):
+                return importlib.import_module(name)
         # Whatever an application does when it is imported, it is no fault of ours.
         except (Exception, SystemExit) as error:
             raise Refused(f"{self.said_by}: importing {name}: {one_line(error)}") from error
@@ -93,16 +95,22 @@ def cache_of(app: str | None) -> Cache:
     try:
         for part in place.where.partition(":")[2].split("."):
             found = getattr(found, part)
-    except AttributeError as error:
-        raise Refused(f"{place.said_by}: {one_line(error)}") from error
+    # A property, or the module's own __getattr__, may raise anything.
+    except (Exception, SystemExit) as error:
+        raise Refused(f"{place.said_by}: {_said(error)}") from error
     if not isinstance(found, Cache) and callable(found):
         try:
-            found = found()
+            with redirect_stdout(sys.stderr):
+                found = found()
         except (Exception, SystemExit) as error:
             raise Refused(f"{place.said_by}: calling it: {one_line(error)}") from error
     if not isinstance(found, Cache):
         raise Refused(f"{place.said_by}: that is {_kind(found)}, not a Cache")
     return found
+
+
+def _said(error: BaseException) -> str:
+    return one_line(str(error) if isinstance(error, AttributeError) else error)
 
 
 def _kind(found: object) -> str:

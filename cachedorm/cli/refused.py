@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -60,6 +60,7 @@ class Commands(TyperGroup):
         options["standalone_mode"] = False
         _spell_out_what_the_output_cannot_hold()
         try:
+            _check_text(args[0] if args else options.get("args") or sys.argv[1:])
             code = super().main(*args, **options)
         except Refused as error:
             _leave(one_line(error))
@@ -76,6 +77,16 @@ class Commands(TyperGroup):
             sys.stdout = None
             raise SystemExit(1) from None
         raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _check_text(words: Iterable[str]) -> None:
+    """Refused for bytes that are no text: no key that the library makes has such."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise Refused(f"{shown}: that is no UTF-8 text") from None
 
 
 def _spell_out_what_the_output_cannot_hold() -> None:

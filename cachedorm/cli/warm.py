@@ -20,6 +20,7 @@ from cachedorm.cli.terminal import console, print_json, put, row, table
 from cachedorm.declare.warmset import WarmSet, declared_warm_sets
 from cachedorm.errors import CachedormError
 from cachedorm.orm.factories import sessions_of
+from cachedorm.orm.paging import Position
 from cachedorm.orm.warming import Warmed
 
 
@@ -43,8 +44,8 @@ def warm(
 
     def act(cache: Cache) -> list[dict[str, Any]]:
         chosen = _chosen(names or [])
-        if after is not None and len(chosen) != 1:
-            raise Refused("--after needs exactly one --set")
+        if after is not None:
+            _check_position(after, chosen)
         return [_one(cache, each, batch, after, as_json) for each in chosen]
 
     results = working_on(app, act)
@@ -53,15 +54,26 @@ def warm(
         raise typer.Exit(1)
 
 
+def _check_position(after: str, chosen: Sequence[WarmSet]) -> None:
+    if len(chosen) != 1:
+        raise Refused("--after needs exactly one --set")
+    try:
+        Position.read(after, chosen[0].name)
+    except CachedormError as error:
+        raise Refused(str(error)) from error
+
+
 def _chosen(names: Sequence[str]) -> list[WarmSet]:
     try:
         declared = {each.name: each for each in declared_warm_sets()}
     except CachedormError as error:
         raise Refused(str(error)) from error
     unknown = [name for name in names if name not in declared]
-    if unknown or not declared:
-        known = ", ".join(declared) or "none; declare a WarmSet in a module that --app imports"
-        raise Refused(f"no warm set is named {', '.join(unknown)}; declared: {known}")
+    if not declared:
+        raise Refused("no warm set is declared; declare a WarmSet in a module that --app imports")
+    if unknown:
+        named = ", ".join(map(repr, unknown))
+        raise Refused(f"no warm set is named {named}; declared: {', '.join(declared)}")
     return [declared[name] for name in names] or list(declared.values())
 
 

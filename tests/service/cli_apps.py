@@ -60,6 +60,22 @@ def leaving() -> Cache:
     raise SystemExit("wrong environment")
 
 
+def talkative() -> Cache:
+    """Says what it does."""
+    print("opening the cache")
+    return Cache(regions=Regions(Region("quiet", db=1, ttl=60)))
+
+
+class _Lazy:
+    @property
+    def cache(self) -> Cache:
+        """Not to be had."""
+        raise RuntimeError("not yet")
+
+
+lazy = _Lazy()
+
+
 async def coroutine() -> Cache:
     """Is no plain function."""
     return Cache()

@@ -76,6 +76,7 @@ def test_a_wrong_pyproject(
         ("tests.service.cli_apps:failing", "RuntimeError: no such setting"),
         ("tests.service.cli_apps:leaving", "wrong environment"),
         ("tests.service.cli_apps:coroutine", "a coroutine"),
+        ("tests.service.cli_apps:lazy.cache", "RuntimeError: not yet"),
     ],
 )
 @pytest.mark.parametrize("words", [("warm",), ("doctor",), ("inspect", "k")])
@@ -88,6 +89,14 @@ def test_a_wrong_app(command: Command, app: str, says: str, words: tuple[str, ..
     assert "s3cret" not in done.stderr
 
 
+def test_what_the_application_prints(command: Command) -> None:
+    """Goes to the error stream: a script reads the command's own words."""
+    done = command("regions", "--json", app="tests.service.cli_apps:talkative")
+
+    assert (done.status, done.json["reserved"]) == (0, [])
+    assert done.stderr == "opening the cache\n"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -96,6 +105,7 @@ def test_a_wrong_app(command: Command, app: str, says: str, words: tuple[str, ..
         (("stats", "--sample", "many"), "--sample"),
         (("inspect",), "Missing argument"),
         (("--nope",), "No such option"),
+        (("inspect", "\udcff"), "\\xff: that is no UTF-8 text"),
     ],
 )
 def test_wrong_words(command: Command, words: tuple[str, ...], says: str) -> None:
