@@ -52,7 +52,8 @@ class Cache:
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
     different databases are never mixed up. ``observers`` are told what happens; a LogObserver among
-    them takes the place of the library's own. Time limits are seconds. Close it when done.
+    them takes the place of the library's own. Time limits are seconds. Connects when it is first
+    used. Close it when done. Raises ConfigurationError for a URL that cannot be meant.
 
     ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
     writes are followed still, so that it can be switched on again at any time.
@@ -170,7 +171,8 @@ class Cache:
 
         As in ``invalidate(user)``, ``invalidate(User, 42)``, ``invalidate(tag(Mission.user_id,
         42))``, ``invalidate(MY)``. For writes that no session saw; a committed write needs none of
-        this. A key ends that row's own entry alone; an object also the queries it may be in.
+        this. A key ends that row's own entry alone; an object also the queries it may be in. With
+        Redis away it does not raise: it is told later. Raises ArgumentError for what has no entry.
         """
         self._check_open()
         self._by_hand.invalidate(what, key)
@@ -190,7 +192,8 @@ class Cache:
         """End every entry whose key matches a glob pattern, as Redis reads it; how many.
 
         In one region or in all. Looks at every key there, a batch at a time: for people, not for
-        programs, which have ``invalidate_where``.
+        programs, which have ``invalidate_where``. Raises ArgumentError for an empty pattern or an
+        unknown region.
         """
         self._check_open()
         return self._by_hand.invalidate_matching(pattern, self._regions_named(region))
@@ -213,7 +216,7 @@ class Cache:
 
         What the session holds is the session's own; the rest is one read of the cache, and one
         SELECT for what is not there. As ``session.get`` it goes to the database where a cached
-        read could be wrong. Keys are as for ``session.get``.
+        read could be wrong. Keys are as for ``session.get``. Raises ArgumentError for what is none.
         """
         self._check_open()
         return self._many.get_many(session, model, keys)

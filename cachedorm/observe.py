@@ -104,7 +104,13 @@ def listens(observer: Observer, event: str) -> bool:
 
 
 class Stats(Observer):
-    """Counts what happened, per region, since it was made."""
+    """Counts what happened since it was made.
+
+    ``hits``, ``fills``, ``refused`` (loaded and not stored) and ``waits`` by region; ``misses`` and
+    ``bypasses`` by (region, reason); ``invalidated``, entries and stamps together, by Redis
+    database; ``errors`` by what failed. Each is a Counter: ``stats.hits["my"]``,
+    ``stats.misses.total()``.
+    """
 
     __slots__ = ("bypasses", "errors", "fills", "hits", "invalidated", "misses", "refused", "waits")
 

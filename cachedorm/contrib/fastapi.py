@@ -12,12 +12,18 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from starlette.requests import HTTPConnection
 
 from cachedorm.cache import Cache
 from cachedorm.declare.warmset import WarmSet
 from cachedorm.errors import CachedormError
 from cachedorm.orm.warming import Warmed
+
+try:
+    from starlette.requests import HTTPConnection
+except ImportError as missing:
+    raise ImportError(
+        "cachedorm.contrib.fastapi needs fastapi: pip install 'cachedorm[fastapi]'"
+    ) from missing
 
 logger = logging.getLogger("cachedorm")
 

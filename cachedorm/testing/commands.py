@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from cachedorm.cache import Cache
 from cachedorm.observe import Observer
+from cachedorm.testing.watched import watched
 
 # What a process asks for once in a while, whatever it reads or commits.
 _UPKEEP = frozenset({"register", "look"})
@@ -30,9 +31,10 @@ def count_commands(cache: Cache) -> Iterator[CommandCount]:
     """Count what the cache sends to Redis within the block, or does in memory under those names.
 
     ``assert commands == {"mget": 1}`` afterwards. Whoever uses the cache meanwhile is counted too.
+    Raises ArgumentError for what is no Cache.
     """
     counted = CommandCount()
-    with cache.observed(_Counting(counted)):
+    with watched(cache, _Counting(counted), "count_commands"):
         yield counted
 
 

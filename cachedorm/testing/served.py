@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from cachedorm.cache import Cache
 from cachedorm.observe import Observer
 from cachedorm.testing.statements import Statements, listening
+from cachedorm.testing.watched import watched
 
 _SQL_SHOWN = 200
 
@@ -52,10 +53,13 @@ def assert_served_from_cache(cache: Cache) -> Iterator[ServedReads]:
 
     The AssertionError names the region, the key and the reason of each read that was not served,
     and the SQL that ran on the engines the cache follows. What other threads and tasks do with the
-    cache meanwhile is judged too.
+    cache meanwhile is judged too. Raises ArgumentError for what is no Cache.
     """
     served = ServedReads()
-    with cache.observed(served), listening(set(cache.engines), served.statements):
+    with (
+        watched(cache, served, "assert_served_from_cache"),
+        listening(set(cache.engines), served.statements),
+    ):
         yield served
     fault = served.fault(cache)
     if fault is not None:

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cachedorm.errors import ArgumentError
 from cachedorm.orm.factories import Target, engines_of, factory_of
 
 
@@ -27,8 +28,11 @@ class Statements(list[str]):
 def count_statements(*targets: Target) -> Iterator[Statements]:
     """The SQL that these engines, or the engines of these factories, send within the block.
 
-    ``assert len(statements) == 1`` afterwards. Raises ArgumentError for other things.
+    ``assert len(statements) == 1`` afterwards. Raises ArgumentError for other things, and for a
+    factory that names no engine, whose SQL would go uncounted: give its engine then.
     """
+    if not targets:
+        raise ArgumentError("count_statements(): give the engines or factories whose SQL is meant")
     sent = Statements()
     with listening({_sync(engine) for target in targets for engine in _engines(target)}, sent):
         yield sent
@@ -48,7 +52,13 @@ def listening(engines: set[Engine], sent: Statements) -> Iterator[None]:
 def _engines(target: Target) -> list[Engine | AsyncEngine]:
     if isinstance(target, Engine | AsyncEngine):
         return [target]
-    return engines_of(factory_of(target))
+    found = engines_of(factory_of(target))
+    if not found:
+        raise ArgumentError(
+            f"count_statements({target!r}): it is bound to no engine, so its SQL would not be seen;"
+            " give the engine that its sessions use"
+        )
+    return found
 
 
 def _sync(engine: Engine | AsyncEngine) -> Engine:

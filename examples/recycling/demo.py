@@ -1,8 +1,8 @@
 """`python -m examples.recycling.demo`: the recycling app on real servers, read through the cache.
 
 Starts or finds PostgreSQL and Redis, makes a database of its own, loads the town, shows for each
-domain where its reads come from before and after a write, then races against cache-aside written by
-hand. Leaves nothing running and nothing behind.
+domain where its reads come from before and after a write, and the same of a response of the
+service; then races against cache-aside written by hand. Leaves nothing running and nothing behind.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ from examples.recycling.data import generate, load
 from examples.recycling.lists import many_rows
 from examples.recycling.migrate import migrate
 from examples.recycling.race import BY_HAND, Course, race
-from examples.recycling.scenes import Scene, nickname, profile, single_rows
+from examples.recycling.response import response, service, title
+from examples.recycling.scenes import Scene, guide, nickname, profile, single_rows
 from examples.recycling.stage import Shown, Stage
 from examples.recycling.tables import conclusion, race_table, show
 from examples.recycling.witness import Witness
@@ -79,6 +80,7 @@ def show_domains(url: str, redis_url: str, console: Console) -> None:
     with Cache(redis_url, observers=[stage.witness]) as cache:
         shown = play(url, stage, cache)
         shown.append(asyncio.run(play_async(url, stage, cache)))
+        shown.append(asyncio.run(play_response(url, redis_url, stage)))
         show(shown, console)
         stage.close()
         console.print(f"\ncache.stats(): {cache.stats()!r}\n", markup=False)
@@ -122,6 +124,19 @@ async def play_async(url: str, stage: Stage, cache: Cache) -> Shown:
     cache.detach(sessions)
     cache.detach(engine)
     await engine.dispose()
+    return shown
+
+
+async def play_response(url: str, redis_url: str, stage: Stage) -> Shown:
+    """Play the scene of a whole response, asked of the service, which has a cache of its own."""
+    async with service(url, redis_url) as (client, resources):
+        stage.witness.follow(resources.engine.sync_engine)
+        with resources.cache.observed(stage.witness):
+            for category in ("wood", "paper"):
+                scene = response(category)
+                ask = partial(title, client, category)
+                shown = await stage.play_async(scene, ask, resources.sessions)
+                stage.clear([scene, guide(category)])
     return shown
 
 

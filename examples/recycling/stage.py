@@ -122,11 +122,18 @@ class Stage:
     def standing(self, scene: Scene) -> Standing:
         """Ask Redis what it has at the scene's key."""
         with redis.Redis.from_url(self._redis_url, db=scene.region.db) as client:
-            left_s = max(0, int(client.pttl(scene.key))) / 1000
-            return Standing(int(client.strlen(scene.key)), left_s)
+            for key in keys_of(scene, client):
+                return Standing(int(client.strlen(key)), max(0, int(client.pttl(key))) / 1000)
+            return Standing(0, 0.0)
 
     def clear(self, scenes: Iterable[Scene]) -> None:
         """Take the scenes' keys out of Redis, and nothing else."""
         for scene in scenes:
             with redis.Redis.from_url(self._redis_url, db=scene.region.db) as client:
-                client.delete(scene.key)
+                for key in keys_of(scene, client):
+                    client.delete(key)
+
+
+def keys_of(scene: Scene, client: redis.Redis) -> list[str | bytes]:
+    """The scene's key; of one whose end nobody can say beforehand, those that stand there."""
+    return list(client.scan_iter(scene.key)) if scene.key.endswith(":*") else [scene.key]

@@ -22,7 +22,11 @@ except ImportError as error:
 
 @pytest.mark.parametrize(
     ("module", "library"),
-    [("prometheus", "prometheus_client"), ("opentelemetry", "opentelemetry")],
+    [
+        ("prometheus", "prometheus_client"),
+        ("opentelemetry", "opentelemetry"),
+        ("fastapi", "starlette"),
+    ],
 )
 def test_the_extra_is_named(module: str, library: str) -> None:
     """And the library itself needs none of them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -15,8 +17,18 @@ import pytest
 import yaml
 
 import cachedorm
+import cachedorm.contrib
 import cachedorm.testing
 from tests.docs.pages import ROOT
+
+# What applications import from the modules for frameworks; the rest of them is their own.
+CONTRIB = {
+    "asgi": ("CacheRule", "ResponseCache"),
+    "fastapi": ("Warming", "serving", "session_of"),
+    "logs": ("StructuredLogs",),
+    "opentelemetry": ("OpenTelemetryMetrics", "OpenTelemetryTraces"),
+    "prometheus": ("PrometheusCounters", "PrometheusObserver"),
+}
 
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
@@ -75,6 +87,11 @@ def public() -> Iterator[tuple[str, Any]]:
             thing = getattr(module, name)
             yield f"{module.__name__}.{name}", thing
             yield from _members(f"{module.__name__}.{name}", thing)
+    for place, names in CONTRIB.items():
+        module = importlib.import_module(f"cachedorm.contrib.{place}")
+        for name in names:
+            yield f"{module.__name__}.{name}", getattr(module, name)
+            yield from _members(f"{module.__name__}.{name}", getattr(module, name))
     for name, error in vars(cachedorm.errors).items():
         if inspect.isclass(error):
             yield f"cachedorm.errors.{name}", error
@@ -102,6 +119,11 @@ def test_the_reference_has_every_public_name() -> None:
         and f"::: cachedorm.{name}\n" not in REFERENCE
     ]
     assert missing == []
+    for place, names in CONTRIB.items():
+        for name in names:
+            assert f"::: cachedorm.contrib.{place}.{name}\n" in REFERENCE
+    there = {module.name for module in pkgutil.iter_modules(cachedorm.contrib.__path__)}
+    assert there == set(CONTRIB), "say here what an application imports from it"
     assert "::: cachedorm.testing\n" in REFERENCE
     assert "::: cachedorm.errors\n" in REFERENCE
 

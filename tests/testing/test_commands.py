@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -10,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache, Observer
 from cachedorm.errors import ArgumentError
-from cachedorm.testing import count_commands, count_statements
+from cachedorm.testing import assert_served_from_cache, count_commands, count_statements
 from tests.fixtures.logs import RedisLog
 from tests.testing.shelf import Novel, novels_on
 
@@ -123,3 +126,27 @@ def test_statements_of_something_else() -> None:
     """Said, not ignored."""
     with pytest.raises(ArgumentError, match="give a sessionmaker"), count_statements("engine"):  # type: ignore[arg-type]
         pass
+    with pytest.raises(ArgumentError, match="whose SQL is meant"), count_statements():
+        pass
+
+
+def test_statements_of_a_factory_without_an_engine(
+    engine: Engine, shelves: sessionmaker[Session]
+) -> None:
+    """None would ever be seen: a budget of no SQL would hold whatever the code does."""
+    with engine.connect() as connection:
+        for unbound in (sessionmaker(), sessionmaker(connection)):
+            with pytest.raises(ArgumentError, match="give the engine"), count_statements(unbound):
+                pass
+        with count_statements(engine) as statements, sessionmaker(connection)() as session:
+            session.get(Novel, 1)
+    assert len(statements) == 1
+
+
+@pytest.mark.parametrize("watch", [count_commands, assert_served_from_cache])
+def test_of_something_that_is_no_cache(
+    watch: Callable[[Any], AbstractContextManager[object]], shelves: sessionmaker[Session]
+) -> None:
+    """The factory, say, which is what the other helpers take."""
+    with pytest.raises(ArgumentError, match=rf"{watch.__name__}\(sessionmaker.*give the Cache"):
+        watch(shelves).__enter__()
