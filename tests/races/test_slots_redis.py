@@ -358,7 +358,7 @@ def test_without_redis_the_database_answers(private_redis: PrivateRedis) -> None
     region.delete("plain")
     region.invalidate()
     assert region.get("plain") is NO_VALUE
-    assert region.get_multi(["plain"]) == [NO_VALUE]  # type: ignore[no-untyped-call]
+    assert region.get_multi(["plain"]) == [NO_VALUE]
     assert stats.errors == {"read": 4, "set": 1, "delete": 1, "clear": 1}
     assert stats.refused == {"my": 2}
     wire.close()
