@@ -48,7 +48,7 @@ def _spheroid() -> Any:
 
 
 def distances(lat: float, lon: float, lats: array[float], lons: array[float]) -> array[float]:
-    """The distances in metres from one point to many, rounded as PostGIS rounds them."""
+    """The distances in metres from one point to many, not rounded."""
     count = len(lats)
     found: array[float] = _spheroid().inv(
         array("d", (lon,)) * count,
