@@ -93,6 +93,8 @@ async def private_at_once(theatre: Theatre, send: Any) -> None:
 
 def refused(status: int) -> Run:
     async def play(theatre: Theatre, send: Any) -> None:
+        theatre.started.set()
+        await theatre.go_on.wait()
         await send(START | {"status": status})
         await send(part(b"not you"))
 
@@ -203,9 +205,21 @@ async def test_who_is_refused_keeps_nobody_elses_response_out(
 ) -> None:
     """A status that is about the client says nothing of the next one's answer."""
     theatre.plays = [refused(status), hello]
+    theatre.go_on.set()
     async with theatre.client() as client:
         assert (await client.get("/page")).status_code == status
         assert is_stored(await client.get("/page")) is kept
+
+
+async def test_who_waits_for_a_refused_client_is_served_by_the_next_run(theatre: Theatre) -> None:
+    """One of them leads, and the rest are given what it makes."""
+    theatre.plays = [refused(429), hello]
+    async with theatre.client() as client:
+        asked = await begin(theatre, client, 5)
+        theatre.go_on.set()
+        answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [429, *[200] * 5]
+    assert theatre.runs == 2
 
 
 async def test_nobody_waits_longer_than_it_will(theatre: Theatre) -> None:

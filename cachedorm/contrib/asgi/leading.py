@@ -21,18 +21,12 @@ from cachedorm.store.keys import EntryKey
 from cachedorm.store.provenance import Provenance, Refusal, recording
 from cachedorm.store.slots import Granted
 
-# What went wrong with this run alone: another one may lead at once.
+# This run alone came to nothing: whoever waits for it may lead another one at once.
 _BROKEN_OFF: Final = frozenset({"unfinished", "disconnected"})
-# Reasons of the moment: the next response may well be kept.
-PASSING: Final = _BROKEN_OFF | {
-    "changed",
-    "unpublished",
-    "database is down",
-    "lease",
-    "older session",
-}
-# About who asks, or what that client has already: others may get a 200, and it may be kept.
+# The same: about who asks, or what that client has already; others may get a 200.
 _OF_THE_CLIENT: Final = frozenset({302, 303, 304, 307, 401, 403, 407, 412, 429})
+# Reasons of the moment: the next response may well be kept.
+PASSING: Final = frozenset({"changed", "unpublished", "database is down", "lease", "older session"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +137,16 @@ class Leading:
         """Nothing will be kept, so let those go who wait for it; the Cache-Status that says so."""
         self._provenance.seal()
         self._tell(self._wish, refusal)
-        if self._lasts(refusal.reason):
+        alone = self._is_alone(refusal.reason)
+        if not alone and refusal.reason not in PASSING:
             self._flights.shun(self._wish.key)
-        broken_off = refusal.reason in _BROKEN_OFF
-        self._flights.land(self._flight, Landing.FAILED if broken_off else Landing.NOT_STORED)
+        self._flights.land(self._flight, Landing.FAILED if alone else Landing.NOT_STORED)
         await self._release()
         return cache_status(self._name, self._wish.fwd, detail=refusal.reason)
 
-    def _lasts(self, reason: str) -> bool:
-        """Whether the next response would most likely not be kept either."""
-        if reason == "status":
-            return self._status not in _OF_THE_CLIENT
-        return reason not in PASSING
+    def _is_alone(self, reason: str) -> bool:
+        """Whether another client's run may end otherwise."""
+        return reason in _BROKEN_OFF or (reason == "status" and self._status in _OF_THE_CLIENT)
 
     async def _release(self) -> None:
         lease, self._lease = self._lease, None
