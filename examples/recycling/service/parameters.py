@@ -12,6 +12,8 @@ from examples.recycling.service.tokens import IDENTIFIER
 
 # No control characters: PostgreSQL has no place for a NUL, and nobody a use for the others.
 LINE: Final = r"^[^\x00-\x1F\x7F]*$"
+# The same with something in it beside blanks, or a search would find every row.
+WORD: Final = r"^[^\x00-\x1F\x7F]*[^\x00-\x1F\x7F\s][^\x00-\x1F\x7F]*$"
 RADIUS_KM_MAX: Final = 100
 HISTORY_MAX: Final = 100
 # Of one gain. A character holds far more; whoever earns that in one step has not recycled.
@@ -52,6 +54,6 @@ Longitude = Annotated[
     float, Query(ge=-180, le=180, allow_inf_nan=False, examples=[126.978]), Number
 ]
 RadiusKm = Annotated[int, Query(ge=1, le=RADIUS_KM_MAX, description="Whole kilometres"), Whole]
-Keyword = Annotated[str, Query(min_length=1, max_length=100, pattern=LINE, examples=["페트병"])]
+Keyword = Annotated[str, Query(min_length=1, max_length=100, pattern=WORD, examples=["페트병"])]
 HistoryLimit = Annotated[int, Query(ge=1, le=HISTORY_MAX), Whole]
 Exp = Annotated[int, Query(ge=1, le=EXP_MAX, description="Experience to gain"), Whole]

@@ -41,6 +41,8 @@ HUGE = "9" * 5000
         "/centers/nearby?lat=37.5&lon=127&radius=2.5",
         "/search",
         "/search?keyword=",
+        "/search?keyword=%20",
+        "/search?keyword=%E3%80%80+%C2%A0",
         "/search?keyword=a%00b",
         "/search?keyword=a%0d%0aSet-Cookie:x",
         f"/search?keyword={'k' * 101}",
