@@ -76,6 +76,9 @@ class Commands(TyperGroup):
             # Whoever read it has enough; what is still in the buffer has nowhere to go.
             sys.stdout = None
             raise SystemExit(1) from None
+        except OSError as error:
+            sys.stdout = None  # as above: it is full, say
+            _leave(one_line(error))
         raise SystemExit(code if isinstance(code, int) else 0)
 
 

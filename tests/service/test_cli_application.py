@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from cachedorm.cli.refused import masked, one_line
 from cachedorm.cli.terminal import plain, shown
 from tests.fixtures.command_line import Command
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +118,26 @@ def test_wrong_words(command: Command, words: tuple[str, ...], says: str) -> Non
 
     assert (done.status, done.stderr.count("\n")) == (2, 1)
     assert says in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_an_output_that_is_full(words: tuple[str, ...]) -> None:
+    """Is said, and a script sees that it has not got all."""
+    command = [sys.executable, "-m", "cachedorm.cli", "regions", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--app", "tests.service.cli_apps:in_korean"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left" in done.stderr
 
 
 @pytest.mark.parametrize(
