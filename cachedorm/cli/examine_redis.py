@@ -16,7 +16,7 @@ from cachedorm.orm.insight import Insight
 from cachedorm.store.survey import Survey
 
 OLDEST = (6, 2)
-PINGS = 20
+COMMANDS = 20
 SAMPLE = 1000
 # Beyond this a clock is wrong; below it is a machine's usual drift, and the way to the server.
 CLOCK_SECONDS = 1.0
@@ -82,11 +82,11 @@ def _role(facts: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _latency(survey: Survey) -> Finding:
-    taken = survey.latencies(PINGS)
+    taken = survey.latencies(COMMANDS)
     median, worst = taken[len(taken) // 2], taken[-1]
     limit = survey.operation_timeout
     said = (
-        f"a command takes {median * 1000:.2f} ms (median of {PINGS}; the longest"
+        f"a command takes {median * 1000:.2f} ms (median of {COMMANDS}; the longest"
         f" {worst * 1000:.2f} ms); the limit is {limit * 1000:g} ms"
     )
     if worst > limit / 2:

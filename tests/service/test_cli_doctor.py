@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,25 @@ def test_persistence(settings: Callable[..., Any], command: Command) -> None:
     severity, found = findings(command, "persistence")[0]
     assert severity == "info"
     assert "none of it is served" in found
+
+
+def test_saving_that_fails(
+    settings: Callable[..., Any], private_redis: PrivateRedis, command: Command
+) -> None:
+    """Redis refuses even PING then; the rest is examined all the same."""
+    client = settings(save="900 1")
+    (private_redis.directory / client.config_get("dbfilename")["dbfilename"]).mkdir()
+    client.set("x", "y")
+    client.bgsave()
+    while client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+        time.sleep(0.01)
+    with pytest.raises(redis.ResponseError, match="MISCONF"):
+        client.ping()
+
+    found = findings(command, "persistence")
+    assert [severity for severity, _ in found] == ["info", "error"]
+    assert "rdb_last_bgsave_status" in found[-1][1]
+    assert findings(command, "registry") != []
 
 
 def test_a_replica_refuses_writes(
