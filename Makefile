@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 CODE = cachedorm models migrations examples tests benchmarks
 # What runs on the older SQLAlchemy too: the parts that touch it.
-OLDER = tests/orm tests/contract tests/races
+OLDER = tests/orm tests/contract tests/races tests/testing
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve docs test check mutants differential test-2.0 test-floor clean
@@ -38,7 +38,7 @@ mutants: .venv/installed  ## Take each rule out of a copy of the code; its test 
 differential: .venv/installed  ## Nearby against PostGIS, 10,000 times, with writes in between
 	.venv/bin/python -m tests.differential.nearby --write $(ARGS)
 
-test-2.0: .venv-2.0/installed  ## ORM, contract and race tests on SQLAlchemy 2.0
+test-2.0: .venv-2.0/installed  ## ORM, contract, race and test kit tests on SQLAlchemy 2.0
 	.venv-2.0/bin/python -m pytest -n $(WORKERS) $(wildcard $(OLDER)) $(ARGS)
 
 test-floor: .venv-floor/installed  ## A short selection on the oldest versions we declare

@@ -25,7 +25,6 @@ from examples.recycling.data import generate, load
 from examples.recycling.lists import many_rows
 from examples.recycling.migrate import migrate
 from examples.recycling.race import BY_HAND, Course, race
-from examples.recycling.response import response, service, title
 from examples.recycling.scenes import Scene, guide, nickname, profile, single_rows
 from examples.recycling.stage import Shown, Stage
 from examples.recycling.tables import conclusion, race_table, show
@@ -129,6 +128,9 @@ async def play_async(url: str, stage: Stage, cache: Cache) -> Shown:
 
 async def play_response(url: str, redis_url: str, stage: Stage) -> Shown:
     """Play the scene of a whole response, asked of the service, which has a cache of its own."""
+    # Here, for the race's processes import this module as well, and have no use for the service.
+    from examples.recycling.response import response, service, title
+
     async with service(url, redis_url) as (client, resources):
         stage.witness.follow(resources.engine.sync_engine)
         with resources.cache.observed(stage.witness):

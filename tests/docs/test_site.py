@@ -135,8 +135,8 @@ def test_the_reference_has_every_public_name() -> None:
     ]
     missing = [name for name in names if f"::: {NAMESAKES.get(name, name)}\n" not in REFERENCE]
     assert missing == []
-    for place, names in CONTRIB.items():
-        for name in names:
+    for place, wanted in CONTRIB.items():
+        for name in wanted:
             assert f"::: cachedorm.contrib.{place}.{name}\n" in REFERENCE
     there = {module.name for module in pkgutil.iter_modules(cachedorm.contrib.__path__)}
     assert there == set(CONTRIB), "say here what an application imports from it"
