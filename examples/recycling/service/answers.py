@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from examples.recycling.service.parameters import LINE
 from examples.recycling.service.tokens import TOKEN_MAX
 from models import ScanStatus
 
 Line = Annotated[str, Field(min_length=1, max_length=64, pattern=LINE)]
+
+# Whatever zone the database speaks in, and whichever process has read and cached the row.
+Instant = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
 
 class Row(BaseModel):
@@ -33,7 +36,7 @@ class Profile(Row):
     email: str
     nickname: str
     district: str | None
-    created_at: datetime
+    created_at: Instant
 
 
 class ProfileChange(BaseModel):
@@ -99,7 +102,7 @@ class ConversationAnswer(Row):
     conversation_id: str
     message: str
     response: str
-    created_at: datetime
+    created_at: Instant
 
 
 class Scan(Row):
@@ -108,8 +111,8 @@ class Scan(Row):
     task_id: str
     status: ScanStatus
     result: dict[str, Any] | None
-    created_at: datetime
-    finished_at: datetime | None
+    created_at: Instant
+    finished_at: Instant | None
 
 
 class RevocationRequest(BaseModel):
@@ -130,5 +133,5 @@ class RevocationAnswer(Row):
     jti: str
     user_id: str
     reason: str
-    revoked_at: datetime
-    expires_at: datetime
+    revoked_at: Instant
+    expires_at: Instant

@@ -17,6 +17,7 @@ TOKEN_MAX: Final = 2048
 # What the columns hold; a NUL would make PostgreSQL fail.
 IDENTIFIER: Final = r"^[^\x00-\x1F\x7F/]{1,64}$"
 
+_DAY_S: Final = 86_400
 _identifier = re.compile(IDENTIFIER.removesuffix("$") + r"\Z")
 
 
@@ -84,4 +85,6 @@ def _caller(claims: dict[str, Any]) -> Caller:
         if not isinstance(name, str) or not _identifier.match(name):
             raise ValueError("no identifier")
         name.encode()  # JSON may hold half a surrogate pair, which neither server takes
-    return Caller(user_id, jti, datetime.fromtimestamp(int(claims["exp"]), UTC))
+    # Its end must have a date in every zone, for the database may give it in its own.
+    end = datetime.fromtimestamp(int(claims["exp"]) + _DAY_S, UTC) - timedelta(seconds=_DAY_S)
+    return Caller(user_id, jti, end)

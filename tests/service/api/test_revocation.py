@@ -56,6 +56,20 @@ def test_the_document_says_what_is_answered(application: Application) -> None:
     assert application.get("/profile/u0013", new).status_code == 200
 
 
+def test_times_are_utc(town_url: str, town_redis: str) -> None:
+    """Whatever zone the database speaks in."""
+    token = bearer("u0013")
+    with Application(f"{town_url}?options=-c%20timezone%3DAsia/Seoul", town_redis) as seoul:
+        assert revoke(seoul, bearer("u0013"), token_of(token)) == 200
+        jti = TOKENS.read(token_of(token)).jti
+        known = seoul.get(f"/auth/revocations/{jti}", bearer("u0013")).json()
+        profile = seoul.get("/profile/u0013", bearer("u0013")).json()
+    assert known["expires_at"].endswith("Z")
+    assert known["revoked_at"].endswith("Z")
+    assert profile["created_at"].endswith("Z")
+    assert datetime.fromisoformat(known["expires_at"]) == TOKENS.read(token_of(token)).expires_at
+
+
 def test_it_is_written_through(application: Application, auth_redis: redis.Redis) -> None:
     """`blacklist:{jti}` is there when the answer is, for as long as the token would have lived."""
     token, held = bearer("u0014", timedelta(minutes=10)), bearer("u0014")

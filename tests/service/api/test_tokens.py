@@ -51,6 +51,7 @@ REFUSED = {
     "half a character in the sub": signed({**GOOD, "sub": "\udfff"}),
     "a line feed at the end of the sub": signed({**GOOD, "sub": "u0001\n"}),
     "an exp beyond the calendar": signed({**GOOD, "exp": 10**18}),
+    "an exp beyond the calendar of some zone": signed({**GOOD, "exp": 253402300799}),
     "nested": f"{part('[' * 1200)}.{part(GOOD)}.x",
     "long": "a." * 3000,
     "no token at all": "x",
