@@ -6,19 +6,24 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, insert, select, text
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
+from cachedorm import Cache
+from cachedorm.contrib.asgi import CacheRule, ResponseCache
 from cachedorm.store.provenance import PARTS_MAX, Provenance, current, recording
 from cachedorm.store.region import NO_VALUE
-from tests.contrib.shelf import REGIONS, ROWS, Diary, Item, Owner, items_of
-from tests.contrib.site import Site, is_hit, is_stored
+from tests.contrib.shelf import PAGES, REGIONS, ROWS, Base, Diary, Item, Owner, items_of
+from tests.contrib.site import Site, asking, is_hit, is_stored
 from tests.fixtures.patience import patient_cache
 
 Reads = Callable[[Site], Awaitable[object]]
@@ -327,6 +332,31 @@ async def test_with_nobody_recording_nothing_is_noted(site: Site) -> None:
     """Reads outside of requests leave no trace."""
     await by_key(site)
     assert current() is None
+
+
+async def test_a_cold_cache_over_sqlite(tmp_path: Path) -> None:
+    """A miss opens a snapshot, in which no more is served; the next request is not held up."""
+    engine = create_engine(f"sqlite:///{tmp_path}/shop.db")
+    Base.metadata.create_all(engine)
+    sessions = sessionmaker(engine)
+
+    async def endpoint(request: Request) -> Response:
+        with sessions() as session:
+            return JSONResponse([session.get_one(Item, number).title for number in (1, 2)])
+
+    async with Cache(regions=REGIONS) as cache:
+        cache.attach(sessions)
+        with sessions.begin() as session:
+            session.add_all([Item(id=1, title="one"), Item(id=2, title="two")])
+        app = Starlette(routes=[Route("/here", endpoint)])
+        async with asking(ResponseCache(app, cache, [CacheRule("/here")], region=PAGES)) as client:
+            first = await client.get("/here")
+            assert first.headers["cache-status"] == 'cachedorm; fwd=miss; detail="past the cache"'
+            assert is_stored(await client.get("/here"))
+            assert is_hit(await client.get("/here"))
+        cache.detach(sessions)
+        cache.detach(engine)
+    engine.dispose()
 
 
 async def test_too_many_entries(site: Site) -> None:

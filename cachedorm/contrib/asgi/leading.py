@@ -29,6 +29,12 @@ _OF_THE_CLIENT: Final = frozenset({302, 303, 304, 307, 401, 403, 407, 412, 429})
 PASSING: Final = frozenset({"changed", "unpublished", "database is down", "lease", "older session"})
 
 
+def _passes(refusal: Refusal) -> bool:
+    # A read that misses opens a snapshot in SQLite, and the next one of its session goes past the
+    # cache. What was missed is cached now.
+    return refusal.reason in PASSING or refusal.detail == "open snapshot"
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """A response that is wanted: by whom, under which rule, kept where and for how long."""
@@ -138,7 +144,7 @@ class Leading:
         self._provenance.seal()
         self._tell(self._wish, refusal)
         alone = self._is_alone(refusal.reason)
-        if not alone and refusal.reason not in PASSING:
+        if not alone and not _passes(refusal):
             self._flights.shun(self._wish.key)
         self._flights.land(self._flight, Landing.FAILED if alone else Landing.NOT_STORED)
         await self._release()
