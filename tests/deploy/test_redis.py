@@ -20,6 +20,7 @@ SAID = {
         "save": "900 1 300 10 60 10000",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "protected-mode": "no",
     },
     "k8s-redis-durable": {
         "maxmemory": str(512 * 1024**2),
@@ -27,6 +28,7 @@ SAID = {
         "save": "",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "protected-mode": "no",
     },
 }
 
