@@ -63,6 +63,8 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 # Connecting, an operation, a commit: as they are by default, and as tests that time nothing want.
 USUAL = (0.25, 0.25, 0.5)
 PATIENT = (5.0, 5.0, 20.0)
+# One that is waited out, and yet long enough for the answers that come.
+SHORT = (5.0, 5.0, 1.0)
 
 
 @pytest.fixture
@@ -226,7 +228,7 @@ def test_a_stopped_redis_costs_a_commit_its_limit_and_no_more(
     store.close()
 
 
-@pytest.mark.parametrize("limits", [USUAL])
+@pytest.mark.parametrize("limits", [SHORT])
 @pytest.mark.usefixtures("by_hand")
 def test_a_settle_whose_answer_was_lost_may_be_told_twice(
     store: Store, proxy: RedisProxy, clock: Clock
