@@ -14,7 +14,7 @@ from cachedorm.cli.completion import complete_region
 from cachedorm.cli.refused import Refused, refusing
 from cachedorm.cli.stats import regions_named, survey_of
 from cachedorm.cli.terminal import about, plain, print_json, put, row, say, size, table
-from cachedorm.cli.verdict import Verdict, verdict_on
+from cachedorm.cli.verdict import Stamp, Verdict, verdict_on
 from cachedorm.declare.query import CachedQuery
 from cachedorm.orm.insight import Declared, Insight
 from cachedorm.orm.recognised import recognised
@@ -98,16 +98,7 @@ def _told(made: Verdict, looked: Looked) -> dict[str, Any]:
         told["token"] = slot.token.hex()
     if slot.holds in ("value", "absent"):
         told["header"] = _header(made)
-        told["stamps"] = [
-            {
-                "key": each.key,
-                "means": each.means,
-                "carried": each.carried and each.carried.hex(),
-                "now": each.now and each.now.hex(),
-                "matches": each.matches if each.key is not None else None,
-            }
-            for each in made.stamps
-        ]
+        told["stamps"] = [_stamp(each) for each in made.stamps]
     if made.parts:
         told["made_of"] = [
             {"db": each.part.db, "key": each.part.key, "stands": each.stands, "state": each.state}
@@ -118,6 +109,16 @@ def _told(made: Verdict, looked: Looked) -> dict[str, Any]:
     if slot.holds == "value":
         told["value"] = _value(made)
     return told
+
+
+def _stamp(stamp: Stamp) -> dict[str, Any]:
+    return {
+        "key": stamp.key,
+        "means": stamp.means,
+        "carried": stamp.carried and stamp.carried.hex(),
+        "now": stamp.now and stamp.now.hex(),
+        "matches": stamp.matches if stamp.key is not None else None,
+    }
 
 
 def _header(made: Verdict) -> dict[str, Any]:

@@ -136,15 +136,18 @@ async def test_different_requests_do_not_wait(theatre: Theatre) -> None:
         await asyncio.gather(*asked)
 
 
-async def test_a_failing_leader_does_not_block_the_others(theatre: Theatre) -> None:
-    """The next one leads, and the rest are given that."""
-    theatre.plays = [held_failure, hello]
+@pytest.mark.parametrize("status", [500, 429])
+async def test_a_leader_that_comes_to_nothing_does_not_block_the_others(
+    theatre: Theatre, status: int
+) -> None:
+    """It fails, or its client is refused: the next one leads, and the rest are given that."""
+    theatre.plays = [held_failure if status == 500 else refused(status), hello]
     async with theatre.client() as client:
         asked = await begin(theatre, client, 5)
         theatre.go_on.set()
         answers = await asyncio.gather(*asked)
 
-    assert [answer.status_code for answer in answers] == [500, *[200] * 5]
+    assert [answer.status_code for answer in answers] == [status, *[200] * 5]
     assert theatre.runs == 2
 
 
@@ -209,17 +212,6 @@ async def test_who_is_refused_keeps_nobody_elses_response_out(
     async with theatre.client() as client:
         assert (await client.get("/page")).status_code == status
         assert is_stored(await client.get("/page")) is kept
-
-
-async def test_who_waits_for_a_refused_client_is_served_by_the_next_run(theatre: Theatre) -> None:
-    """One of them leads, and the rest are given what it makes."""
-    theatre.plays = [refused(429), hello]
-    async with theatre.client() as client:
-        asked = await begin(theatre, client, 5)
-        theatre.go_on.set()
-        answers = await asyncio.gather(*asked)
-    assert [answer.status_code for answer in answers] == [429, *[200] * 5]
-    assert theatre.runs == 2
 
 
 async def test_nobody_waits_longer_than_it_will(theatre: Theatre) -> None:
