@@ -26,7 +26,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache, Nearby
-from cachedorm.orm.candidates import Candidates
+from cachedorm.geo.candidates import Candidates
 from examples.servers import scratch_database, servers
 from tests.differential.world import Base, Spot, nearby_by
 

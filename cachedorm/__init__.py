@@ -15,8 +15,8 @@ from cachedorm.declare import (
     hours,
     minutes,
     seconds,
-    tag,
 )
+from cachedorm.declare.policies.tag import tag
 from cachedorm.observe import Observer
 
 __all__ = [

@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from cachedorm.declare.query import CachedQuery
-from cachedorm.declare.region import Region, Regions
-from cachedorm.declare.warmset import Parameters, WarmSet
+from cachedorm.declare.policies.region import Region, Regions
+from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.declare.queries.warmset import Parameters, WarmSet
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
+from cachedorm.inspection.declarations import Insight
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
-from cachedorm.orm.byhand import ByHand
-from cachedorm.orm.factories import (
+from cachedorm.orm.attachment import Followed
+from cachedorm.orm.database.factories import (
     Target,
     engines_of,
     factory_of,
@@ -28,18 +29,17 @@ from cachedorm.orm.factories import (
     sessions_of,
     set_session_class,
 )
-from cachedorm.orm.followed import Followed
-from cachedorm.orm.insight import Insight
-from cachedorm.orm.many import ManyReader
-from cachedorm.orm.outages import database_is_down
-from cachedorm.orm.queries import QueryReader
-from cachedorm.orm.reads import Reader
-from cachedorm.orm.serving import Serving
-from cachedorm.orm.session import cached_session_class
-from cachedorm.orm.warming import Progress, Warmed, Warmer
-from cachedorm.store.batch import BATCH
-from cachedorm.store.region import CachedRegion
-from cachedorm.store.settings import RegionSettings
+from cachedorm.orm.database.outages import database_is_down
+from cachedorm.orm.invalidation import ByHand
+from cachedorm.orm.reading.entities import Reader
+from cachedorm.orm.reading.many import ManyReader
+from cachedorm.orm.reading.queries import QueryReader
+from cachedorm.orm.reading.serving import Serving
+from cachedorm.orm.reading.session import cached_session_class
+from cachedorm.orm.warming.warmer import Progress, Warmed, Warmer
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.batch import BATCH
+from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
 
 T = TypeVar("T")
@@ -366,7 +366,7 @@ def _told_together(stats: Stats, observers: Iterable[Observer]) -> Observers:
 
 def settings_of(region: Region) -> RegionSettings:
     """The region's settings as the store takes them, in milliseconds."""
-    from cachedorm.declare.region import milliseconds
+    from cachedorm.declare.policies.region import milliseconds
 
     def ms(name: str) -> int:
         return milliseconds(getattr(region, name), name)

@@ -10,10 +10,10 @@ except ImportError as missing:
         f"{missing}; the command line needs: pip install 'cachedorm[cli]'"
     ) from missing
 
-from cachedorm.cli.doctor import doctor
+from cachedorm.cli.doctor.command import doctor
+from cachedorm.cli.errors import Commands
 from cachedorm.cli.inspect import inspect
 from cachedorm.cli.invalidate import invalidate
-from cachedorm.cli.refused import Commands
 from cachedorm.cli.regions import regions
 from cachedorm.cli.stats import stats
 from cachedorm.cli.warm import warm

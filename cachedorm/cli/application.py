@@ -17,9 +17,9 @@ import typer
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.cache import Cache
-from cachedorm.cli.refused import Refused, one_line
+from cachedorm.cli.errors import Refused, one_line
 from cachedorm.errors import ConfigurationError
-from cachedorm.orm.factories import is_async
+from cachedorm.orm.database.factories import is_async
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ import io
 from typing import Any
 
 from cachedorm.cli.application import place_of
-from cachedorm.declare.nearby import declared_nearbys
-from cachedorm.declare.query import declared_queries
-from cachedorm.declare.region import Region
-from cachedorm.declare.shape import shapes
-from cachedorm.declare.warmset import declared_warm_sets
+from cachedorm.declare.policies.region import Region
+from cachedorm.declare.policies.shape import shapes
+from cachedorm.declare.queries.query import declared_queries
+from cachedorm.declare.queries.warmset import declared_warm_sets
+from cachedorm.geo.nearby import declared_nearbys
 
 
 def _declare(context: Any) -> bool:

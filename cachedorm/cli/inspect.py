@@ -11,14 +11,14 @@ import typer
 from cachedorm.cache import Cache
 from cachedorm.cli.application import App, AsJson, working_on
 from cachedorm.cli.completion import complete_region
-from cachedorm.cli.refused import Refused, refusing
+from cachedorm.cli.entry_validity import Stamp, Verdict, verdict_on
+from cachedorm.cli.errors import Refused, refusing
 from cachedorm.cli.stats import regions_named, survey_of
 from cachedorm.cli.terminal import about, plain, print_json, put, row, say, size, table
-from cachedorm.cli.verdict import Stamp, Verdict, verdict_on
-from cachedorm.declare.query import CachedQuery
-from cachedorm.orm.insight import Declared, Insight
-from cachedorm.orm.recognised import recognised
-from cachedorm.store.survey import Survey
+from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.inspection.declarations import Declared, Insight
+from cachedorm.inspection.key_owners import recognised
+from cachedorm.store.redis.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ from sqlalchemy.types import NullType, TypeEngine
 from cachedorm.cache import Cache
 from cachedorm.cli.application import App, AsJson, working_on
 from cachedorm.cli.completion import complete_model, complete_region
-from cachedorm.cli.refused import Refused, refusing
+from cachedorm.cli.errors import Refused, refusing
 from cachedorm.cli.stats import regions_named, survey_of
 from cachedorm.cli.terminal import print_json, say
 from cachedorm.declare.kinds import kind_of
-from cachedorm.declare.shape import EntityShape
-from cachedorm.declare.tag import tag
-from cachedorm.orm.insight import Insight
-from cachedorm.store.keytext import UNREADABLE, parsed
-from cachedorm.store.registry import REGISTRY_DB, REGISTRY_KEY
+from cachedorm.declare.policies.shape import EntityShape
+from cachedorm.declare.policies.tag import tag
+from cachedorm.inspection.declarations import Insight
+from cachedorm.inspection.key_text import UNREADABLE, parsed
+from cachedorm.store.protocol.interest_registry import REGISTRY_DB, REGISTRY_KEY
 
 Act = Callable[[Cache], str]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from cachedorm.cache import Cache
 from cachedorm.cli.application import App, AsJson, working_on
-from cachedorm.cli.refused import refusing
+from cachedorm.cli.errors import refusing
 from cachedorm.cli.terminal import print_json, put, row, say, seconds, table
-from cachedorm.declare.query import CachedQuery
-from cachedorm.declare.region import Region, as_seconds
-from cachedorm.declare.shape import EntityShape
-from cachedorm.orm.insight import Declared, Insight
+from cachedorm.declare.policies.region import Region, as_seconds
+from cachedorm.declare.policies.shape import EntityShape
+from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.inspection.declarations import Declared, Insight
 
 
 def regions(app: App = None, as_json: AsJson = False) -> None:

@@ -19,12 +19,12 @@ from rich.text import Text
 
 from cachedorm.cache import Cache
 from cachedorm.cli.application import App, AsJson, working_on
-from cachedorm.cli.census import LEASE, Census, census
 from cachedorm.cli.completion import complete_region
-from cachedorm.cli.refused import Refused, refusing
+from cachedorm.cli.errors import Refused, refusing
+from cachedorm.cli.key_statistics import LEASE, Census, census
 from cachedorm.cli.terminal import about, console, print_json, put, row, shown, size, table
-from cachedorm.orm.insight import Insight
-from cachedorm.store.survey import Survey
+from cachedorm.inspection.declarations import Insight
+from cachedorm.store.redis.survey import Survey
 
 _COUNTED = ("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys")
 _GIVEN = ("total_commands_processed", "used_memory", "maxmemory", "connected_clients")

@@ -15,13 +15,13 @@ from sqlalchemy import func, select
 from cachedorm.cache import Cache
 from cachedorm.cli.application import App, AsJson, working_on
 from cachedorm.cli.completion import complete_warm_set
-from cachedorm.cli.refused import Refused, one_line
+from cachedorm.cli.errors import Refused, one_line
 from cachedorm.cli.terminal import console, print_json, put, row, table
-from cachedorm.declare.warmset import WarmSet, declared_warm_sets
+from cachedorm.declare.queries.warmset import WarmSet, declared_warm_sets
 from cachedorm.errors import CachedormError
-from cachedorm.orm.factories import sessions_of
-from cachedorm.orm.paging import Position
-from cachedorm.orm.warming import Warmed
+from cachedorm.orm.database.factories import sessions_of
+from cachedorm.orm.warming.pages import Position
+from cachedorm.orm.warming.warmer import Warmed
 
 
 def warm(

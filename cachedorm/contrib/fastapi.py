@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from cachedorm.cache import Cache
-from cachedorm.declare.warmset import WarmSet
+from cachedorm.declare.queries.warmset import WarmSet
 from cachedorm.errors import CachedormError
-from cachedorm.orm.warming import Warmed
+from cachedorm.orm.warming.warmer import Warmed
 
 try:
     from starlette.requests import HTTPConnection

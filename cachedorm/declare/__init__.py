@@ -1,13 +1,13 @@
 """What a model says about its cache: regions, policies and the ``Cached`` mixin."""
 
-from cachedorm.declare.model import Cached, KeyRead
-from cachedorm.declare.nearby import Nearby
-from cachedorm.declare.policy import CachePolicy
-from cachedorm.declare.query import CachedQuery
-from cachedorm.declare.region import Region, Regions, days, hours, minutes, seconds
-from cachedorm.declare.spot import cached
-from cachedorm.declare.tag import tag
-from cachedorm.declare.warmset import WarmSet
+from cachedorm.declare.policies.model import Cached, KeyRead
+from cachedorm.declare.policies.policy import CachePolicy
+from cachedorm.declare.policies.region import Region, Regions, days, hours, minutes, seconds
+from cachedorm.declare.policies.tag import tag
+from cachedorm.declare.queries.option import cached
+from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.declare.queries.warmset import WarmSet
+from cachedorm.geo.nearby import Nearby
 
 __all__ = [
     "CachePolicy",

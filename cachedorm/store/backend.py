@@ -18,11 +18,12 @@ from dogpile.cache import register_backend
 
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import LogObserver, Observers
-from cachedorm.store.memory import MAX_ENTRIES, MemorySlots
-from cachedorm.store.plain import PLAIN_STAMP, SlotsBackend
-from cachedorm.store.settings import RegionSettings
+from cachedorm.store.dogpile.entries_backend import SlotsBackend
+from cachedorm.store.entries.plain_values import PLAIN_STAMP
+from cachedorm.store.entries.timed import entries_for
+from cachedorm.store.memory.slots import MAX_ENTRIES, MemorySlots
+from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
-from cachedorm.store.timed import entries_for
 
 DAY_SECONDS: Final = 24 * 3600
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from cachedorm.errors import CacheUnavailable
-from cachedorm.store import colour
-from cachedorm.store.breaker import Breaker
-from cachedorm.store.journal import Journal
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.registry import Glance
-from cachedorm.store.slots import Acquired, Filled, Fixed, Offer, Slots, Touched, Wanted
+from cachedorm.store.commits.journal import Journal
+from cachedorm.store.protocol.changes import Fixed, Offer, Touched
+from cachedorm.store.protocol.interest_registry import Glance
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.slots import Acquired, Filled, Slots, Wanted
+from cachedorm.store.runtime import concurrency
+from cachedorm.store.runtime.circuit_breaker import Breaker
 
 T = TypeVar("T")
 
@@ -24,10 +25,10 @@ class Guarded:
     until ``wake``'s worker has told Redis of those commits.
     """
 
-    sleep = staticmethod(colour.sleep)
-    signal = staticmethod(colour.signal)
-    shielded = staticmethod(colour.shielded)
-    domain = staticmethod(colour.domain)
+    sleep = staticmethod(concurrency.sleep)
+    signal = staticmethod(concurrency.signal)
+    shielded = staticmethod(concurrency.shielded)
+    domain = staticmethod(concurrency.domain)
 
     def __init__(
         self, slots: Slots, breaker: Breaker, journal: Journal, wake: Callable[[], None]

@@ -14,24 +14,25 @@ from typing import Any, Self
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError
 from cachedorm.observe import Commands, Observer, Observers
-from cachedorm.store.breaker import Breaker
-from cachedorm.store.entry import new_token
+from cachedorm.store.commits.journal import Journal, Untold
+from cachedorm.store.commits.retry_thread import Mender
+from cachedorm.store.commits.undecided import KeptIntent, KeptIntents
+from cachedorm.store.commits.write_through import Through
+from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.guarded import Guarded
-from cachedorm.store.intent import INTENT_MS, Intent
-from cachedorm.store.journal import Journal, Untold
-from cachedorm.store.kept import KeptIntent, KeptIntents
-from cachedorm.store.keys import stamp_key
-from cachedorm.store.memory import MemorySlots
-from cachedorm.store.mender import Mender
-from cachedorm.store.redis_slots import RedisSlots
-from cachedorm.store.region import CachedRegion
-from cachedorm.store.registry import REGISTRY_DB, Glance, Interest, Written
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.slots import Offer, Slots, Touched
-from cachedorm.store.soft import Outage, is_os_error
-from cachedorm.store.survey import Survey
-from cachedorm.store.through import Through
-from cachedorm.store.wire import Wire
+from cachedorm.store.memory.slots import MemorySlots
+from cachedorm.store.protocol.changes import Offer, Touched, Written
+from cachedorm.store.protocol.entry import new_token
+from cachedorm.store.protocol.intent import INTENT_MS, Intent
+from cachedorm.store.protocol.interest_registry import REGISTRY_DB, Glance, Interest
+from cachedorm.store.protocol.keys import stamp_key
+from cachedorm.store.protocol.lifetime import Outage, is_os_error
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Slots
+from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.slots import RedisSlots
+from cachedorm.store.redis.survey import Survey
+from cachedorm.store.runtime.circuit_breaker import Breaker
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
 MEND_TIMEOUT = 5.0

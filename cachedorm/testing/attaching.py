@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from sqlalchemy.engine import Engine
 
 from cachedorm.cache import Cache
-from cachedorm.declare.region import Regions
+from cachedorm.declare.policies.region import Regions
 from cachedorm.observe import Observer
-from cachedorm.orm.factories import Target
+from cachedorm.orm.database.factories import Target
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from cachedorm.errors import ArgumentError
-from cachedorm.store import clock
+from cachedorm.store.runtime import clock
 
 
 class FrozenClock:

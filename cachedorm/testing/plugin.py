@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from cachedorm.cache import Cache
-from cachedorm.orm.factories import Target
+from cachedorm.orm.database.factories import Target
 from cachedorm.testing.attaching import attached, memory_cache
 from cachedorm.testing.clock import FrozenClock, frozen_clock
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cachedorm.errors import ArgumentError
-from cachedorm.orm.factories import Target, engines_of, factory_of
+from cachedorm.orm.database.factories import Target, engines_of, factory_of
 
 
 class Statements(list[str]):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from cachedorm.store.colour import await_, in_greenlet
+from cachedorm.store.runtime.concurrency import await_, in_greenlet
 
 T = TypeVar("T")
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import pytest
 import redis
 
-from cachedorm.store.entry import Form, judge, prefix, value_slot
-from cachedorm.store.keys import EntryKey, stamp_key
-from cachedorm.store.memory import MemorySlots
-from cachedorm.store.redis_slots import RedisSlots
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.slots import Granted, Slots, Touched
+from cachedorm.store.memory.slots import MemorySlots
+from cachedorm.store.protocol.changes import Touched
+from cachedorm.store.protocol.entry import Form, judge, prefix, value_slot
+from cachedorm.store.protocol.keys import EntryKey, stamp_key
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Granted, Slots
+from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.store import Store
-from cachedorm.store.wire import Wire
 
 DB = 2
 LEASE_MS = 3000

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from cachedorm.observe import Stats
-from cachedorm.store.entry import now_ms, value_slot
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.region import CachedRegion
-from cachedorm.store.settings import RegionSettings
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.protocol.entry import now_ms, value_slot
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.settings import RegionSettings
 from tests.contract.places import DB, TTL_MS, Place
 
 LONG_AGO_MS = 10 * TTL_MS

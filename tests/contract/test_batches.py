@@ -4,11 +4,20 @@ from typing import Any
 
 import pytest
 
-from cachedorm.store.entry import Miss, value_slot
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.matching import unlink_matching
-from cachedorm.store.redis_slots import RedisSlots
-from cachedorm.store.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid, Wanted
+from cachedorm.store.memory.glob import unlink_matching
+from cachedorm.store.protocol.entry import Miss, value_slot
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.slots import (
+    Acquired,
+    Filled,
+    Granted,
+    Held,
+    Refused,
+    Slots,
+    Valid,
+    Wanted,
+)
+from cachedorm.store.redis.slots import RedisSlots
 from tests.contract.places import (
     DB,
     LEASE_MS,

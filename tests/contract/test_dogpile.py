@@ -16,8 +16,8 @@ from dogpile.cache.proxy import ProxyBackend
 from cachedorm.errors import ArgumentError
 from cachedorm.observe import Stats
 from cachedorm.store.backend import StoreBackend
-from cachedorm.store.region import CachedRegion
-from cachedorm.store.settings import RegionSettings
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.protocol.settings import RegionSettings
 from tests.contract.colours import together
 from tests.contract.places import DB
 

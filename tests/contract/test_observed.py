@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from cachedorm.observe import Observer, Stats
-from cachedorm.store.entries import Entries
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.region import NO_VALUE, Loaded
-from cachedorm.store.settings import RegionSettings
+from cachedorm.store.entries.entries import NO_VALUE, Entries
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.entries.timed import TimedEntries
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
-from cachedorm.store.timed import TimedEntries
 from tests.contract.places import TEXT, USERS, touching
 
 MY = RegionSettings("my", db=2, ttl_ms=60_000)

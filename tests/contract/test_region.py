@@ -9,12 +9,13 @@ import pytest
 from cachedorm.errors import NotCacheable
 from cachedorm.observe import Stats
 from cachedorm.store.codec import UndecodableError
-from cachedorm.store.entry import ABSENT, Form, value_slot
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.region import NO_VALUE, CachedRegion
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.slots import Slots
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.protocol.entry import ABSENT, Form, value_slot
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Slots
 from tests.contract.colours import together
 from tests.contract.places import (
     DB,

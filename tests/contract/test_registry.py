@@ -6,10 +6,11 @@ COMMIT and SETTLE, by a filler of newer code; the writer reckons with nothing th
 
 import redis
 
-from cachedorm.store.entry import Form, Miss, judge, new_token, prefix, value_slot
-from cachedorm.store.keys import EntryKey, stamp_key
-from cachedorm.store.registry import REGISTRY_KEY, Interest, Written
-from cachedorm.store.slots import Acquired, Granted, Refused, Touched, Wanted
+from cachedorm.store.protocol.changes import Touched, Written
+from cachedorm.store.protocol.entry import Form, Miss, judge, new_token, prefix, value_slot
+from cachedorm.store.protocol.interest_registry import REGISTRY_KEY, Interest
+from cachedorm.store.protocol.keys import EntryKey, stamp_key
+from cachedorm.store.protocol.slots import Acquired, Granted, Refused, Wanted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog
 

@@ -1,8 +1,9 @@
 """What every place does with leases, stamps, intents and values, whoever calls it."""
 
-from cachedorm.store.entry import Miss, new_token, value_slot
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.slots import Granted, Held, Offer, Refused, Touched, Valid
+from cachedorm.store.protocol.changes import Offer, Touched
+from cachedorm.store.protocol.entry import Miss, new_token, value_slot
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.slots import Granted, Held, Refused, Valid
 from tests.contract.places import (
     DB,
     INTENT_MS,

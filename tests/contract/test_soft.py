@@ -7,11 +7,12 @@ from functools import partial
 import pytest
 
 from cachedorm.store.codec import UndecodableError
-from cachedorm.store.entry import ABSENT, Form, Miss, describe, kept_slot, now_ms
-from cachedorm.store.keys import EntryKey, refresh_key
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.region import NO_VALUE
-from cachedorm.store.slots import Granted, Offer, Touched
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.protocol.changes import Offer, Touched
+from cachedorm.store.protocol.entry import ABSENT, Form, Miss, describe, kept_slot, now_ms
+from cachedorm.store.protocol.keys import EntryKey, refresh_key
+from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.store import Store
 from tests.contract.colours import together
 from tests.contract.places import DB, TEXT, TTL_MS, USER_42, USERS, Place, token

@@ -5,10 +5,11 @@ import redis
 
 from cachedorm.errors import ConfigurationError, NotCacheable
 from cachedorm.observe import Observer, Stats
-from cachedorm.store.entry import Form, Miss, describe, judge, prefix, value_slot
-from cachedorm.store.keys import EntryKey, stamp_key
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.slots import Granted, Offer, Touched
+from cachedorm.store.protocol.changes import Offer, Touched
+from cachedorm.store.protocol.entry import Form, Miss, describe, judge, prefix, value_slot
+from cachedorm.store.protocol.keys import EntryKey, stamp_key
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.store import Store
 from tests.contract.places import MY
 from tests.fixtures.logs import RedisLog

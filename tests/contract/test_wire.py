@@ -12,11 +12,10 @@ import pytest
 import redis
 
 from cachedorm.errors import CacheClosedError, CacheUnavailable, ConfigurationError
-from cachedorm.store import topology
-from cachedorm.store.lines import reply_reader
-from cachedorm.store.packing import _pack_in_python, pack
-from cachedorm.store.scripts import Script, ScriptCall
-from cachedorm.store.wire import Wire
+from cachedorm.store.redis import server
+from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.connection import _pack_in_python, pack, reply_reader
+from cachedorm.store.redis.scripts import Script, ScriptCall
 from examples.servers import PrivateRedis
 from tests.contract.colours import together
 from tests.fixtures.logs import RedisLog
@@ -32,7 +31,7 @@ Build = Callable[..., Wire]
 def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lines of our own on redis-py's sockets, or by redis-py's public methods alone."""
     if request.param == "public":
-        monkeypatch.setattr(topology, "reply_reader", lambda: None)
+        monkeypatch.setattr(server, "reply_reader", lambda: None)
     elif reply_reader() is None:
         pytest.skip("fast lines need hiredis, which is not installed")
     return str(request.param)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
+from cachedorm.responses import CacheRule, ResponseCache
 from tests.contrib.shelf import PAGES, REGIONS, Item, items_of
 from tests.fixtures.patience import patient_cache
 

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cachedorm import Cache
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
+from cachedorm.responses import CacheRule, ResponseCache
 from tests.contrib.shelf import PAGES, Item, Owner, items_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]

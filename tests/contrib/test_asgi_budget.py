@@ -8,8 +8,8 @@ import redis
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cachedorm.contrib.asgi import CacheRule
-from cachedorm.contrib.asgi.admission import Admission
+from cachedorm.responses import CacheRule
+from cachedorm.responses.admission import Admission
 from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner, items_of
 from tests.contrib.site import Site, is_hit, is_stored

@@ -15,9 +15,11 @@ from starlette.responses import JSONResponse, Response
 from cachedorm import Cache, Observer, Region, tag
 from cachedorm.cache import settings_of
 from cachedorm.store.codec import decode_plain, encode_plain
-from cachedorm.store.entry import Form
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.region import NO_VALUE, CachedRegion, Loaded
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.testing import frozen_clock
 from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from cachedorm import Cache
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
+from cachedorm.responses import CacheRule, ResponseCache
 from tests.contrib.shelf import PAGES, REGIONS
 from tests.contrib.site import asking, is_hit, is_stored
 

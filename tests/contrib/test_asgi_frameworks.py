@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
+from cachedorm.responses import CacheRule, ResponseCache
 from tests.contrib.shelf import PAGES, Diary, Item
 from tests.contrib.site import Site, asking, is_hit, is_stored
 

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cachedorm import Cache
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
-from cachedorm.contrib.asgi.request import Request as Asked
+from cachedorm.responses import CacheRule, ResponseCache
+from cachedorm.responses.request import Request as Asked
 from tests.contrib.shelf import PAGES, REGIONS
 from tests.contrib.site import asking, is_hit, is_stored
 

@@ -19,9 +19,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from cachedorm import Cache
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
-from cachedorm.store.provenance import PARTS_MAX, Provenance, current, recording
-from cachedorm.store.region import NO_VALUE
+from cachedorm.responses import CacheRule, ResponseCache
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.provenance import PARTS_MAX, Provenance, current, recording
 from tests.contrib.shelf import PAGES, REGIONS, ROWS, Base, Diary, Item, Owner, items_of
 from tests.contrib.site import Site, asking, is_hit, is_stored
 from tests.fixtures.patience import patient_cache

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cachedorm import Cache, Region, minutes
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
-from cachedorm.contrib.asgi.answer import has_it_already
-from cachedorm.contrib.asgi.directives import directives_of, seconds_in
 from cachedorm.errors import ArgumentError, DeclarationError
+from cachedorm.responses import CacheRule, ResponseCache
+from cachedorm.responses.answer import has_it_already
+from cachedorm.responses.directives import directives_of, seconds_in
 from tests.contrib.shelf import PAGES
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from cachedorm.store.entries import UNDECODABLE_REASON
-from cachedorm.store.entry import Miss
-from cachedorm.store.loaded import Unleased
+from cachedorm.store.entries.entries import UNDECODABLE_REASON
+from cachedorm.store.entries.fill import Unleased
+from cachedorm.store.protocol.entry import Miss
 from tests.docs.pages import ROOT
 
 

@@ -31,7 +31,7 @@ CONTRIB = {
 }
 
 # Where the site's tool takes the name for the module that it comes from.
-NAMESAKES = {"cachedorm.tag": "cachedorm.declare.tag.tag"}
+NAMESAKES = {"cachedorm.tag": "cachedorm.declare.policies.tag.tag"}
 
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 

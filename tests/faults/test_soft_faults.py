@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from cachedorm import Cache, Cached, CachePolicy, Region, hours, minutes
-from cachedorm.store.entry import describe, now_ms
+from cachedorm.store.protocol.entry import describe, now_ms
 from tests.faults.proxy import Fault, FaultProxy
 from tests.fixtures.patience import patient_cache
 

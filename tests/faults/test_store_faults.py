@@ -15,13 +15,13 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.errors import CacheUnavailable
 from cachedorm.observe import Stats
-from cachedorm.store.entry import Miss, describe
-from cachedorm.store.intent import Intent
-from cachedorm.store.mender import Mender
-from cachedorm.store.redis_slots import RedisSlots
-from cachedorm.store.slots import Touched
+from cachedorm.store.commits.retry_thread import Mender
+from cachedorm.store.protocol.changes import Touched
+from cachedorm.store.protocol.entry import Miss, describe
+from cachedorm.store.protocol.intent import Intent
+from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.store import Store
-from cachedorm.store.wire import Wire
 from examples.servers import PrivateRedis
 from tests.contract.places import MY
 from tests.contract.test_store import USER, USERS, fill, seen, touched

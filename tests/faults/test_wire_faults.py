@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError
-from cachedorm.store import topology
-from cachedorm.store.lines import reply_reader
-from cachedorm.store.topology import IDENTITY
-from cachedorm.store.wire import Wire
+from cachedorm.store.redis import server
+from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.connection import reply_reader
+from cachedorm.store.redis.server import IDENTITY
 from examples.servers import PrivateRedis
 from tests.contract.test_wire import at
 from tests.faults.proxy import Fault
@@ -31,7 +31,7 @@ LATE = 0.2
 @pytest.fixture(params=["fast", "public"])
 def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "public":
-        monkeypatch.setattr(topology, "reply_reader", lambda: None)
+        monkeypatch.setattr(server, "reply_reader", lambda: None)
     elif reply_reader() is None:
         pytest.skip("fast lines need hiredis, which is not installed")
     return str(request.param)

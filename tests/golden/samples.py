@@ -13,7 +13,7 @@ from geoalchemy2 import WKBElement
 
 from cachedorm.store.codec import Kind, array_kind, encode_plain, enum_kind, geometry_kind
 from cachedorm.store.codec import row_codec as codec_of
-from cachedorm.store.entry import intent_slot, lease_slot, value_slot
+from cachedorm.store.protocol.entry import intent_slot, lease_slot, value_slot
 
 
 class Status(enum.Enum):

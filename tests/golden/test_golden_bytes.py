@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cachedorm.store.codec import decode_plain, row_codec
-from cachedorm.store.entry import FORMAT_VERSION, describe, judge, prefix
+from cachedorm.store.protocol.entry import FORMAT_VERSION, describe, judge, prefix
 from tests.golden.samples import CELLS, PLAIN, SLOTS, STAMPS, stored_now
 from tests.unit.exactness import exact
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from cachedorm.orm.cascades import Cascade, Cascades, Effect
+from cachedorm.orm.interest.cascades import Cascade, Cascades, Effect
 from examples.servers import Found, scratch_database
 
 METADATA = MetaData(schema="cascades_live")

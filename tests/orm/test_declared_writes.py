@@ -7,11 +7,11 @@ from sqlalchemy import Engine, ForeignKey, MetaData, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from cachedorm import Cached, CachePolicy
-from cachedorm.declare.shape import EntityShape
+from cachedorm.declare.policies.shape import EntityShape
 from cachedorm.errors import ArgumentError, DeclarationError
-from cachedorm.orm.cascades import Cascades
-from cachedorm.orm.interest import Interests
-from cachedorm.orm.unseen import Unseen
+from cachedorm.orm.interest.cascades import Cascades
+from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.tables import Interests
 from tests.orm.library import SHELF
 
 _TRIGGER = (

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
-from cachedorm.orm import hydrate
+from cachedorm.orm.mapping import hydration
 from tests.fixtures.logs import SqlLog
 from tests.orm.library import Animal, Author, Book, Cat, Dog, Page, Point
 
@@ -29,7 +29,7 @@ def warm(
 ) -> Sessions:  # fmt: skip
     """The served factory, rows cached; by the quick way, and by the way that is left without it."""
     if request.param == "merged":
-        monkeypatch.setattr(hydrate, "quick_way_works", lambda: False)
+        monkeypatch.setattr(hydration, "quick_way_works", lambda: False)
     with stocked() as session:
         session.add(Dog(id=1, name="Rex", tricks=3))
         session.add(Cat(id=2, name="Tom", lives=9))
@@ -47,7 +47,7 @@ def warm(
 
 def test_self_test() -> None:
     """The quick way works on the SQLAlchemy that these tests run on."""
-    assert hydrate.quick_way_works()
+    assert hydration.quick_way_works()
 
 
 def test_live(warm: Sessions, sql_log: SqlLog) -> None:

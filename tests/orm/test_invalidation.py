@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours, tag
 from cachedorm.errors import ArgumentError
-from cachedorm.orm.queries import QueryPlan
-from cachedorm.store.region import Loaded
+from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.store.entries.fill import Loaded
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, func
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm.store.keys import stamp_key, wildcard_tag
+from cachedorm.store.protocol.keys import stamp_key, wildcard_tag
 from tests.fixtures.logs import RedisLog
 from tests.orm.entries import Entries
 from tests.orm.library import Animal, Book, Cat, Diary, Dog, Place

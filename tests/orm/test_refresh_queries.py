@@ -25,7 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.pool import NullPool, StaticPool
 
 from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Observer
-from cachedorm.orm.refresh import REFRESHES_MAX
+from cachedorm.orm.tracking.refresh_requests import REFRESHES_MAX
 from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache

@@ -19,8 +19,8 @@ from cachedorm.errors import (
     ConfigurationError,
     DeclarationError,
 )
-from cachedorm.orm.warming import Warmed
-from cachedorm.store.registry import REGISTRY_KEY
+from cachedorm.orm.warming.warmer import Warmed
+from cachedorm.store.protocol.interest_registry import REGISTRY_KEY
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
 from tests.orm.library import Animal, Author, Cat, Diary, Dog, Place, Token

@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
-from cachedorm.store.registry import REGISTRY_KEY
+from cachedorm.store.protocol.interest_registry import REGISTRY_KEY
 from tests.races.processes import Process
 from tests.races.rollout import create
 

@@ -1,8 +1,9 @@
 """Readers against writers at one entry, step by step, wherever entries are kept."""
 
-from cachedorm.store.entry import Miss
-from cachedorm.store.keys import EntryKey, stamp_key
-from cachedorm.store.slots import Granted, Offer, Refused
+from cachedorm.store.protocol.changes import Offer
+from cachedorm.store.protocol.entry import Miss
+from cachedorm.store.protocol.keys import EntryKey, stamp_key
+from cachedorm.store.protocol.slots import Granted, Refused
 from tests.contract import places
 from tests.contract.places import (
     DB,

@@ -9,10 +9,11 @@ from threading import Event
 import pytest
 
 from cachedorm.observe import Stats
-from cachedorm.store.flight import Asked
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.region import NO_VALUE, CachedRegion
-from cachedorm.store.settings import RegionSettings
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.entries.single_flight import Asked
+from cachedorm.store.protocol.settings import RegionSettings
 from tests.contract import places
 from tests.contract.places import DB, USER_42, USER_43, USERS, Place, token
 

@@ -9,14 +9,16 @@ from dogpile.cache import make_region
 
 import cachedorm.store.backend  # noqa: F401 - a checkout has no entry points
 from cachedorm.observe import Stats
-from cachedorm.store.entry import Miss, value_slot
-from cachedorm.store.keys import EntryKey, intents_key
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.redis_slots import RedisSlots
-from cachedorm.store.region import NO_VALUE, CachedRegion
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.slots import Granted, Held, Offer, Refused, Slots
-from cachedorm.store.wire import Wire
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.protocol.changes import Offer
+from cachedorm.store.protocol.entry import Miss, value_slot
+from cachedorm.store.protocol.keys import EntryKey, intents_key
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Granted, Held, Refused, Slots
+from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.slots import RedisSlots
 from examples.servers import PrivateRedis
 from tests.contract import places
 from tests.contract.places import (

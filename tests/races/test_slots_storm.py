@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cachedorm.observe import Stats
-from cachedorm.store.entry import Form
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.region import NO_VALUE, CachedRegion
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.slots import Offer, Touched
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.protocol.changes import Offer, Touched
+from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
 from tests.contract.places import DB
 

@@ -1,7 +1,8 @@
 """Writers against writers: intents are counted, and a write-through is for one who is alone."""
 
-from cachedorm.store.entry import Miss, value_slot
-from cachedorm.store.slots import Fixed, Granted, Offer, Refused
+from cachedorm.store.protocol.changes import Fixed, Offer
+from cachedorm.store.protocol.entry import Miss, value_slot
+from cachedorm.store.protocol.slots import Granted, Refused
 from tests.contract import places
 from tests.contract.places import (
     DB,

@@ -8,12 +8,12 @@ from typing import TypeAlias
 import pytest
 import redis
 
-from cachedorm.store.entry import Miss, describe, value_slot
-from cachedorm.store.keys import EntryKey, refresh_key
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.memory import MemorySlots
-from cachedorm.store.region import NO_VALUE
-from cachedorm.store.slots import Granted, Held, Refused
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.memory.slots import MemorySlots
+from cachedorm.store.protocol.entry import Miss, describe, value_slot
+from cachedorm.store.protocol.keys import EntryKey, refresh_key
+from cachedorm.store.protocol.slots import Granted, Held, Refused
 from tests.contract import places
 from tests.contract.places import (
     DB,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cachedorm.cli.refused import masked, one_line
+from cachedorm.cli.errors import masked, one_line
 from cachedorm.cli.terminal import plain, shown
 from tests.fixtures.command_line import Command
 

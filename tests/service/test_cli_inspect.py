@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm.contrib.asgi import CacheRule, ResponseCache
-from cachedorm.orm.factories import sessions_of
+from cachedorm.orm.database.factories import sessions_of
+from cachedorm.responses import CacheRule, ResponseCache
 from models import (
     API,
     Guide,

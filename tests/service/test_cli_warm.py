@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from cachedorm import WarmSet
-from cachedorm.declare.warmset import declared_warm_sets
+from cachedorm.declare.queries.warmset import declared_warm_sets
 from cachedorm.errors import DeclarationError
 from examples.recycling.migrate import migrate
 from models import POPULAR_PLACES, Guide, RecycleCenter, search_guides

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cachedorm.errors import CacheUnavailable
-from cachedorm.store.breaker import Breaker
+from cachedorm.store.runtime.circuit_breaker import Breaker
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, MetaData, Table
 
-from cachedorm.orm.cascades import Cascade, Cascades, Effect
+from cachedorm.orm.interest.cascades import Cascade, Cascades, Effect
 
 Told = tuple[str, Effect, frozenset[str] | None, int]
 

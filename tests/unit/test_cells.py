@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pyproj import Geod
 
 from cachedorm.errors import ArgumentError
-from cachedorm.orm.cells import COVER_MAX, box_of, cell_of, cells_at, cover, tag_levels
-from cachedorm.orm.geodesy import SLACK_M, Box, around, distances, half_diagonal, rounded
+from cachedorm.geo.geodesy import SLACK_M, Box, around, distances, half_diagonal, rounded
+from cachedorm.geo.geohash import COVER_MAX, box_of, cell_of, cells_at, cover, tag_levels
 
 LATS = st.floats(-90, 90)
 LONS = st.floats(-180, 180)

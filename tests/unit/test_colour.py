@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from cachedorm.store import colour
-from cachedorm.store.colour import await_
+from cachedorm.store.runtime import concurrency
+from cachedorm.store.runtime.concurrency import await_
 
 
 class Act:
@@ -29,7 +29,7 @@ class Act:
 
 def shielded_then(act: Act, after: list[str]) -> Callable[[], str]:
     def run() -> str:
-        answer = colour.shielded(act)
+        answer = concurrency.shielded(act)
         after.append("returned")
         return answer
 
@@ -168,21 +168,21 @@ async def test_what_the_act_raises_reaches_its_caller() -> None:
         raise ValueError("act")
 
     with pytest.raises(ValueError, match="act"):
-        await greenlet_spawn(colour.shielded, fail)
+        await greenlet_spawn(concurrency.shielded, fail)
 
 
 def test_a_thread_just_runs_the_act() -> None:
-    assert colour.shielded(lambda: threading.get_ident()) == threading.get_ident()
+    assert concurrency.shielded(lambda: threading.get_ident()) == threading.get_ident()
 
 
 async def test_a_loops_signal_wakes_its_greenlets() -> None:
     """One sets, all who wait go on; a time limit answers False."""
-    made: list[colour.Signal] = []
+    made: list[concurrency.Signal] = []
 
     def wait(limit: float | None) -> bool:
         return made[0].wait(limit)
 
-    made.append(await greenlet_spawn(colour.signal))
+    made.append(await greenlet_spawn(concurrency.signal))
     assert not await greenlet_spawn(wait, 0.01)
     waiting = [asyncio.create_task(greenlet_spawn(wait, 5.0)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -192,19 +192,19 @@ async def test_a_loops_signal_wakes_its_greenlets() -> None:
 
 
 def test_a_threads_signal_is_an_event() -> None:
-    signal = colour.signal()
+    signal = concurrency.signal()
     assert not signal.wait(0.01)
     signal.set()
     assert signal.wait()
 
 
 async def test_the_domain_is_the_loop_for_greenlets_and_none_for_threads() -> None:
-    assert await greenlet_spawn(colour.domain) is asyncio.get_running_loop()
-    assert colour.domain() is None
+    assert await greenlet_spawn(concurrency.domain) is asyncio.get_running_loop()
+    assert concurrency.domain() is None
 
 
 async def test_sleep_frees_the_loop() -> None:
     """Ten greenlets sleep side by side."""
     began = time.monotonic()
-    await asyncio.gather(*(greenlet_spawn(colour.sleep, 0.05) for _ in range(10)))
+    await asyncio.gather(*(greenlet_spawn(concurrency.sleep, 0.05) for _ in range(10)))
     assert time.monotonic() - began < 0.4

@@ -61,7 +61,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm import CachedQuery, Region, seconds
-from cachedorm.declare.dependencies import NotAnalysable, dependencies_of
+from cachedorm.declare.queries.dependencies import NotAnalysable, dependencies_of
 from cachedorm.errors import ArgumentError, DeclarationError
 
 HERE = Region("here", db=1, ttl=seconds(60))
@@ -658,7 +658,7 @@ def test_a_query_that_cannot_work_keeps_no_other_from_working() -> None:
     query = CachedQuery(HERE, "x:{shelf}", select(Book).where(Book.id != shelf), on_write="refresh")
     with pytest.raises(DeclarationError):
         _ = query.dependencies
-    from cachedorm.declare.query import declared_queries
+    from cachedorm.declare.queries.query import declared_queries
 
     assert query not in declared_queries()
     assert isinstance(query.parameters["shelf"], BindParameter)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachedorm.store import entry
-from cachedorm.store.entry import (
+from cachedorm.store.protocol import entry
+from cachedorm.store.protocol.entry import (
     ABSENT,
     HEADER_BYTES,
     PREFIX_BYTES,

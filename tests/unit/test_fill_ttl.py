@@ -3,12 +3,13 @@
 import pytest
 
 from cachedorm.observe import Stats
-from cachedorm.store.entry import ABSENT, Form
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.loaded import Loaded
-from cachedorm.store.memory import MemorySlots
-from cachedorm.store.region import NO_VALUE, CachedRegion
-from cachedorm.store.settings import RegionSettings
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.entries.entries import NO_VALUE
+from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.memory.slots import MemorySlots
+from cachedorm.store.protocol.entry import ABSENT, Form
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.settings import RegionSettings
 
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
 KEY = EntryKey("k", ("~s:t",), TEXT)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cachedorm.store.matching import glob
+from cachedorm.store.memory.glob import glob
 
 
 @pytest.mark.parametrize(

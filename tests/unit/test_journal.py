@@ -1,7 +1,7 @@
 """The journal: commits that Redis was not told of."""
 
-from cachedorm.store.journal import Journal
-from cachedorm.store.slots import Touched
+from cachedorm.store.commits.journal import Journal
+from cachedorm.store.protocol.changes import Touched
 
 TOKEN = b"t" * 16
 

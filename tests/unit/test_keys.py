@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cachedorm.errors import ArgumentError, DeclarationError
-from cachedorm.store.entry import Form
-from cachedorm.store.keys import (
+from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.keys import (
     KEY_BYTES_MAX,
     EntryKey,
     Template,

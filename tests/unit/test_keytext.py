@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachedorm.store.keys import Template, escape
-from cachedorm.store.keytext import UNREADABLE, overlap, parsed, texts_of, unescaped
-from cachedorm.store.kinds import Kind, enum_kind
+from cachedorm.inspection.key_text import UNREADABLE, overlap, parsed, texts_of, unescaped
+from cachedorm.store.codec.kinds import Kind, enum_kind
+from cachedorm.store.protocol.keys import Template, escape
 
 
 class Colour(enum.Enum):

@@ -1,9 +1,10 @@
 """What only the slots in this process's memory do: a clock to move, and a bound."""
 
-from cachedorm.store.entry import Form, value_slot
-from cachedorm.store.keys import EntryKey
-from cachedorm.store.memory import SERVER, MemorySlots
-from cachedorm.store.slots import Granted, Held, Refused, Touched
+from cachedorm.store.memory.slots import SERVER, MemorySlots
+from cachedorm.store.protocol.changes import Touched
+from cachedorm.store.protocol.entry import Form, value_slot
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.slots import Granted, Held, Refused
 
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
 STAMP = "~s:t"

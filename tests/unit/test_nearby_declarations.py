@@ -18,8 +18,8 @@ from sqlalchemy.orm import (
 )
 
 from cachedorm import Nearby, Region, hours
-from cachedorm.declare.nearby import nearby_count
 from cachedorm.errors import ArgumentError, DeclarationError
+from cachedorm.geo.nearby import nearby_count
 from tests.differential.world import PLACES, SEOUL, Spot, nearby
 
 

@@ -9,7 +9,7 @@ import psycopg.errors
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from cachedorm.orm.outages import database_is_down
+from cachedorm.orm.database.outages import database_is_down
 
 
 def wrapped(kind: type[DBAPIError], error: Exception, *, lost: bool = False) -> DBAPIError:

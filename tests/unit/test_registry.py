@@ -2,10 +2,10 @@
 
 import pytest
 
-from cachedorm.store.entry import Form, new_token
-from cachedorm.store.keys import EntryKey, stamp_key
-from cachedorm.store.memory import MemorySlots
-from cachedorm.store.registry import (
+from cachedorm.store.memory.slots import MemorySlots
+from cachedorm.store.protocol.changes import Touched, Written
+from cachedorm.store.protocol.entry import Form, new_token
+from cachedorm.store.protocol.interest_registry import (
     GRACE_MS,
     PERIOD,
     RIPE_MS,
@@ -14,9 +14,9 @@ from cachedorm.store.registry import (
     Interest,
     Look,
     Registry,
-    Written,
 )
-from cachedorm.store.slots import Acquired, Granted, Refused, Touched
+from cachedorm.store.protocol.keys import EntryKey, stamp_key
+from cachedorm.store.protocol.slots import Acquired, Granted, Refused
 
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
 LIST = EntryKey("books:of:7", (stamp_key("books"),), TEXT)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cachedorm.store.entry import Form, describe, kept_slot, value_slot
-from cachedorm.store.settings import RegionSettings
-from cachedorm.store.soft import Life, is_due, life_of, may_be_kept
+from cachedorm.store.protocol.entry import Form, describe, kept_slot, value_slot
+from cachedorm.store.protocol.lifetime import Life, is_due, life_of, may_be_kept
+from cachedorm.store.protocol.settings import RegionSettings
 
 FORM = Form(b"fingerpr", bytes, bytes)
 NOW = 1_700_000_000_000

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachedorm.orm.sqlnames import Everything
-from cachedorm.orm.sqltext import (
+from cachedorm.orm.sql.names import Everything
+from cachedorm.orm.sql.reader import (
     EVERYTHING,
     READ,
     UNKNOWN,
@@ -397,7 +397,7 @@ def test_cost() -> None:
 WITHOUT_SQLGLOT = """
 import sys
 sys.modules["sqlglot"] = None
-from cachedorm.orm.sqltext import READ, read_sql
+from cachedorm.orm.sql.reader import READ, read_sql
 assert read_sql("select 1 from a for update", "postgresql") == READ
 assert read_sql("savepoint a", "postgresql") == READ
 assert read_sql("commit", "postgresql").ends_transaction == "commit"

@@ -16,10 +16,10 @@ a name) is refused when it is stored. As stored, in format version 1:
     geometry                   [0 bytes, 1 memoryview or 2 text; data; srid; extended]
 """
 
-from cachedorm.store.codec.cells import UNDECODABLE, UndecodableError
-from cachedorm.store.codec.plain import decode_plain, encode_plain
+from cachedorm.store.codec.columns import UNDECODABLE, UndecodableError
+from cachedorm.store.codec.kinds import Kind, array_kind, enum_kind, geometry_kind, kind_for_python
 from cachedorm.store.codec.rows import row_codec, rows_codec
-from cachedorm.store.kinds import Kind, array_kind, enum_kind, geometry_kind, kind_for_python
+from cachedorm.store.codec.untyped import decode_plain, encode_plain
 
 __all__ = [
     "UNDECODABLE",

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.msgpack import Decoder
 
 from cachedorm.errors import NotCacheable
-from cachedorm.store.codec.cells import (
+from cachedorm.store.codec.columns import (
     MEANINGLESS,
     REFUSED,
     Cell,
@@ -19,7 +19,7 @@ from cachedorm.store.codec.cells import (
     not_cacheable,
     read_big_int,
 )
-from cachedorm.store.kinds import Kind
+from cachedorm.store.codec.kinds import Kind
 
 Encode = Callable[[Sequence[Any]], bytes]
 Decode = Callable[[bytes], tuple[Any, ...]]

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from cachedorm import Cache
-from cachedorm.contrib.asgi import ResponseCache
+from cachedorm.responses import ResponseCache
 from examples.recycling.service import health, metrics, routes
 from examples.recycling.service.guards import BodyLimit, Deadline
 from examples.recycling.service.limits import LimitHeaders

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachedorm.contrib.asgi import CacheRule
+from cachedorm.responses import CacheRule
 
 # The first rule that matches counts.
 PUBLIC: Final = (

@@ -1,0 +1,85 @@
+"""``cachedorm doctor``: examines servers and declarations, and says what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cachedorm.cache import Cache
+from cachedorm.cli.application import App, AsJson, working_on
+from cachedorm.cli.doctor.database import examine_databases
+from cachedorm.cli.doctor.findings import Finding, Severity, exit_status
+from cachedorm.cli.doctor.keys import examine_declared
+from cachedorm.cli.doctor.redis import examine_redis
+from cachedorm.cli.errors import refusing
+from cachedorm.cli.terminal import print_json, put, row, say, table
+
+_STYLES = {Severity.ERROR: "red", Severity.UNKNOWN: "red", Severity.WARNING: "yellow"}
+
+
+def doctor(
+    app: App = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Examine Redis, the database and what is declared; each finding with what to do.
+
+    Exits with 0 if all is fine, 1 for errors (with --strict for warnings), 2 if something could
+    not be examined.
+    """
+    with refusing():
+        findings = working_on(app, _examined)
+    status = exit_status(findings, strict=strict)
+    _print_json(findings, status) if as_json else _print(findings, status)
+    raise typer.Exit(status)
+
+
+def _examined(cache: Cache) -> list[Finding]:
+    insight = cache.insight
+    return [
+        *examine_declared(insight),
+        *examine_redis(insight),
+        *examine_databases(insight),
+    ]
+
+
+def _print_json(findings: Sequence[Finding], status: int) -> None:
+    told = [
+        {
+            "severity": each.severity.name.lower(),
+            "check": each.check,
+            "found": each.found,
+            "do": each.do,
+        }
+        for each in findings
+    ]
+    print_json({"findings": told, "status": status})
+
+
+def _print(findings: Sequence[Finding], status: int) -> None:
+    ordered = sorted(findings, key=lambda each: -each.severity)
+    _print_table(ordered) if sys.stdout.isatty() else _print_lines(ordered)
+    counts = {
+        severity.name.lower(): sum(each.severity is severity for each in findings)
+        for severity in reversed(Severity)
+    }
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    say(f"{summary}; exit status {status}")
+
+
+def _print_table(findings: Sequence[Finding]) -> None:
+    listed = table("", "check", "found", "what to do")
+    for each in findings:
+        style = _STYLES.get(each.severity, "")
+        row(listed, each.severity.name.lower(), each.check, each.found, each.do, style=style)
+    put(listed)
+
+
+def _print_lines(findings: Sequence[Finding]) -> None:
+    for each in findings:
+        say(f"{each.severity.name.lower():8} {each.check}: {each.found}")
+        if each.do:
+            say(f"{'':8} -> {each.do}")

@@ -1,0 +1,136 @@
+"""The databases behind a Cache: what they are, and what they say of the tables that are cached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Table, inspect
+from sqlalchemy.exc import SQLAlchemyError
+
+from cachedorm.cli.doctor.findings import Finding, error, info, ok, unknown, warning
+from cachedorm.cli.errors import masked, one_line
+from cachedorm.errors import CachedormError
+from cachedorm.inspection.declarations import Insight, tables_of
+from cachedorm.orm.database.catalog import Facts
+from cachedorm.orm.tracking.engine import EngineFollower
+
+
+def examine_databases(insight: Insight) -> Iterator[Finding]:
+    """Everything that the databases tell; one finding for each that does not answer."""
+    if not insight.followers:
+        yield error(
+            "attached", "nothing is attached to this Cache, so it serves nothing",
+            "cache.attach(sessionmaker) in what --app names",
+        )  # fmt: skip
+    for follower in insight.followers:
+        name = _name(follower)
+        try:
+            yield from _examined(insight, follower, name)
+        except (CachedormError, SQLAlchemyError, OSError) as failure:
+            yield unknown(
+                "database", f"{name} cannot be examined: {one_line(failure)}",
+                "start it, or mend its URL, the account's rights or the network between",
+            )  # fmt: skip
+
+
+def _name(follower: EngineFollower) -> str:
+    return masked(follower.engine.url.render_as_string(hide_password=True))
+
+
+def _examined(insight: Insight, follower: EngineFollower, name: str) -> Iterator[Finding]:
+    profile = follower.know()
+    yield from _role(follower, name, replica=profile.replica)
+    level = follower.isolation or profile.isolation
+    yield _isolation(name, level, profile.reads_old(level), snapshot=profile.snapshot)
+    tables = insight.tables()
+    missing = _missing(follower, tables)
+    if missing:
+        yield error(
+            "tables", f"{name} has no {', '.join(missing)}",
+            "run the migrations, or attach the database that has them",
+        )  # fmt: skip
+    yield from _tables(insight, follower.facts, tables)
+
+
+def _role(follower: EngineFollower, name: str, *, replica: bool) -> Iterator[Finding]:
+    if replica and follower.publish:
+        yield warning(
+            "replica", f"{name} is a replica (in recovery): what is read there may be old, so it"
+            " is never cached, and every read goes to it",
+            "attach the primary; a replica with attach(engine, publish=False)",
+        )  # fmt: skip
+    elif replica:
+        yield ok("replica", f"{name} is a replica, attached as one")
+    elif not follower.publish:
+        yield info(
+            "replica", f"{name} is attached with publish=False, but is no replica: nothing that is"
+            " read there is cached",
+            "leave publish out for a primary",
+        )  # fmt: skip
+    else:
+        yield ok("replica", f"{name} is a primary")
+
+
+def _isolation(name: str, level: str, reads_old: bool, *, snapshot: bool) -> Finding:
+    level = level.replace("_", " ").upper()
+    if reads_old:
+        return warning(
+            "isolation", f"{name} begins transactions at {level}: each reads its own snapshot, so"
+            " none is answered from the cache",
+            "read at READ COMMITTED, and ask for more where it is needed"
+            " (execution_options(isolation_level=...))",
+        )  # fmt: skip
+    if level == "AUTOCOMMIT":
+        return info("isolation", f"{name} commits every statement by itself (AUTOCOMMIT)")
+    said = "a snapshot from its first read on" if snapshot else "reads are served from the cache"
+    return ok("isolation", f"{name}: {level}, {said}")
+
+
+def _missing(follower: EngineFollower, tables: list[Table]) -> list[str]:
+    with follower.engine.connect() as connection:
+        inspector = inspect(connection)
+        missing = [
+            table.fullname
+            for table in tables
+            if not inspector.has_table(table.name, schema=table.schema)
+        ]
+        connection.rollback()
+    return sorted(missing)
+
+
+def _tables(insight: Insight, facts: Facts, tables: list[Table]) -> Iterator[Finding]:
+    for table in tables:
+        reason = facts.refused.get((table.schema, table.name))
+        if reason is not None:
+            yield error(
+                "tables", f"{table.fullname} is never served from the cache: {_refusal(reason)}",
+                "cache what it is made of, or read it past the cache and declare nothing for it",
+            )  # fmt: skip
+    written = {
+        table.fullname
+        for shape in insight.models()
+        if shape.policy.writes
+        for table in tables_of(shape)
+    }
+    through = {interest.table.fullname for interest in insight.interests if interest.through}
+    for table in tables:
+        if facts.is_triggered([table]):
+            yield _triggered(table.fullname, written, through)
+
+
+def _refusal(reason: str) -> str:
+    from cachedorm.orm.database.catalog import REFUSALS
+
+    return REFUSALS.get(reason, reason)
+
+
+def _triggered(name: str, written: set[str], through: set[str]) -> Finding:
+    said = f"{name} has a trigger or a rule of the application's"
+    if name in through:
+        said += "; its rows are not written through but removed, for the trigger may change them"
+    if name in written:
+        return info("triggers", f"{said}; the tables it writes are declared (writes=...)")
+    return warning(
+        "triggers", f"{said}; what it writes in other tables no commit here sees",
+        "name those tables, CachePolicy(writes=('schema.table',)), if it writes any",
+    )  # fmt: skip

@@ -1,0 +1,317 @@
+"""What a model's cached entry looks like; every declaration fault is found here.
+
+A shape is worked out once per mapper, when mappers configure, and knows nothing of a Cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Column, ColumnElement, DateTime, Join, Table, UniqueConstraint
+from sqlalchemy.orm import ColumnProperty, Mapper
+
+from cachedorm.declare.kinds import kind_of, why_no_key
+from cachedorm.declare.policies.computed import why_not_followed
+from cachedorm.declare.policies.policy import CachePolicy
+from cachedorm.declare.policies.region import Regions
+from cachedorm.errors import DeclarationError
+from cachedorm.store.codec import Kind
+from cachedorm.store.protocol.keys import Template
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribute:
+    """One attribute that an entry stores: its name, and where it comes from."""
+
+    name: str
+    column: ColumnElement[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowShape:
+    """What is stored of a row of one concrete mapper."""
+
+    mapper: Mapper[Any]
+    attributes: tuple[Attribute, ...]
+    excluded: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntityShape:
+    """How the rows of one cached class, and of its subclasses, are keyed and stored."""
+
+    owner: Mapper[Any]
+    policy: CachePolicy
+    template: Template | None
+    by_primary_key: bool
+
+
+_shapes: WeakKeyDictionary[Mapper[Any], EntityShape] = WeakKeyDictionary()
+_mapped = 0
+_rows: WeakKeyDictionary[Mapper[Any], RowShape] = WeakKeyDictionary()
+
+
+def declare_shape(mapper: Mapper[Any]) -> None:
+    """Check what the mapper's class declares and remember its shape; raises DeclarationError."""
+    policy = getattr(mapper.class_, "__cache__", None)
+    if policy is None:
+        return
+    who = f"{mapper.class_.__name__}.__cache__"
+    if not isinstance(policy, CachePolicy):
+        raise DeclarationError(f"{who} is {policy!r}; give a CachePolicy")
+    _check_region(mapper, policy, who)
+    owner = _owner(mapper, policy, who)
+    if policy.template is not None:
+        _check_rows(mapper, who)
+        if mapper.concrete:
+            raise DeclarationError(
+                f"{who}: concrete inheritance gives rows of several tables one key;"
+                " use joined or single-table inheritance, or drop the key"
+            )
+        if owner is mapper:  # what names its columns, for its subclasses too
+            _check_key(mapper, policy.template, who)
+            _check_ttl(mapper, policy, who)
+        _rows[mapper] = _row_shape(mapper, policy, who)
+        if policy.on_write == "write_through":
+            _check_write_through(mapper, who)
+    if owner is mapper:
+        _shapes[mapper] = EntityShape(
+            owner, policy, policy.template, _is_primary_key(mapper, policy.template)
+        )
+
+
+def entity_shape(mapper: Mapper[Any]) -> EntityShape | None:
+    """The shape that the mapper's rows are cached in, or None if its class declares no cache."""
+    for each in mapper.iterate_to_root():
+        shape = _shapes.get(each)
+        if shape is not None:
+            return shape
+    return None
+
+
+def shapes() -> list[EntityShape]:
+    """Every shape declared by a mapper that is configured, in the order they came."""
+    return list(_shapes.values())
+
+
+def count_mapped() -> None:
+    """One more cached class is mapped; its shape comes when mappers configure."""
+    global _mapped  # noqa: PLW0603
+    _mapped += 1
+
+
+def mapped_count() -> int:
+    """How many cached classes were mapped so far, those that are gone included."""
+    return _mapped
+
+
+def row_shape(mapper: Mapper[Any]) -> RowShape:
+    """What an entry stores of a row of this concrete mapper."""
+    return _rows[mapper]
+
+
+def left_out(mapper: Mapper[Any]) -> frozenset[str]:
+    """The attributes that an entry of this concrete mapper does without."""
+    shape = _rows.get(mapper)
+    return frozenset() if shape is None else shape.excluded
+
+
+def loose_row_shape(mapper: Mapper[Any]) -> RowShape:
+    """What a query stores of a row of this mapper, whether or not its class has a policy.
+
+    What a policy excludes stays out of queries' entries too. Raises DeclarationError.
+    """
+    known = _rows.get(mapper)
+    if known is None:
+        policy = getattr(mapper.class_, "__cache__", None)
+        known = _rows[mapper] = _row_shape(mapper, policy, mapper.class_.__name__)
+    return known
+
+
+def attribute_names(mapper: Mapper[Any]) -> list[str]:
+    """The names of the mapper's column attributes, in the order they were declared."""
+    return [prop.key for prop in mapper.iterate_properties if isinstance(prop, ColumnProperty)]
+
+
+def _check_region(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
+    regions = getattr(mapper.class_, "__cache_regions__", None)
+    if isinstance(regions, Regions):
+        regions.require(policy.region, who)
+
+
+def _owner(mapper: Mapper[Any], policy: CachePolicy, who: str) -> Mapper[Any]:
+    owner = mapper
+    for each in mapper.iterate_to_root():
+        theirs = getattr(each.class_, "__cache__", None)
+        if theirs is policy:
+            owner = each
+        elif theirs is not None:
+            raise DeclarationError(
+                f"{who} differs from {each.class_.__name__}.__cache__, whose rows it shares;"
+                " declare one policy on the base class"
+            )
+    return owner
+
+
+def _check_rows(mapper: Mapper[Any], who: str) -> None:
+    if not isinstance(mapper.persist_selectable, Table | Join):
+        raise DeclarationError(
+            f"{who}: {mapper.class_.__name__} is mapped to a query, whose rows nobody writes;"
+            " map a table, or drop the key"
+        )
+    discriminator = mapper.polymorphic_on
+    if discriminator is not None and not isinstance(discriminator, Column):
+        raise DeclarationError(
+            f"{who}: polymorphic_on={discriminator} is computed; store the discriminator in a"
+            " column, or drop the key"
+        )
+
+
+def _check_write_through(mapper: Mapper[Any], who: str) -> None:
+    # A writer puts the row of one table in place, without asking which class it is.
+    if len(mapper.tables) > 1 or mapper.polymorphic_on is not None:
+        raise DeclarationError(
+            f"{who}: write_through needs a mapper of one table and one class;"
+            ' use on_write="invalidate" (the default)'
+        )
+
+
+def _check_key(mapper: Mapper[Any], template: Template, who: str) -> None:
+    names = attribute_names(mapper)
+    for field in template.fields:
+        if field not in names:
+            raise DeclarationError(
+                f"{who}: key {template.text!r} names no attribute of"
+                f" {mapper.class_.__name__}: {field!r}; it has: {', '.join(names)}"
+            )
+        reason = why_no_key(_column(mapper, field).type)
+        if reason is not None:
+            raise DeclarationError(
+                f"{who}: key {template.text!r} uses {field!r}, but {reason};"
+                " key by another unique column"
+            )
+    if not _is_unique(mapper, template):
+        raise DeclarationError(
+            f"{who}: key {template.text!r}: {', '.join(template.fields)} is neither the primary key"
+            f" of {mapper.local_table} nor unique; name unique columns or add a unique constraint"
+        )
+
+
+def _check_ttl(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
+    if not isinstance(policy.ttl, str):
+        return
+    if policy.ttl not in attribute_names(mapper):
+        raise DeclarationError(
+            f"{who}: ttl={policy.ttl!r} names no attribute of {mapper.class_.__name__};"
+            f" it has: {', '.join(attribute_names(mapper))}"
+        )
+    if not isinstance(_column(mapper, policy.ttl).type, DateTime):
+        raise DeclarationError(
+            f"{who}: ttl={policy.ttl!r} is no datetime attribute; name one, or give seconds"
+        )
+
+
+def _is_primary_key(mapper: Mapper[Any], template: Template | None) -> bool:
+    if template is None:
+        return False
+    fields = {_column(mapper, field) for field in template.fields}
+    return fields == set(mapper.primary_key)
+
+
+def _is_unique(mapper: Mapper[Any], template: Template) -> bool:
+    if _is_primary_key(mapper, template):
+        return True
+    fields = {_column(mapper, field) for field in template.fields}
+    return any(fields == columns for table in mapper.tables for columns in _unique_sets(table))
+
+
+def _unique_sets(table: object) -> list[set[Any]]:
+    if not isinstance(table, Table):
+        return []
+    found: list[set[Any]] = [
+        set(constraint.columns)
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    ]
+    found += [{column} for column in table.columns if column.unique]
+    for index in table.indexes:
+        partial = any(
+            key.endswith("_where") and value is not None for key, value in index.kwargs.items()
+        )
+        if index.unique and not partial and len(index.expressions) == len(index.columns):
+            found.append(set(index.columns))
+    return found
+
+
+def _row_shape(mapper: Mapper[Any], policy: CachePolicy | None, who: str) -> RowShape:
+    names = attribute_names(mapper)
+    exclude = policy.exclude if policy is not None else ()
+    needed = _needed(mapper, policy)
+    for name in exclude:
+        if name not in names:
+            raise DeclarationError(
+                f"{who}: exclude={name!r} names no attribute of {mapper.class_.__name__};"
+                f" it has: {', '.join(names)}"
+            )
+        if name in needed:
+            raise DeclarationError(
+                f"{who}: exclude={name!r} cannot be left out: the key, the primary key, the time to"
+                " live, the version and the discriminator are always stored"
+            )
+    stored = [
+        _attribute(mapper, prop, who)
+        for prop in mapper.iterate_properties
+        if isinstance(prop, ColumnProperty) and prop.key not in exclude
+        if prop.key in needed or not (prop.deferred or _is_only_asked_for(prop))
+    ]
+    return RowShape(mapper, tuple(stored), frozenset(exclude))
+
+
+def _needed(mapper: Mapper[Any], policy: CachePolicy | None) -> set[str]:
+    """The attributes that an entry is no use without."""
+    needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
+    if policy is not None:
+        needed.update(policy.template.fields if policy.template is not None else ())
+        if isinstance(policy.ttl, str):
+            needed.add(policy.ttl)
+    for special in (mapper.version_id_col, mapper.polymorphic_on):
+        if special is not None and special in mapper._columntoproperty:
+            needed.add(mapper.get_property_by_column(special).key)
+    return needed
+
+
+def _is_only_asked_for(prop: ColumnProperty[Any]) -> bool:
+    """Whether this is a ``query_expression()``, which a plain load leaves empty."""
+    return ("query_expression", True) in (prop.strategy_key or ())
+
+
+def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attribute:
+    column = prop.columns[0]
+    reason = why_not_followed(mapper, column)
+    if reason is not None:
+        raise DeclarationError(
+            f"{who}: {prop.key!r} is computed from {reason}; name it in exclude"
+            f" ({_excluding(mapper, prop.key)}), or read it by a query of its own"
+        )
+    if kind_of(column.type) is None:
+        raise DeclarationError(why_not_stored(mapper, prop.key, column, who))
+    return Attribute(prop.key, column)
+
+
+def why_not_stored(mapper: Mapper[Any], name: str, column: ColumnElement[Any], who: str) -> str:
+    """What to say of an attribute whose type no entry can hold."""
+    return (
+        f"{who}: attribute {name!r} has type {column.type!r}, which cannot be stored"
+        f" exactly; name it in exclude ({_excluding(mapper, name)}), or give it a type"
+        f" of these: {', '.join(sorted(map(str, Kind.SIMPLE)))}, enum, array, geometry"
+    )
+
+
+def _excluding(mapper: Mapper[Any], name: str) -> str:
+    return f"exclude={(*mapper.class_.__cache__.exclude, name)!r}"
+
+
+def _column(mapper: Mapper[Any], name: str) -> Any:
+    return mapper.get_property(name, _configure_mappers=False).columns[0]

@@ -1,0 +1,1 @@
+"""What a cached query says, and what its answer depends on."""

@@ -1,0 +1,1 @@
+"""The nearby query: rows within a radius of a point, nearest first, exact."""

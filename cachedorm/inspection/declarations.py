@@ -1,0 +1,164 @@
+"""What one Cache is made of, to look at: its Redis, everything declared, the engines it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import BindParameter, Table
+from sqlalchemy.types import TypeEngine
+
+from cachedorm.declare.policies.region import Region, Regions
+from cachedorm.declare.policies.shape import EntityShape, shapes
+from cachedorm.declare.queries.query import CachedQuery, declared_queries
+from cachedorm.geo.nearby import Nearby, declared_nearbys
+from cachedorm.geo.plan import NearbyPlan
+from cachedorm.orm.attachment import Followed
+from cachedorm.orm.interest.tables import Interests
+from cachedorm.orm.mapping.entity_plan import EntityPlan
+from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.orm.tracking.engine import EngineFollower
+from cachedorm.store.protocol.keys import Template
+from cachedorm.store.redis.survey import Survey
+from cachedorm.store.store import Store
+
+Plan = EntityPlan | QueryPlan | NearbyPlan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Declared:
+    """One declaration that makes keys: a model's policy, a query, or a search for what is near."""
+
+    what: EntityShape | CachedQuery[Any] | Nearby
+    kind: Literal["model", "query", "nearby"]
+    name: str
+    region: Region
+    template: Template
+    ttl_ms: int | None
+    # The parameters that follow the template's text.
+    appended: tuple[str, ...] = ()
+
+    def type_of(self, field: str) -> TypeEngine[Any] | None:
+        """The type that a field's value has in the database, if it is a column's or parameter's."""
+        if isinstance(self.what, EntityShape):
+            column: Any = self.what.owner.get_property(field).columns[0]
+            found: TypeEngine[Any] = column.type
+            return found
+        if isinstance(self.what, CachedQuery):
+            bound: BindParameter[Any] = self.what.parameters[field]
+            return bound.type
+        return None
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables that its entries are read from."""
+        if isinstance(self.what, EntityShape):
+            return tables_of(self.what)
+        if isinstance(self.what, CachedQuery):
+            return [each.table for each in self.what.dependencies]
+        return [self.what.table]
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """What its entries depend on, a text for each tag."""
+        if isinstance(self.what, EntityShape):
+            return tuple(sorted(table.fullname for table in self.tables))
+        if isinstance(self.what, CachedQuery):
+            return tuple(str(each) for each in self.what.dependencies)
+        lat, lon = self.what.column("lat").name, self.what.column("lon").name
+        return (f"{self.what.table.fullname}.geohash({lat},{lon})",)
+
+
+class Insight:
+    """Looks at one Cache and changes nothing. It asks the database when plans are needed.
+
+    A Cache that was given its regions (``only``) is concerned with what is declared in those.
+    """
+
+    def __init__(
+        self, store: Store, followed: Followed, settings: Regions, *, only: bool = False
+    ) -> None:
+        self._store = store
+        self._followed = followed
+        self._only = only
+        self.settings = settings
+
+    @property
+    def survey(self) -> Survey | None:
+        """Redis, to look at; None where the entries live in this process."""
+        return self._store.survey
+
+    @property
+    def database(self) -> str | None:
+        """Which database's rows are cached, without account and password."""
+        return self._followed.database
+
+    @property
+    def followers(self) -> list[EngineFollower]:
+        """Who follows the engines that are attached."""
+        return self._followed.followers
+
+    @property
+    def interests(self) -> Interests:
+        """What is cached over which table; raises DeclarationError for what cannot work."""
+        return self._followed.known_interests()
+
+    def tables(self) -> list[Table]:
+        """Every table that something cached is read from, by name."""
+        found = [table for shape in self.models() for table in tables_of(shape)]
+        found += [table for each in self.declared() for table in each.tables]
+        return sorted(set(found), key=lambda table: table.fullname)
+
+    def models(self) -> list[EntityShape]:
+        """What every cached class says of itself, those without a key included."""
+        self._followed.known_interests()
+        return [shape for shape in shapes() if self._concerns(shape.policy.region)]
+
+    def regions(self) -> list[Region]:
+        """Every region: those the Cache was given, and those of all that is declared."""
+        named = [*self.settings, *(shape.policy.region for shape in self.models())]
+        named += [each.region for each in self.declared()]
+        return sorted(dict.fromkeys(named), key=lambda region: (region.db, region.name))
+
+    def declared(self) -> list[Declared]:
+        """Everything that makes keys."""
+        self._followed.known_interests()
+        return [each for each in _declared() if self._concerns(each.region)]
+
+    def _concerns(self, region: Region) -> bool:
+        return not self._only or region in list(self.settings)
+
+    def plan_of(self, declared: Declared) -> Plan | None:
+        """How its entries are keyed and stored; None where no database is attached.
+
+        Asks the database what it is, so it may raise what SQLAlchemy raises.
+        """
+        if isinstance(declared.what, EntityShape):
+            return self._followed.plan_of(declared.what.owner)
+        return self._followed.query_plan_of(declared.what)
+
+
+def tables_of(shape: EntityShape) -> list[Table]:
+    """The tables of a cached class and its subclasses."""
+    mappers = shape.owner.self_and_descendants
+    found = dict.fromkeys(table for mapper in mappers for table in mapper.tables)
+    return [table for table in found if isinstance(table, Table)]
+
+
+def _declared() -> Iterator[Declared]:
+    for shape in shapes():
+        if shape.template is not None:
+            name, policy = shape.owner.class_.__name__, shape.policy
+            yield Declared(shape, "model", name, policy.region, shape.template, policy.ttl_ms)
+    for query in declared_queries():
+        text = query.template.text
+        yield Declared(
+            query, "query", text, query.region, query.template, query.ttl_ms, query.appended
+        )
+    for nearby in declared_nearbys():
+        text, model = nearby.template.text, nearby.model.__name__
+        yield Declared(
+            nearby, "nearby", f"{text} of {model}", nearby.region, nearby.template,
+            nearby.ttl_ms, ("k",),
+        )  # fmt: skip

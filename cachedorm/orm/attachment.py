@@ -1,0 +1,352 @@
+"""Everything one Cache follows: its plans, its interests, its engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import MetaData, Table
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import InstanceState, Mapper, Session, configure_mappers
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.util import LRUCache
+
+from cachedorm.declare.policies.region import Region
+from cachedorm.declare.policies.shape import EntityShape, entity_shape, mapped_count, shapes
+from cachedorm.declare.queries.option import SpotOption
+from cachedorm.declare.queries.query import CachedQuery, declared_queries, query_count
+from cachedorm.errors import ConfigurationError
+from cachedorm.geo.nearby import Nearby, declared_nearbys, nearby_count
+from cachedorm.geo.plan import NearbyPlan
+from cachedorm.observe import Observer
+from cachedorm.orm.database.commit_outcome import Doubts
+from cachedorm.orm.database.profile import is_idle
+from cachedorm.orm.interest.cascades import Cascades
+from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.registration import Foreign
+from cachedorm.orm.interest.tables import Interests, KeyInterest, Names
+from cachedorm.orm.mapping.entity_plan import EntityPlan
+from cachedorm.orm.reading.adhoc_queries import spot_query
+from cachedorm.orm.reading.bypass import why_not_publish
+from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.orm.reading.refresher import Refresher
+from cachedorm.orm.tracking.commits import Commits, owner_of
+from cachedorm.orm.tracking.engine import EngineFollower
+from cachedorm.orm.tracking.ledger import Ledger, ledger_of
+from cachedorm.orm.tracking.recorder import Recorder
+from cachedorm.orm.tracking.text_recorder import TextRecorder
+from cachedorm.orm.tracking.write_through import NewRows
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.protocol.changes import Touched
+from cachedorm.store.store import Store
+
+_NO_DIALECT = DefaultDialect()
+_PORTS: dict[str, Any] = {"postgresql": 5432}
+# How many shapes of statements cached on the spot are remembered.
+SPOTS_MAX = 500
+
+
+class Followed:
+    """The plans, interests and engines of one Cache."""
+
+    def __init__(
+        self,
+        store: Store,
+        region_of: Callable[[Region], CachedRegion],
+        observer: Observer,
+        database: str | None,
+        check_open: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._check_open = check_open
+        self._region_of = region_of
+        self._observer = observer
+        self.database = database
+        self._engines: dict[Engine, EngineFollower] = {}
+        self._plans: dict[Mapper[Any], EntityPlan | None] = {}
+        # Bounded: an application may build statements without end.
+        self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
+        self._query_plans: WeakKeyDictionary[CachedQuery[Any] | Nearby, QueryPlan | NearbyPlan] = (
+            WeakKeyDictionary()
+        )
+        self._built_of: tuple[int, ...] = ()
+        self._tables: list[Mapping[str, Table]] = []
+        self._schemas: set[str] = set()
+        self._recorder: Recorder
+        self._texts: TextRecorder
+        self.interests: Interests
+
+    def follow(self, engine: Engine | AsyncEngine, *, publish: bool = True) -> EngineFollower:
+        """Follow this engine's writes from now on; once is enough.
+
+        Raises ConfigurationError if another Cache does, or if it is another database.
+        """
+        root = root_engine(engine)
+        known = self._engines.get(root)
+        if known is not None:
+            return known
+        other = owner_of(root.dialect)
+        if other is not None:
+            raise ConfigurationError(
+                f"engine {root.url!r} is attached to another Cache; detach it there first"
+            )
+        if publish:
+            self._check_database(root)
+        refresher = Refresher(
+            root, self._store, self.query_plan_of, self._why_not_publish, self._observer
+        )
+        follower = EngineFollower(
+            root,
+            self.recorder,
+            self.texts,
+            Commits(self._store, Doubts(root), self._check_open, self._everything, refresher.run),
+            NewRows(self._through, self._observer.error),
+            self._schemas,
+            publish=publish,
+            observer=self._observer,
+        )
+        self._engines[root] = follower
+        follower.follow()
+        return follower
+
+    def unfollow(self, engine: Engine | AsyncEngine) -> None:
+        """Leave this engine as it was."""
+        follower = self._engines.pop(root_engine(engine), None)
+        if follower is not None:
+            follower.unfollow()
+
+    def follower_of(self, engine: Engine) -> EngineFollower | None:
+        """Who follows this engine, or None."""
+        found = self._engines.get(engine)
+        return found if found is not None else self._engines.get(root_engine(engine))
+
+    def met(self, session: Session, transaction: Any, connection: Connection) -> None:
+        """A session of ours uses this connection: follow its engine too."""
+        follower = self.follower_of(connection.engine)
+        if follower is None:
+            follower = self.follow(connection.engine)
+            if not is_idle(connection.connection):
+                # The session joins a transaction, and we have not seen what that wrote.
+                self._everything(ledger_of(connection))
+        follower.begin(connection)
+
+    def plan_of(self, mapper: Mapper[Any]) -> EntityPlan | None:
+        """How rows of this mapper are read here, or None if they are not cached one by one."""
+        try:
+            return self._plans[mapper]
+        except KeyError:
+            return self._plan_made(mapper)
+
+    def query_plan_of(self, query: CachedQuery[Any] | Nearby) -> QueryPlan | NearbyPlan | None:
+        """How the answers of this query are read here, or None while no database is known."""
+        plan = self._query_plans.get(query)
+        source = self._source() if plan is None else None
+        if source is not None and self.database is not None:
+            self._renew()
+            region = self._region_of(query.region)
+            profile, dialect = source.know(), source.engine.dialect
+            plan = (
+                NearbyPlan(query, region, self.database, profile, dialect)
+                if isinstance(query, Nearby)
+                else QueryPlan(query, region, self.database, profile, dialect)
+            )
+            self._query_plans[query] = plan
+            region.watch(plan.stamps)
+        return plan
+
+    def spot_plan_of(
+        self, statement: SelectBase, shape: Any, option: SpotOption
+    ) -> QueryPlan | None:
+        """How answers of this shape of statement, built on the spot, are read here."""
+        place = (shape, option.region, option.ttl_ms)
+        plan = self._spot_plans.get(place)
+        source = self._source() if plan is None else None
+        if source is not None and self.database is not None:
+            self._renew()
+            profile, dialect = source.know(), source.engine.dialect
+            query = spot_query(statement, option, self.interests, dialect)
+            region = self._region_of(option.region)
+            plan = QueryPlan(query, region, self.database, profile, dialect)
+            self._spot_plans[place] = plan
+            region.watch(plan.stamps)
+        return plan
+
+    def recorder(self) -> Recorder:
+        """Records statements; knows every model that is mapped by now."""
+        self._renew()
+        return self._recorder
+
+    def texts(self) -> TextRecorder:
+        """Records SQL text; knows every model that is mapped by now."""
+        self._renew()
+        return self._texts
+
+    def _everything(self, ledger: Ledger) -> None:
+        self.texts().everything(ledger)
+
+    def touch_object(self, touched: Touched, state: InstanceState[Any]) -> None:
+        """Make the entries of an object's row doubtful, by its identity and what it has loaded."""
+        self._renew()
+        mapper = state.mapper
+        loaded: dict[Any, Any] = {
+            column: state.dict[prop.key]
+            for prop in mapper.column_attrs
+            for column in prop.columns
+            if prop.key in state.dict
+        }
+        loaded.update(zip(mapper.primary_key, state.key[1] if state.key else (), strict=False))
+        dialect = self.dialect
+        for table in mapper.tables:
+            interest = self.interests[table] if isinstance(table, Table) else None
+            if interest is not None:
+                row = {
+                    column.name: value for column, value in loaded.items() if column.table is table
+                }
+                interest.touch(touched, row, dialect)
+
+    def known_interests(self) -> Interests:
+        """What is cached over every table, of all that is declared by now."""
+        self._renew()
+        return self.interests
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the database spells values; a neutral way while no engine is followed."""
+        return next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
+
+    @property
+    def followers(self) -> list[EngineFollower]:
+        """Who follows them."""
+        return list(self._engines.values())
+
+    @property
+    def engines(self) -> list[Engine]:
+        """The root engines followed."""
+        return list(self._engines)
+
+    def _plan_made(self, mapper: Mapper[Any]) -> EntityPlan | None:
+        if self.database is None:
+            return None
+        # A process's very first read may be this one, before anything has configured its mappers,
+        # and what it is about to fill must be declared before.
+        configure_mappers()
+        self._renew()
+        shape = entity_shape(mapper)
+        if shape is None or shape.template is None:
+            self._plans[mapper] = None
+            return None
+        plan = self._plans.get(shape.owner)
+        if plan is None:
+            source = self._source()
+            if source is None:
+                return None
+            region = self._region_of(shape.policy.region)
+            plan = self._plans[shape.owner] = EntityPlan(
+                shape, region, self.database, source.know(), source.engine.dialect
+            )
+            region.watch(plan.stamps)
+        self._plans[mapper] = plan
+        return plan
+
+    def _source(self) -> EngineFollower | None:
+        """The engine whose rows are cached: the first that may publish and can be asked here."""
+        return next((each for each in self._engines.values() if each.publish and each.tells), None)
+
+    def _through(self, interest: KeyInterest) -> EntityPlan | None:
+        plan = self.plan_of(interest.mapper)
+        followers = self._engines.values()
+        if plan is None or any(each.facts.is_triggered(plan.tables) for each in followers):
+            return None  # what was written may not be what the row is after its triggers
+        return plan
+
+    def _why_not_publish(self, connection: Connection, plan: QueryPlan) -> str | None:
+        return why_not_publish(connection, plan, self.follower_of)
+
+    def _renew(self) -> None:
+        if self._size() != self._built_of:
+            self._rebuild()
+
+    def _size(self) -> tuple[int, ...]:
+        """Grows with each class that is mapped, with each query, table and search path."""
+        return (
+            mapped_count(),
+            query_count(),
+            nearby_count(),
+            len(self._schemas),
+            *map(len, self._tables),
+        )
+
+    def _rebuild(self) -> None:
+        counted = (mapped_count(), query_count(), nearby_count())
+        configure_mappers()
+        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
+        self._tables = [metadata.tables for metadata in _metadatas(declared, nearbys)]
+        _, _, _, *size = self._size()
+        names = Names(tuple(self._schemas))
+        tables = [table for each in self._tables for table in tuple(each.values())]
+        interests = Interests(declared, tables, names, queries=queries, nearbys=nearbys)
+        for interest in interests:
+            for db in interest.dbs:
+                self._store.know(db, interest.stamps)
+        cascades = Cascades(tables, names)
+        named = {(table.schema, table.name): table for table in tables}
+        unseen = Unseen(declared, tables, interests, cascades, names)
+        foreign = Foreign.of(interests, tables, cascades, unseen)
+        interests.known, interests.written_with = foreign.known, foreign.written_with
+        self._store.declare(foreign.registered)
+        self.interests = interests
+        self._recorder = Recorder(interests, cascades, unseen)
+        self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)
+        # Last, and as it was at first: what came meanwhile is another rebuilding.
+        self._built_of = (*counted, *size)
+
+    def _check_database(self, engine: Engine) -> None:
+        found = database_identity(engine)
+        if self.database is None:
+            self.database = found
+        elif not any(follower.publish for follower in self._engines.values()):
+            return  # named by hand
+        elif all(database_identity(each) != found for each in self._publishing()):
+            raise ConfigurationError(
+                f"engine {engine.url!r} reaches {found}, but this Cache already serves"
+                f" {self.database}; give the other database a Cache of its own, or, if the two are"
+                " one, attach with publish=False (a replica) or name it: Cache(database=...)"
+            )
+
+    def _publishing(self) -> list[Engine]:
+        return [engine for engine, follower in self._engines.items() if follower.publish]
+
+
+def _metadatas(declared: Iterable[EntityShape], nearbys: Iterable[Nearby]) -> set[MetaData]:
+    """Those of the declared classes, with all their tables."""
+    found = {shape.owner.registry.metadata for shape in declared}
+    found.update(nearby.table.metadata for nearby in nearbys)
+    for shape in declared:
+        found.update(each.metadata for each in shape.owner.tables if isinstance(each, Table))
+    return found
+
+
+def root_engine(engine: Engine | AsyncEngine) -> Engine:
+    """The engine that holds the pool and the dialect, behind async and option engines."""
+    found: Any = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    while getattr(found, "_proxied", None) is not None:
+        found = found._proxied
+    root: Engine = found
+    return root
+
+
+def database_identity(engine: Engine) -> str:
+    """Which database an engine reaches, whatever driver and account it uses."""
+    url = engine.url
+    port = url.port or _PORTS.get(url.get_backend_name(), "")
+    host = url.host or ",".join(_listed(url.query.get("host"))) or "localhost"
+    return f"{url.get_backend_name()}://{host}:{port}/{url.database or ''}"
+
+
+def _listed(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value

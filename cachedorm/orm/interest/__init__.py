@@ -1,0 +1,1 @@
+"""Which keys and stamps a written row invalidates."""

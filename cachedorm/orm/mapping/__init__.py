@@ -1,0 +1,1 @@
+"""From mapped rows to entries and back: plans, key values, hydration."""

@@ -1,0 +1,1 @@
+"""Cached reads: sessions, entities, many rows at once, queries."""

@@ -1,0 +1,259 @@
+"""Answering a cached query: its key and stamps from the parameters, its rows from the payload."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter
+from sqlalchemy.engine import Compiled, Connection, Dialect, IteratorResult
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import SelectBase
+
+from cachedorm.declare.queries.dependencies import Dependency
+from cachedorm.declare.queries.equalities import VALUES_MAX
+from cachedorm.declare.queries.loading_options import loading_text
+from cachedorm.declare.queries.option import SpotOption
+from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.errors import ArgumentError, NotCacheable
+from cachedorm.geo.nearby import Nearby
+from cachedorm.geo.plan import NearbyPlan
+from cachedorm.observe import Observer
+from cachedorm.orm.database.compat import repeats_rows, rows_result
+from cachedorm.orm.database.profile import Profile
+from cachedorm.orm.mapping.field_stamps import field_stamps, stamped_fields
+from cachedorm.orm.mapping.key_values import asked_value, key_value
+from cachedorm.orm.mapping.source import Source
+from cachedorm.orm.reading.adhoc_queries import SpotQuery, spot_values
+from cachedorm.orm.reading.bypass import BYPASSED, Bypassed
+from cachedorm.orm.reading.results import EntityElement, answer_of, first_mapper
+from cachedorm.orm.reading.serving import Serving
+from cachedorm.store.codec import encode_plain
+from cachedorm.store.dogpile.region import CachedRegion
+from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form
+from cachedorm.store.protocol.keys import (
+    EntryKey,
+    membership_tag,
+    stamp_key,
+    value_tag,
+    wildcard_tag,
+)
+
+
+class QueryPlan:
+    """How the answers of one query are keyed, stored and read under one Cache."""
+
+    __slots__ = (
+        "_dialect",
+        "_fields",
+        "_narrow",
+        "_tagged",
+        "_whole",
+        "answer",
+        "entities",
+        "extra",
+        "form",
+        "is_from",
+        "mapper",
+        "names",
+        "query",
+        "region",
+        "repeats",
+        "tables",
+    )
+
+    def __init__(
+        self,
+        query: CachedQuery[Any] | SpotQuery,
+        region: CachedRegion,
+        database: str,
+        profile: Profile,
+        dialect: Dialect,
+    ) -> None:
+        self.query = query
+        self.region = region
+        self._dialect = dialect
+        self.answer = answer_of(query.statement, dialect, f"CachedQuery({query.template.text!r})")
+        each = self.answer.elements.each
+        self.mapper = first_mapper(query.statement)
+        self.names = tuple(element.name for element in each)
+        self.extra = tuple(element.extra for element in each)
+        self.entities = tuple(isinstance(element, EntityElement) for element in each)
+        compiled = query.statement.compile(dialect=dialect)
+        self.repeats = repeats_rows(compiled)
+        self._whole = _whole_stamps(query.dependencies)
+        self._narrow = tuple(each for each in query.dependencies if each.column is not None)
+        self._tagged = {each.source.parameter for each in self._narrow if each.source is not None}
+        self._fields = stamped_fields(query)
+        source = Source.of(self.mapper, {each.table for each in query.dependencies}, profile)
+        self.tables, self.is_from = source.tables, source.is_from
+        self.form = Form(
+            self._fingerprint(compiled, (database, *source.whose)),
+            self.answer.encode,
+            self.answer.decode,
+        )
+
+    def _fingerprint(self, compiled: Compiled, database: tuple[str | None, ...]) -> bytes:
+        query = self.query
+        digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+        # A declared query's own values (a limit, a status) are in no key: new code may change them.
+        own = isinstance(query, CachedQuery)
+        values = sorted(compiled.params.items()) if own else ()
+        along = loading_text(query.statement, self._dialect, values=own)
+        stored = self.answer.describe()
+        text = (database, query.template.text, str(compiled), values, stored, along)
+        digest.update(repr(text).encode())
+        return digest.digest()
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """The stamps that every answer carries, whatever the parameters."""
+        return self._whole
+
+    def key(self, values: Mapping[str, Any]) -> EntryKey:
+        """The entry's key under these parameters, with the stamps of their tags."""
+        bound = {name: self._bound(name, value) for name, value in values.items()}
+        query = self.query
+        text = query.template.render(bound, query.appended)
+        stamps = self._whole
+        for dependency in self._narrow:
+            stamps += self._stamps_of(dependency, bound)
+        if self._fields:
+            stamps += field_stamps(self._fields, bound)
+        return EntryKey(text, stamps, self.form, query.ttl_ms)
+
+    def _stamps_of(self, dependency: Dependency, bound: Mapping[str, Any]) -> tuple[str, ...]:
+        source, column = dependency.source, dependency.column
+        assert source is not None
+        assert column is not None
+        values = source.of(bound)
+        if source.parameter is None:
+            values = tuple(key_value(column, value, self._dialect) for value in values)
+        table = dependency.table.fullname
+        if len(values) > VALUES_MAX:
+            return (stamp_key(membership_tag(table)),)
+        return tuple(
+            stamp_key(value_tag(table, column.name, value)) for value in values if value is not None
+        )
+
+    def _bound(self, name: str, value: Any) -> Any:
+        parameter = self.query.parameters[name]
+        if parameter.expanding:
+            return tuple(self._exact(name, parameter, each) for each in value)
+        return self._exact(name, parameter, value)
+
+    def _exact(self, name: str, parameter: BindParameter[Any], value: Any) -> Any:
+        """The value as it goes to the database, or what stands for it in the key."""
+        # As asked: 1.234 is another question than 1.23, though a column may hold no such value.
+        try:
+            return asked_value(parameter, value, self._dialect)
+        except ArgumentError:
+            if name in self._tagged:
+                raise
+        # It names the entry only: no row is looked for by it.
+        return digest_of(value) if isinstance(value, list | dict | set | tuple) else value
+
+    def load(
+        self,
+        connection: Connection,
+        statement: SelectBase,
+        given: Mapping[str, Any],
+        observer: Observer,
+    ) -> tuple[Any, bool]:
+        """The answer from the database, and whether it is short enough to keep."""
+        value, count = self.answer.load(connection, statement, given)
+        keep = count <= self.query.rows_max
+        if not keep:
+            observer.error("store", _too_long(self.query, count))
+        return value, keep
+
+    def result(self, session: Session, value: Any) -> IteratorResult[Any]:
+        """The answer as SQLAlchemy would give it: entities live, columns under their names."""
+        rows = self.answer.rows(session, value)
+        return rows_result(self.names, self.extra, self.entities, rows, repeats=self.repeats)
+
+
+class QueryReader:
+    """Answers cached queries for the sessions of one Cache."""
+
+    __slots__ = ("_plan_of", "_serving", "_spot_plan_of")
+
+    def __init__(
+        self,
+        plan_of: Callable[[CachedQuery[Any] | Nearby], QueryPlan | NearbyPlan | None],
+        spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
+        serving: Serving,
+    ) -> None:
+        self._plan_of = plan_of
+        self._spot_plan_of = spot_plan_of
+        self._serving = serving
+
+    def answer(
+        self, session: Session, query: CachedQuery[Any] | Nearby, values: Mapping[str, Any]
+    ) -> IteratorResult[Any] | Bypassed:
+        """The query's result, or BYPASSED: it is the database's, in SQLAlchemy's own way."""
+        plan = self._plan_of(query)
+        if plan is None:
+            return BYPASSED
+        if isinstance(plan, NearbyPlan):
+            if self._serving.bypasses(session, plan, query.region.name):
+                return BYPASSED
+            return plan.answer(session, values, self._serving)
+        return self._answer(session, plan, query.statement, values, values)
+
+    def answer_spot(
+        self, session: Session, statement: SelectBase, option: SpotOption
+    ) -> IteratorResult[Any] | Bypassed:
+        """The same for a statement that was built on the spot."""
+        shape = statement._generate_cache_key()
+        plan = None if shape is None else self._spot_plan_of(statement, shape.key, option)
+        if plan is None or shape is None:
+            return BYPASSED
+        return self._answer(session, plan, statement, spot_values(shape.bindparams), {})
+
+    def _answer(
+        self,
+        session: Session,
+        plan: QueryPlan,
+        statement: SelectBase,
+        values: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> IteratorResult[Any] | Bypassed:
+        if self._serving.bypasses(session, plan, plan.query.region.name):
+            return BYPASSED
+
+        def load(connection: Connection) -> tuple[Any, bool]:
+            return plan.load(connection, statement, given, self._serving.observer)
+
+        try:
+            key = plan.key(values)
+        except ArgumentError:
+            self._serving.observer.bypass(plan.query.region.name, "key has no text")
+            return BYPASSED
+        found = self._serving.entry(session, plan, plan.region, key, load)
+        return plan.result(session, found)
+
+
+def digest_of(value: Any) -> str:
+    """What stands in a key for a list or a document, which have no short text of their own."""
+    try:
+        return hashlib.sha256(encode_plain(value)).hexdigest()[:32]
+    except NotCacheable as error:
+        raise ArgumentError(f"a key cannot be made of {type(value).__name__}: {error}") from None
+
+
+def _too_long(query: CachedQuery[Any] | SpotQuery, count: int) -> ArgumentError:
+    return ArgumentError(
+        f"the answer of {query.template.text!r} has {count} rows and is not cached: more than"
+        f" {query.rows_max}; give the statement a LIMIT, or CachedQuery(rows_max=...)"
+    )
+
+
+def _whole_stamps(dependencies: Sequence[Dependency]) -> tuple[str, ...]:
+    tags: dict[str, None] = {}
+    for each in dependencies:
+        tags[wildcard_tag(each.table.fullname)] = None
+        if each.column is None:
+            tags[membership_tag(each.table.fullname)] = None
+    return tuple(stamp_key(tag) for tag in tags)

@@ -1,0 +1,92 @@
+"""What a piece of SQL text may change: the relations it writes, or everything.
+
+`read_sql` reads, `resolve` finds the tables its names stand for. Both err on the safe side: what
+is not known for certain to be harmless is the wildcard of every followed table. Writes by
+functions that a SELECT calls, by triggers and by rules are not seen in a text.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+from cachedorm.orm.sql.effect import READ, UNKNOWN, Effect, Ending, RelationName
+from cachedorm.orm.sql.lexer import Unreadable, lower, statements
+from cachedorm.orm.sql.names import EVERYTHING, Everything, TableName, resolve
+from cachedorm.orm.sql.statements import FUNCTIONS, effect_of
+from cachedorm.orm.sql.writes import WRITING_WORDS
+
+__all__ = [
+    "EVERYTHING",
+    "READ",
+    "UNKNOWN",
+    "Effect",
+    "Ending",
+    "Everything",
+    "RelationName",
+    "TableName",
+    "may_call",
+    "read_sql",
+    "resolve",
+]
+
+_SHORT_CHARACTERS: Final = 8_192
+_LONGEST_CHARACTERS: Final = 100_000
+
+
+def read_sql(sql: str, dialect: str) -> Effect:
+    """Say what a text may change; never raises. `dialect` is SQLAlchemy's name of it.
+
+    Memoised: well under 1 us when seen before, else some 0.1 ms for a read and up to 1 ms for a
+    write. The text may carry binds of any style, and `%%`.
+    """
+    if len(sql) <= _SHORT_CHARACTERS:
+        return _read_short(sql, dialect)
+    if len(sql) <= _LONGEST_CHARACTERS:
+        return _read_long(sql, dialect)
+    return READ if _is_plainly_a_read(sql, dialect) else _unknown(sql)
+
+
+@lru_cache(maxsize=2_048)
+def may_call(sql: str) -> bool:
+    """Say whether a compiled statement may call a function that writes or changes the session."""
+    text = lower(sql)
+    return any(name in text for name in FUNCTIONS)
+
+
+def _read(sql: str, dialect: str) -> Effect:
+    try:
+        parts = statements(sql, dialect)
+        effect = READ
+        for part in parts:
+            effect |= effect_of(part, dialect)
+    except (Unreadable, RecursionError):
+        return _unknown(sql)
+    return effect
+
+
+# Long texts are few and heavy: they must neither push out the short ones nor fill the memory.
+_read_short: Final = lru_cache(maxsize=2_048)(_read)
+_read_long: Final = lru_cache(maxsize=32)(_read)
+
+_ENDING_WORDS: Final = ("commit", "end", "rollback", "abort", "prepare")
+
+
+def _unknown(sql: str) -> Effect:
+    """Give everything, and whether the unreadable text may also end the transaction."""
+    text = lower(sql)
+    if any(word in text for word in _ENDING_WORDS):
+        return UNKNOWN | Effect(ends_transaction="perhaps")
+    return UNKNOWN
+
+
+def _is_plainly_a_read(sql: str, dialect: str) -> bool:
+    """Say, without cutting a very long text into tokens, that it is a SELECT that cannot write.
+
+    A SELECT writes only with one of a few words. Where none of them occurs, not even in a string,
+    nothing needs to be told apart.
+    """
+    text = lower(sql)
+    return (
+        dialect in ("postgresql", "sqlite")
+        and text.lstrip(" \t\r\n(").startswith(("select ", "select\n", "values ", "values("))
+        and not any(word in text for word in (*WRITING_WORDS, *FUNCTIONS, ";", 'u&"'))
+    )

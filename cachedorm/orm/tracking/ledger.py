@@ -1,0 +1,170 @@
+"""The ledger of one database connection: what its open transaction wrote, and so made doubtful.
+
+It hangs on the connection, not on the session, since sessions and Core share connections. A
+savepoint that is rolled back may leave its marks (too much is safe); COMMIT and ROLLBACK end it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.engine import Connection, Dialect
+
+from cachedorm.orm.database.catalog import NO_FACTS
+from cachedorm.orm.database.profile import Profile, is_autocommit
+from cachedorm.orm.interest.tables import Interests, KeyInterest, TableInterest, Values
+from cachedorm.orm.sql.effect import Effect
+from cachedorm.orm.tracking.affected_rows import ROWS_MAX
+from cachedorm.orm.tracking.refresh_requests import Refreshes
+from cachedorm.store.protocol.changes import Touched, Written
+from cachedorm.store.protocol.intent import Intent
+
+_WHERE = "cachedorm.ledger"
+
+
+class Ledger:
+    """What the open transaction of one connection wrote."""
+
+    __slots__ = (
+        "_rows",
+        "autocommit",
+        "begun",
+        "ending",
+        "facts",
+        "inserted",
+        "intent",
+        "lingering",
+        "opaque",
+        "passing",
+        "pending",
+        "profile",
+        "recorded",
+        "refreshes",
+        "tables",
+        "through",
+        "touched",
+        "values",
+        "written",
+    )
+
+    def __init__(self) -> None:
+        self.profile: Profile | None = None
+        # What the catalogue says of tables that are no plain ones.
+        self.facts = NO_FACTS
+        # The driver itself commits each statement (asked when a transaction begins).
+        self.autocommit = False
+        # A SET outlives its transaction, and the connection goes back to the pool with it.
+        self.lingering = False
+        # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
+        self.passing = False
+        self.reset()
+
+    def reset(self) -> None:
+        """The transaction has ended."""
+        self.touched = Touched()
+        # The tables written, cached here or not: others may cache them.
+        self.tables = Written()
+        self.written = False
+        # The state of the session on the server may have changed (SET ROLE, SQL not understood).
+        self.opaque = self.lingering
+        # BEGIN as SQL text, on a connection that otherwise commits each statement.
+        self.begun = False
+        # The SQL text that is running ends the transaction.
+        self.ending: Effect | None = None
+        self.intent: Intent | None = None
+        # Statements between their before_execute and after_execute.
+        self.pending: dict[int, Any] = {}
+        # Those of them that are recorded; it holds them, so that no other can have their id.
+        self.recorded: dict[int, Any] = {}
+        # What the database counted of the newest INSERT; its result does not keep it.
+        self.inserted = -1
+        # Rows that a write-through may put in place at commit: key text -> values of its columns.
+        # We wrote them, so they are locked, and nobody else changes them before we commit.
+        self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
+        # New values, read just before COMMIT.
+        self.values: dict[Any, Any] = {}
+        # Answers to fill anew when it is all done.
+        self.refreshes = Refreshes()
+        self._rows: dict[TableInterest, int] = {}
+
+    def touch(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
+        """This row of a followed table changed: mark its entries, or the table if it is one of
+        too many."""
+        if interest.refreshed:
+            self.refreshes.note_row(interest.refreshed, row)
+        count = self._rows.get(interest, 0) + 1
+        self._rows[interest] = count
+        if count > ROWS_MAX:
+            interest.touch_all(self.touched)
+        else:
+            interest.touch(self.touched, row, dialect)
+
+    def offer(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
+        """This row was written for certain: its new values may take the place of the old."""
+        if interest.through and self._rows.get(interest, 0) <= ROWS_MAX:
+            for key_interest, key, values in interest.offers(row, dialect):
+                self.through.setdefault(key_interest, {})[key] = values
+
+    def is_alone(self, connection: Connection) -> bool:
+        """Whether each statement is committed as soon as it has run."""
+        return not self.begun and (self.autocommit or is_autocommit(connection))
+
+    def unlock(self) -> None:
+        """A savepoint was rolled back, and with it went the locks on rows written since."""
+        self.through.clear()
+
+    def touch_all(self, interest: TableInterest) -> None:
+        """It is not known which rows of this table changed."""
+        if interest.refreshed:
+            self.refreshes.note_table(interest.refreshed)
+        interest.touch_all(self.touched)
+
+    def touch_everything(self, interests: Interests) -> None:
+        """It is not known which tables changed."""
+        interests.touch_everything(self.touched)
+        self.tables.add_everything(interests.known)
+
+    def wrote(self, interests: Interests, table: Table) -> None:
+        """Rows of this table, and of those that the database writes along with it, changed."""
+        self.tables.add(interests.written_with(table), interests.known)
+
+    def wrote_named(self, interests: Interests, schema: str | None, name: str) -> None:
+        """Rows of the table of this name changed; it need not be mapped here."""
+        self.tables.add((interests.named(schema, name),), interests.known)
+
+    def __repr__(self) -> str:
+        return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"
+
+
+def ledger_of(connection: Connection) -> Ledger:
+    """The ledger of this connection, made if it has none."""
+    return _of(connection.info)
+
+
+def ledger_at(dbapi_connection: Any) -> Ledger | None:
+    """The ledger of a pooled DBAPI connection, made if it has none; None if it can have none."""
+    try:
+        info = dbapi_connection.info
+    except Exception:  # noqa: BLE001 - an engine's very first connection
+        return None
+    return _of(info) if isinstance(info, dict) else None
+
+
+def _of(info: dict[str, Any]) -> Ledger:
+    ledger: Ledger | None = info.get(_WHERE)
+    if ledger is None:
+        ledger = info[_WHERE] = Ledger()
+    return ledger
+
+
+def ledger_if_any(holder: Any) -> Ledger | None:
+    """The ledger of a Connection or pooled DBAPI connection, or None if it has none.
+
+    While an engine makes its first connection there is a holder whose ``info`` raises.
+    """
+    try:
+        ledger: Ledger | None = holder.info.get(_WHERE)
+    except Exception:  # noqa: BLE001 - whatever it raises, it has no ledger
+        return None
+    return ledger

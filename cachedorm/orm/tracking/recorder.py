@@ -1,0 +1,331 @@
+"""The recorder writes into the ledger what each statement of a tracked engine changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Table
+from sqlalchemy.engine import Connection, CursorResult
+from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+
+from cachedorm.orm.database.catalog import Facts, Name
+from cachedorm.orm.interest.cascades import Cascade, Cascades, Effect
+from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.tables import Interests, TableInterest
+from cachedorm.orm.tracking.affected_rows import (
+    Affected,
+    Change,
+    Followed,
+    Row,
+    overlaid,
+    primary_key,
+    wanted,
+)
+from cachedorm.orm.tracking.inserts import (
+    add_generated_keys,
+    changed_on_conflict,
+    is_certain,
+    rows_to_insert,
+)
+from cachedorm.orm.tracking.ledger import Ledger
+from cachedorm.orm.tracking.statement_rows import UNKNOWN, Parameters, set_values, table_of
+
+Relatives = tuple[Table, ...]
+
+
+class Kinship:
+    """Which known tables' rows change when a table is written, by what the catalogue says."""
+
+    __slots__ = ("_answers", "_interests")
+
+    def __init__(self, interests: Interests) -> None:
+        self._interests = interests
+        self._answers: WeakKeyDictionary[Facts, dict[Name, Relatives]] = WeakKeyDictionary()
+
+    def of(self, facts: Facts, table: Table) -> Relatives | None:
+        """The tables that share rows with this one; None if any may (it is a view, or has rules).
+
+        Mostly none, and then the answer costs two look-ups.
+        """
+        name = (table.schema, table.name)
+        if name in facts.anything:
+            return None
+        if name not in facts.kin:
+            return ()
+        answers = self._answers.setdefault(facts, {})
+        if name not in answers:
+            found = (self._interests.tables(*each) for each in sorted(facts.kin[name]))
+            answers[name] = tuple(each for tables in found for each in tables)
+        return answers[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A statement on its way: what is still to be told, or checked, when it has run.
+
+    It holds the statement, so that no other can have its id meanwhile.
+    """
+
+    statement: UpdateBase
+    interest: TableInterest | None
+    # How many rows were found beforehand; with another count others came between, and then all of
+    # the doubtful tables' rows are.
+    expected: int | None = None
+    doubtful: tuple[TableInterest, ...] = ()
+    # Rows that are written, and locked, if the count is the expected one.
+    written: list[Row] = field(default_factory=list)
+
+
+class Recorder:
+    """Records writes for the tables that one Cache follows."""
+
+    __slots__ = ("_cascades", "_interests", "_kinship", "_unseen")
+
+    def __init__(self, interests: Interests, cascades: Cascades, unseen: Unseen) -> None:
+        self._interests = interests
+        self._kinship = Kinship(interests)
+        self._cascades = cascades
+        self._unseen = unseen
+
+    def before(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        statement: UpdateBase,
+        parameters: Sequence[Parameters],
+    ) -> None:
+        """Record an INSERT, UPDATE or DELETE that is about to run."""
+        ledger.written = True
+        ledger.recorded[id(statement)] = statement
+        table = table_of(statement)
+        if table is None or not self._interests.knows(table):
+            # A view, a partition, an alias: any table may be behind it.
+            ledger.touch_everything(self._interests)
+            return
+        ledger.wrote(self._interests, table)
+        self._touch_all(ledger, self._unseen.of(table))
+        self.spread(ledger, table)
+        if isinstance(statement, Insert):
+            self._before_insert(ledger, statement, table)
+        elif isinstance(statement, Update | Delete):
+            self._before_change(connection, ledger, statement, parameters, table)
+        else:
+            self.write_unknown(ledger, table)
+
+    def foretell(self, ledger: Ledger, statement: Insert, context: Any) -> None:
+        """Record what the parameters of an INSERT tell already before it runs.
+
+        For one that is committed as soon as it has run.
+        """
+        pending = ledger.pending.get(id(statement))
+        table = table_of(statement)
+        if pending is None or pending.interest is None or table is None:
+            return
+        interest = pending.interest
+        rows = rows_to_insert(statement, table, interest, context)
+        if rows is None:
+            ledger.touch_all(interest)
+        for row in rows or ():
+            # A key that the database makes is told afterwards.
+            if all(column.name in row for column in interest.primary_key):
+                ledger.touch(interest, row, context.dialect)
+
+    def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
+        """Finish what only the statement's result can tell."""
+        ledger.recorded.pop(id(statement), None)
+        pending: Pending | None = ledger.pending.pop(id(statement), None)
+        if pending is None:
+            return
+        if isinstance(statement, Insert):
+            self._after_insert(ledger, statement, pending, result)
+        elif result.rowcount != pending.expected:
+            self._touch_all(ledger, pending.doubtful)
+        elif pending.interest is not None:
+            for row in pending.written:
+                ledger.offer(pending.interest, row, result.dialect)
+
+    def unrecorded(self, ledger: Ledger, statement: UpdateBase) -> None:
+        """A statement runs that ``before`` has not seen: compiled already, or another's doing."""
+        table = table_of(statement)
+        if table is None or not self._interests.knows(table):
+            ledger.written = True
+            ledger.touch_everything(self._interests)
+        else:
+            self.write_unknown(ledger, table)
+
+    def write_unknown(self, ledger: Ledger, table: Table) -> None:
+        """Some rows of this table are written, nobody knows which."""
+        ledger.written = True
+        self.spread(ledger, table)
+        self._write_all(ledger, table)
+
+    def spread(self, ledger: Ledger, table: Table) -> None:
+        """The written rows are those of other tables too: of its partitions, of what it views."""
+        relatives = self._kinship.of(ledger.facts, table)
+        if relatives is None:
+            ledger.touch_everything(self._interests)
+        for each in relatives or ():
+            self._write_all(ledger, each)
+        # Others may cache over relatives that are not mapped here.
+        for name in ledger.facts.kin.get((table.schema, table.name), ()):
+            ledger.wrote_named(self._interests, *name)
+
+    def _write_all(self, ledger: Ledger, table: Table) -> None:
+        ledger.wrote(self._interests, table)
+        interest = self._interests[table]
+        if interest is not None:
+            ledger.touch_all(interest)
+        self._touch_all(ledger, self._unseen.of(table))
+        for effect in (Effect.DELETE, Effect.UPDATE):
+            self._touch_all(ledger, _interests_of(self._followed(table, effect)))
+
+    def _before_insert(self, ledger: Ledger, statement: Insert, table: Table) -> None:
+        changed = changed_on_conflict(statement)
+        if changed is None:
+            self.write_unknown(ledger, table)
+        elif changed:
+            cascades = self._followed(table, Effect.UPDATE, changed)
+            self._touch_all(ledger, _interests_of(cascades))
+        interest = self._interests[table]
+        if interest is not None:
+            ledger.pending[id(statement)] = Pending(statement, interest)
+
+    def _after_insert(
+        self, ledger: Ledger, statement: Insert, pending: Pending, result: CursorResult[Any]
+    ) -> None:
+        interest, table = pending.interest, table_of(statement)
+        assert interest is not None
+        assert table is not None
+        rows = rows_to_insert(statement, table, interest, result.context)
+        if rows is None:
+            ledger.touch_all(interest)
+            return
+        add_generated_keys(rows, interest, result)
+        certain = is_certain(statement, rows, ledger.inserted)
+        for row in rows:
+            ledger.touch(interest, row, result.dialect)
+            if certain:
+                ledger.offer(interest, row, result.dialect)
+
+    def _before_change(
+        self,
+        connection: Connection,
+        ledger: Ledger,
+        statement: Update | Delete,
+        parameters: Sequence[Parameters],
+        table: Table,
+    ) -> None:
+        effect = Effect.DELETE if isinstance(statement, Delete) else Effect.UPDATE
+        if ledger.facts.kin:
+            for cascade in self._cascades.of(table, effect):
+                self.spread(ledger, cascade.table)
+        interest, cascades = self._interests[table], self._followed(table, effect)
+        if interest is None and not cascades:
+            return
+        sets = None
+        if isinstance(statement, Update):
+            sets = [set_values(statement, table, each) for each in parameters]
+            if cascades:
+                columns = frozenset(name for each in sets for name in each)
+                cascades = self._followed(table, effect, columns)
+        held = not ledger.is_alone(connection)
+        affected = Affected(connection, statement, table, parameters, held=held)
+        exact = [each for each in cascades if each[0].exact]
+        self._touch_all(ledger, _interests_of(each for each in cascades if not each[0].exact))
+        change = Change(statement, table, interest, affected, sets, connection.dialect)
+        if interest is not None and affected.keys is not None and not interest.watched:
+            self._touch_named(ledger, interest, change)
+            if not exact:
+                return
+        elif interest is None and not exact:
+            return
+        self._touch_selected(ledger, change, exact)
+
+    def _touch_named(self, ledger: Ledger, interest: TableInterest, change: Change) -> None:
+        """The filter names the rows by all that their entries' keys are made of."""
+        named, written = change.affected.named, []
+        for row, new in zip(named, change.sets or [{}] * len(named), strict=True):
+            ledger.touch(interest, row, change.dialect)
+            moved = any(column.name in new for column in interest.primary_key)
+            if moved:
+                ledger.touch(interest, overlaid(row, new), change.dialect)
+            written.append(overlaid(row, new) if moved else row)
+        if interest.through and change.sets is not None:
+            keys = len(set(change.affected.keys or ()))
+            ledger.pending[id(change.statement)] = Pending(
+                change.statement, interest, expected=keys, written=written
+            )
+
+    def _touch_selected(self, ledger: Ledger, change: Change, exact: Followed) -> None:
+        """What the rows' keys were, and which rows refer to them, only the database can say."""
+        affected, interest = change.affected, change.interest
+        doubtful = tuple(_interests_of(exact))
+        if interest is not None and (affected.keys is None or interest.watched):
+            doubtful += (interest,)
+        rows = None
+        if affected.can_select:
+            columns = wanted(change.table, interest, exact)
+            rows = affected.rows(columns, for_key=change.for_key(exact))
+        if rows is None:
+            self._touch_all(ledger, doubtful)
+            return
+        written = self._touch_rows(ledger, change, rows) if interest in doubtful else []
+        for cascade, child in exact:
+            self._touch_children(ledger, change, cascade, child, rows)
+        complete = affected.is_complete(rows)
+        if not complete or written:
+            ledger.pending[id(change.statement)] = Pending(
+                change.statement, interest, len(rows), () if complete else doubtful, written
+            )
+
+    def _touch_rows(self, ledger: Ledger, change: Change, rows: Sequence[Row]) -> list[Row]:
+        interest, written = change.interest, []
+        assert interest is not None
+        news = change.news()
+        for old in rows:
+            ledger.touch(interest, old, change.dialect)
+            if change.sets is None:
+                continue
+            key = primary_key(change.table, old)
+            new = change.sets[0] if len(change.sets) == 1 else news.get(key or ())
+            # A row that no parameter set names: its new values are anybody's guess.
+            now = {} if new is None else overlaid(old, new)
+            ledger.touch(interest, now, change.dialect)
+            written.append(now)
+        return written if interest.through else []
+
+    def _touch_children(
+        self,
+        ledger: Ledger,
+        change: Change,
+        cascade: Cascade,
+        interest: TableInterest,
+        parents: Sequence[Row],
+    ) -> None:
+        rows = change.affected.children(interest, cascade, parents)
+        if rows is None:
+            ledger.touch_all(interest)
+        changed = cascade.columns or ()
+        for row in rows or ():
+            ledger.touch(interest, row, change.dialect)
+            if cascade.effect is Effect.UPDATE and any(name in row for name in changed):
+                now = overlaid(row, dict.fromkeys(changed, UNKNOWN))
+                ledger.touch(interest, now, change.dialect)
+
+    def _touch_all(self, ledger: Ledger, interests: Iterable[TableInterest]) -> None:
+        for interest in interests:
+            ledger.touch_all(interest)
+
+    def _followed(
+        self, table: Table, effect: Effect, columns: frozenset[str] | None = None
+    ) -> list[tuple[Cascade, TableInterest]]:
+        cascades = self._cascades.of(table, effect, columns)
+        found = ((cascade, self._interests[cascade.table]) for cascade in cascades)
+        return [(cascade, interest) for cascade, interest in found if interest is not None]
+
+
+def _interests_of(cascades: Iterable[tuple[Cascade, TableInterest]]) -> Iterable[TableInterest]:
+    return (interest for _, interest in cascades)

@@ -1,0 +1,1 @@
+"""Warming: entries filled before they are read, in batches."""

@@ -1,0 +1,122 @@
+"""Commits that Redis could not be told of. Until it has been, what it says is not to be trusted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cachedorm.store.protocol.changes import Touched, Written
+from cachedorm.store.protocol.entry import new_token
+from cachedorm.store.runtime.forks import follow_forks
+
+KEYS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Untold:
+    """The part of one commit that concerns one Redis database; ``token`` names its intents."""
+
+    db: int
+    touched: Touched
+    token: bytes
+
+    def __len__(self) -> int:
+        return len(self.touched.entries.get(self.db, ())) + len(
+            self.touched.stamps.get(self.db, ())
+        )
+
+
+class Journal:
+    """What is untold, per Redis database, in the order of the commits.
+
+    A database with more than ``keys_max`` keys here is cleared instead: by the stamps that
+    ``know`` named, one of which every entry carries. Where none was named, the keys are kept.
+    """
+
+    __slots__ = ("__weakref__", "_keys_max", "_known", "_lock", "_size", "_written", "untold")
+
+    def __init__(self, keys_max: int = KEYS_MAX) -> None:
+        self._keys_max = keys_max
+        self._known: dict[int, frozenset[str]] = {}
+        self._size: dict[int, int] = {}
+        # Databases with nothing untold are not in it: readers ask by ``db in journal.untold``.
+        self.untold: dict[int, list[Untold]] = {}
+        # The tables of all commits here: what others cache over them was not asked.
+        self._written = Written()
+        self._lock = threading.Lock()
+        follow_forks(self)
+
+    def know(self, db: int, stamps: Iterable[str]) -> None:
+        """Names stamps such that every entry of the database carries at least one known."""
+        with self._lock:
+            self._known[db] = self._known.get(db, frozenset()) | frozenset(stamps)
+
+    def add(self, touched: Touched, token: bytes) -> None:
+        """Keeps a commit until it is told."""
+        with self._lock:
+            for db in touched.dbs():
+                self._add(Untold(db, _part(touched, db), token))
+
+    def add_written(self, written: Written) -> None:
+        """Keeps the tables that an untold commit wrote."""
+        with self._lock:
+            self._written.update(written)
+
+    def take_written(self) -> Written:
+        """The tables that untold commits wrote, no longer kept here."""
+        with self._lock:
+            written, self._written = self._written, Written()
+        return written
+
+    def _add(self, item: Untold) -> None:
+        db = item.db
+        size = self._size.get(db, 0) + len(item)
+        known = self._known.get(db)
+        if size <= self._keys_max or not known:
+            self.untold.setdefault(db, []).append(item)
+            self._size[db] = size
+            return
+        # A new item even if the database is to be cleared already: that may be happening right
+        # now, and then it came too early for this commit.
+        self.untold[db] = [Untold(db, Touched(stamps={db: set(known)}), new_token())]
+        self._size[db] = size
+
+    def pending(self, db: int) -> bool:
+        """True while commits are untold in this database."""
+        return db in self.untold
+
+    def items(self) -> list[Untold]:
+        """Everything untold now, each database's in the order of the commits."""
+        with self._lock:
+            return [item for items in self.untold.values() for item in items]
+
+    def told(self, item: Untold) -> None:
+        """Forgets an item that Redis has been told of (or that a clearing has replaced)."""
+        with self._lock:
+            items = self.untold.get(item.db, [])
+            if item not in items:
+                return
+            items.remove(item)
+            self._size[item.db] -= len(item)
+            if not items:
+                del self.untold[item.db], self._size[item.db]
+
+    def begin_in_child(self) -> None:
+        # The items stay: this process must not trust those databases either.
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.items())
+
+    def __repr__(self) -> str:
+        keys = {db: sum(map(len, items)) for db, items in sorted(self.untold.items())}
+        return f"<Journal untold keys per database: {keys or 'none'}>"
+
+
+def _part(touched: Touched, db: int) -> Touched:
+    """A copy of what concerns one database."""
+    part = Touched()
+    part.add_entries(db, touched.entries.get(db, ()))
+    part.add_stamps(db, touched.stamps.get(db, ()))
+    return part

@@ -1,0 +1,110 @@
+"""Intents of a COMMIT whose outcome nobody knows yet: kept alive until it is decided."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cachedorm.store.protocol.changes import Touched, Written
+from cachedorm.store.runtime.forks import follow_forks
+
+ASK_EVERY = 1.0
+KEPT_AT_MOST = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class KeptIntent:
+    """One of them, and when it is next renewed and next asked about (monotonic seconds)."""
+
+    touched: Touched
+    token: bytes
+    intent_ms: int
+    decided: Callable[[], bool]
+    until: float
+    renew_at: float
+    ask_at: float
+    written: Written = field(default_factory=Written)
+
+
+class KeptIntents:
+    """All of them. ``look_after`` does what is due and answers whether any is left.
+
+    A reader that filled an old row after such a COMMIT failed here, but before the server got
+    round to it, would keep that row for its TTL; so the keys stay hidden until the database
+    says how it ended, at most ten minutes, and then until the intents expire.
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_kept", "_lock")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.begin_in_child()
+        follow_forks(self)
+
+    def begin_in_child(self) -> None:
+        # The parent looks after its own: the question goes over its database connection.
+        self._kept: list[KeptIntent] = []
+        self._lock = threading.Lock()
+
+    def add(
+        self,
+        touched: Touched,
+        token: bytes,
+        intent_ms: int,
+        decided: Callable[[], bool],
+        written: Written,
+    ) -> None:
+        now, until = self._clock(), self._clock() + KEPT_AT_MOST
+        kept = KeptIntent(touched, token, intent_ms, decided, until, now, now, written)
+        with self._lock:
+            self._kept.append(kept)
+
+    def look_after(
+        self,
+        renew: Callable[[KeptIntent], None],
+        settle: Callable[[KeptIntent], None],
+        failed: Callable[[str, Exception], None],
+    ) -> bool:
+        """Asks, settles, renews. What ``decided`` or ``renew`` raises is tried again later."""
+        for kept in list(self._kept):
+            now = self._clock()
+            if now >= kept.ask_at and self._is_decided(kept, failed):
+                self._remove(kept)
+                settle(kept)
+            elif now >= kept.until:
+                self._remove(kept)
+                failed("keep", TimeoutError("a COMMIT is still undecided; its intents may expire"))
+            elif now >= kept.renew_at:
+                self._renew(kept, renew, failed)
+        return bool(self._kept)
+
+    def _is_decided(self, kept: KeptIntent, failed: Callable[[str, Exception], None]) -> bool:
+        try:
+            return kept.decided()
+        except Exception as error:  # noqa: BLE001 - it asks a database that may be down as well
+            failed("decided", error)
+            return False
+        finally:
+            kept.ask_at = self._clock() + ASK_EVERY
+
+    def _renew(
+        self,
+        kept: KeptIntent,
+        renew: Callable[[KeptIntent], None],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        try:
+            renew(kept)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next pass tries again
+            failed("renew", error)
+        else:
+            kept.renew_at = self._clock() + kept.intent_ms / 3000
+
+    def _remove(self, kept: KeptIntent) -> None:
+        with self._lock:
+            self._kept.remove(kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -1,0 +1,1 @@
+"""dogpile.cache over the protocol: the region, its backend and its mutex."""

@@ -1,0 +1,1 @@
+"""The entries of a region: looked up, filled once for all that miss, composed of others."""

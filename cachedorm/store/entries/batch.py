@@ -1,0 +1,188 @@
+"""Many entries of one region in one go: one read, one pipeline of leases, one load, one of values.
+
+Nobody waits here for others' leases: what somebody else is filling, or a writer is about to change,
+is loaded with the rest and not stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cachedorm.errors import CacheUnavailable
+from cachedorm.store.entries.entries import NO_VALUE, Entries, Look
+from cachedorm.store.entries.fill import Loaded, Unleased
+from cachedorm.store.entries.provenance import absorbed, current
+from cachedorm.store.protocol.entry import new_token
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Valid, Wanted
+
+# Keys and stamps of one MGET, scripts of one pipeline.
+BATCH = 500
+
+# Loads the entries at these positions, and says what came of each.
+LoadMany = Callable[[Sequence[int]], Mapping[int, Loaded]]
+
+
+def fill_many(
+    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look], load: LoadMany
+) -> list[Any]:
+    """The value of every key, ABSENT or not: what the looks found, what ``load`` says of the rest.
+
+    All that is missing is leased before it is loaded, and published after. A position that
+    ``load`` leaves out stays NO_VALUE, and nothing is stored for it.
+    """
+    values = [look.value for look in looks]
+    try:
+        leases = lease_missing(entries, keys, looks, values)
+    except CacheUnavailable as error:
+        entries.observer.error("acquire", error)
+        leases = {}
+    missing = [at for at, value in enumerate(values) if value is NO_VALUE]
+    if missing:
+        loaded = publish_loaded(entries, keys, leases, lambda: load(missing))
+        for at, each in loaded.items():
+            values[at] = each.value
+    return values
+
+
+def lease_missing(
+    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look], values: list[Any]
+) -> dict[int, Granted]:
+    """Leases by position, of what the looks missed; puts in what somebody published meanwhile.
+
+    May raise CacheUnavailable.
+    """
+    missing = [at for at, look in enumerate(looks) if look.value is NO_VALUE]
+    if not missing or not looks[missing[0]].asked.available:
+        return {}
+    settings = entries.settings
+    wanted = [Wanted(keys[at], new_token(), _unusable(looks[at])) for at in missing]
+    longest = max(settings.ttl_ms, settings.negative_ttl_ms, *(key.ttl_ms or 0 for key in keys))
+    got = entries.slots.acquire_many(
+        settings.db,
+        wanted,
+        settings.lease_ms,
+        longest + settings.stale_if_error_ms + settings.lease_ms,
+        server=looks[missing[0]].asked.server or entries.slots.identity_again(settings.db),
+    )
+    leases = {}
+    for at, answer in zip(missing, got, strict=True):
+        if isinstance(answer, Granted):
+            leases[at] = answer
+        else:
+            values[at] = _without_lease(entries, keys[at], answer)
+    return leases
+
+
+def publish_loaded(
+    entries: Entries,
+    keys: Sequence[EntryKey],
+    leases: Mapping[int, Granted],
+    load: Callable[[], Mapping[int, Loaded]],
+    stored: list[int] | None = None,
+) -> Mapping[int, Loaded]:
+    """What ``load`` gave, after what had a lease and may be kept was published.
+
+    A caller that wants to know what was published gives ``stored``, which gets the positions, and
+    is told with CacheUnavailable if Redis was away; to others that makes no difference.
+    """
+    began = time.monotonic()
+    try:
+        with absorbed(), entries.observer.loading(entries.settings.name, ""):
+            loaded = load()
+        seconds = time.monotonic() - began
+        published = _publish(entries, keys, leases, loaded, strict=stored is not None)
+    except (Exception, asyncio.CancelledError):
+        # Nobody shall wait for leases whose holder has failed.
+        entries.slots.shielded(lambda: _release(entries, keys, leases, leases))
+        raise
+    if stored is not None:
+        stored.extend(published)
+    for at, each in loaded.items():
+        slot = published.get(at)
+        size = len(slot or b"")
+        entries.observer.fill(entries.settings.name, keys[at], seconds, size, at in published)
+        _note(entries, keys[at], slot)
+        if each.publish and at in leases:
+            entries.filling.count_outlived(at in published, seconds)
+    return loaded
+
+
+def _publish(
+    entries: Entries,
+    keys: Sequence[EntryKey],
+    leases: Mapping[int, Granted],
+    loaded: Mapping[int, Loaded],
+    *,
+    strict: bool,
+) -> dict[int, bytes]:
+    """The slots that stand in their leases' place now, by position."""
+    filled: dict[int, Filled] = {}
+    for at, lease in leases.items():
+        each = entries.filling.filled(keys[at], lease, loaded[at]) if at in loaded else None
+        if each is not None:
+            filled[at] = each
+    _release(entries, keys, leases, [at for at in leases if at not in filled])
+    try:
+        done = entries.slots.publish_many(entries.settings.db, list(filled.values()))
+    except CacheUnavailable as error:
+        if strict:
+            raise
+        entries.observer.error("publish", error)
+        return {}
+    return {
+        at: each.slot
+        for (at, each), published in zip(filled.items(), done, strict=True)
+        if published
+    }
+
+
+def _note(entries: Entries, key: EntryKey, slot: bytes | None) -> None:
+    provenance = current()
+    if provenance is not None:
+        provenance.served(entries.slots, entries.settings.db, key, slot)
+
+
+def _release(
+    entries: Entries,
+    keys: Sequence[EntryKey],
+    leases: Mapping[int, Granted],
+    which: Sequence[int] | Mapping[int, Granted],
+) -> None:
+    if not which:
+        return
+    try:
+        entries.slots.release_many(
+            entries.settings.db, [(keys[at], leases[at].token) for at in which]
+        )
+    except CacheUnavailable as error:
+        entries.observer.error("release", error)
+
+
+def _unusable(look: Look) -> bytes | None:
+    # A value that our read saw and could not use would be "valid" to ACQUIRE for ever.
+    slot = look.asked.slot
+    return slot if slot and slot[:1] == b"V" else None
+
+
+def _without_lease(entries: Entries, key: EntryKey, answer: Acquired) -> Any:
+    """The value that made a lease needless, or NO_VALUE: load it, and publish nothing."""
+    match answer:
+        case Valid(slot, server):
+            return _decoded(entries, key, slot, server)
+        case Held():
+            entries.observer.bypass(entries.settings.name, Unleased.HELD.value)
+        case Refused(reason):
+            entries.observer.bypass(entries.settings.name, Unleased(reason).value)
+    return NO_VALUE
+
+
+def _decoded(entries: Entries, key: EntryKey, slot: bytes, server: bytes) -> Any:
+    served = entries.filling.valid(key, slot, server)
+    if served is None:
+        return NO_VALUE
+    _note(entries, key, slot)
+    return served.value

@@ -1,0 +1,393 @@
+"""The entries of one region: read, filled, set, deleted, cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, Protocol
+
+from dogpile.cache.api import NO_VALUE
+
+from cachedorm.errors import CacheUnavailable, NotCacheable
+from cachedorm.observe import Observer
+from cachedorm.store.codec import UNDECODABLE
+from cachedorm.store.entries.fill import Fill, Loaded
+from cachedorm.store.entries.provenance import current, refuse
+from cachedorm.store.entries.refresh_ahead import Ahead
+from cachedorm.store.entries.single_flight import Asked, Flight, Flights, Landed
+from cachedorm.store.protocol.changes import Touched
+from cachedorm.store.protocol.entry import (
+    ABSENT,
+    Form,
+    Miss,
+    held_value,
+    judge,
+    new_token,
+    now_ms,
+    prefix,
+    value_slot,
+)
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.lifetime import Outage, is_due, is_os_error
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Slots
+
+__all__ = ["NO_VALUE", "Entries", "Keeper", "Look", "was_answered"]
+
+NO_SERVER: Final = (b"", b"")
+UNDECODABLE_REASON: Final = "undecodable"
+REFRESH_REASON: Final = "refresh"
+UNAVAILABLE_REASON: Final = "unavailable"
+
+# What this caller's last read that missed has seen: its fill need not read again.
+_MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
+
+
+def was_answered() -> bool:
+    """Whether Redis answered this caller's last read that missed."""
+    missed = _MISSED.get()
+    return missed is not None and missed[1].available
+
+
+class Look(NamedTuple):
+    """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
+
+    value: Any
+    asked: Asked
+    reason: str = ""
+
+
+class Keeper(Protocol):
+    """Who keeps an invalidation that Redis could not be told, and tells it later."""
+
+    def invalidate(self, touched: Touched) -> None: ...
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None: ...
+
+
+class Entries:
+    """All a region can do to its entries. While Redis is away reads miss and writes are lost."""
+
+    def __init__(
+        self,
+        settings: RegionSettings,
+        slots: Slots,
+        observer: Observer,
+        keeper: Keeper | None = None,
+        outage: Outage = is_os_error,
+    ) -> None:
+        self.settings = settings
+        self._keeper = keeper or Forgetful(slots, observer)
+        self.slots = slots
+        self.observer = observer
+        self.flights = Flights()
+        self.filling = Fill(settings, slots, observer, self.flights, outage)
+        self._ahead = Ahead(self.filling, observer, settings.lease_ms)
+        self._ahead_ms = settings.refresh_ahead_ms
+        self._db, self._name = settings.db, settings.name
+        self._read = slots.read
+        self._hit = observer.hit
+        # The bytes every value of a form begins with, on the server seen last.
+        self._prefixes: dict[bytes, tuple[bytes, bytes]] = {}
+        self._seen = b""
+
+    def get(self, key: EntryKey) -> Any:
+        """The value, ABSENT, or NO_VALUE. One command; the way every read comes.
+
+        In a region that refreshes ahead, one caller is told NO_VALUE of a value that is due, and
+        its ``fill`` reads the database while the others are served the old value. Nothing happens
+        behind a caller's back: that one waits for the database.
+        """
+        tick = self.flights.now
+        try:
+            values, server = self._read(self._db, (key, *key.stamps))
+        except CacheUnavailable as error:
+            return self._unavailable(key, tick, error)
+        form = key.form
+        known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
+        if known != server:
+            start = self._prefix(form, server)
+        verdict = judge(values[0], start, values[1:])
+        value: Any = verdict
+        if isinstance(verdict, bytes):
+            try:
+                value = form.decode(verdict)
+            except UNDECODABLE:
+                asked = Asked(tick, values[0], server, values[1:])
+                return self._missed(key, asked, UNDECODABLE_REASON)
+        elif verdict is not ABSENT:
+            asked = Asked(tick, values[0], server, values[1:], expired=verdict is Miss.EXPIRED)
+            if verdict is Miss.FOREIGN:
+                return self._foreign(key, asked)
+            return self._missed(key, asked, verdict.value)
+        if self._ahead_ms and self._refreshes(key, tick, values, server):
+            return NO_VALUE
+        self._hit(self._name, key)
+        provenance = current()
+        if provenance is not None:
+            provenance.served(self.slots, self._db, key, values[0])
+        return value
+
+    def look(self, keys: Sequence[EntryKey]) -> list[Look]:
+        """What one read of all these keys finds: their values, and what it takes to fill them."""
+        looks = self.peek(keys)
+        name, hit, provenance = self._name, self._hit, current()
+        for key, seen in zip(keys, looks, strict=True):
+            if seen.value is not NO_VALUE:
+                hit(name, key)
+                if provenance is not None:
+                    provenance.served(self.slots, self._db, key, seen.asked.slot)
+            elif seen.asked.available:
+                self.observer.miss(name, key, seen.reason)
+        return looks
+
+    def peek(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
+        """``look`` without telling anybody of it.
+
+        ``again``: read once more what seems to come from another server.
+        """
+        tick = self.flights.now
+        stamps = list(dict.fromkeys(stamp for key in keys for stamp in key.stamps))
+        try:
+            values, server = self._read(self._db, (*keys, *stamps))
+        except CacheUnavailable as error:
+            self.observer.error("read", error)
+            gone = Look(NO_VALUE, Asked(tick, available=False), UNAVAILABLE_REASON)
+            return [gone for _ in keys]
+        current = dict(zip(stamps, values[len(keys) :], strict=True))
+        # Rows of one class carry the same stamps.
+        found: dict[tuple[str, ...], list[bytes | None]] = {}
+        looks = []
+        for key, slot in zip(keys, values, strict=False):
+            carried = found.get(key.stamps)
+            if carried is None:
+                carried = found[key.stamps] = [current[stamp] for stamp in key.stamps]
+            looks.append(self.judged(key, Asked(tick, slot, server, carried)))
+        if (
+            again
+            and any(seen.reason == Miss.FOREIGN.value for seen in looks)
+            and self.moved(server)
+        ):
+            return self.peek(keys, again=False)
+        return looks
+
+    def unchanged(self, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:
+        """Whether these keys hold what the looks found, as one read finds them now."""
+        stamps = [stamp for key in keys for stamp in key.stamps]
+        try:
+            values, server = self._read(self._db, (*keys, *stamps))
+        except CacheUnavailable as error:
+            self.observer.error("read", error)
+            return False
+        seen = [look.asked.slot for look in looks]
+        seen += [stamp for look in looks for stamp in look.asked.stamps]
+        return list(values) == seen and all(look.asked.server == server for look in looks)
+
+    def fill(
+        self,
+        key: EntryKey,
+        load: Callable[[], Loaded],
+        *,
+        bounded: bool = False,
+        asked: Asked | None = None,
+    ) -> Any:
+        """The value of an entry that ``get`` missed: loaded once for all who miss it here.
+
+        Waits for this process's other loader whatever it takes; ``bounded`` (its caller holds a
+        database connection that the loader may need) at most ``wait_ms``.
+        """
+        if asked is None:
+            missed = _MISSED.get()
+            if missed is not None and missed[0] is key:
+                _MISSED.set(None)
+                asked = missed[1]
+            else:
+                seen = self.look((key,))[0]
+                if seen.value is not NO_VALUE:
+                    return seen.value
+                asked = seen.asked
+        try:
+            return self._filled(key, load, asked, bounded)
+        except Exception as error:
+            held = self._still_valid(key, asked, error)
+            if held is NO_VALUE:
+                raise
+            self.observer.error("database", error)
+            refuse("database is down", f"{key} is served though it could not be loaded")
+            return held
+
+    def _filled(
+        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+    ) -> Any:
+        landed = self._landed(key, load, asked, bounded)
+        provenance = current()
+        if provenance is not None:
+            provenance.served(self.slots, self._db, key, landed.slot)
+        return landed.value
+
+    def _landed(
+        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+    ) -> Landed:
+        if asked.lease is not None:
+            return self.filling.anew(key, load, asked.lease)
+
+        def lead(flight: Flight | None) -> Landed:
+            return self.filling.run(key, load, asked, flight)
+
+        patience = self.settings.wait_ms / 1000 if bounded else None
+        landed, waited = self.flights.share(key, key.form, asked, lead, patience)
+        if waited:
+            self.observer.wait(self._name, key, waited)
+        return landed
+
+    def _still_valid(self, key: EntryKey, asked: Asked, error: Exception) -> Any:
+        """What the cache holds though a load has failed, if the error is one to be served through.
+
+        Read again now, so that no invalidation since is passed over: it must be whole in all but
+        its time.
+        """
+        stale = self.settings.stale_if_error_ms > 0
+        if not ((stale or asked.lease is not None) and self.filling.is_outage(error)):
+            return NO_VALUE
+        seen = self.look((key,))[0]
+        slot = seen.asked.slot
+        if not (stale and seen.asked.expired) or slot is None:
+            return seen.value
+        held = held_value(slot, len(key.stamps))
+        try:
+            return ABSENT if held is ABSENT else key.form.decode(held)
+        except UNDECODABLE:
+            return NO_VALUE
+
+    def _refreshes(
+        self, key: EntryKey, tick: int, values: Sequence[bytes | None], server: bytes
+    ) -> bool:
+        """Whether this caller is to refresh the value that it has just read."""
+        slot = values[0] or b""
+        if not is_due(slot, now_ms(), self._ahead_ms):
+            return False
+        asked = Asked(tick, slot, server, values[1:])
+        lease = self._ahead.lease(key, asked)
+        if lease is None:
+            return False
+        self._missed(key, asked._replace(lease=lease), REFRESH_REASON)
+        return True
+
+    def put(self, key: EntryKey, value: Any) -> bool:
+        """Store what the caller holds for true; False if a writer is at it, or Redis is away."""
+        try:
+            payload = b"" if value is ABSENT else key.form.encode(value)
+            server = self._server()
+            head = value_slot(
+                key.form, server, (), b"", absent=value is ABSENT, created_ms=now_ms()
+            )
+            ttl_ms = self.filling.ttl_ms(key, absent=value is ABSENT)
+            # The script writes the stamps it finds or makes between the two.
+            head = head[:-1] + bytes([len(key.stamps)])
+            longest = max(ttl_ms, self.settings.ttl_ms)
+            return self.slots.put(self._db, key, head, payload, ttl_ms, longest)
+        except (CacheUnavailable, NotCacheable) as error:
+            self.observer.error("set", error)
+            return False
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Take entries away, and whatever lease stands in their place: a late fill is refused."""
+        touched = Touched()
+        touched.add_entries(self._db, map(str, keys))
+        if touched:
+            self._keeper.invalidate(touched)
+
+    def clear(self, stamps: Iterable[str]) -> None:
+        """Take away every entry that carries one of the stamps."""
+        self._keeper.clear(self._db, list(stamps))
+
+    def _prefix(self, form: Form, server: bytes) -> bytes:
+        known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
+        if known != server:
+            start = prefix(form, server)
+            self._seen = server
+            self._prefixes[form.fingerprint] = (server, start)
+        return start
+
+    def _server(self) -> bytes:
+        return self._seen or self.slots.identity_again(self._db)
+
+    def judged(self, key: EntryKey, asked: Asked) -> Look:
+        """What a read that saw this of the key may make of it."""
+        verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
+        if verdict is Miss.EXPIRED:
+            return Look(NO_VALUE, asked._replace(expired=True), verdict.value)
+        if isinstance(verdict, Miss):
+            return Look(NO_VALUE, asked, verdict.value)
+        if verdict is ABSENT:
+            return Look(ABSENT, asked)
+        try:
+            return Look(key.form.decode(verdict), asked)
+        except UNDECODABLE:
+            return Look(NO_VALUE, asked, UNDECODABLE_REASON)
+
+    def _foreign(self, key: EntryKey, asked: Asked) -> Any:
+        """Of another server, or of this one under a name that our line has not heard of yet.
+
+        A master that lost its last replica calls itself something else while connections live:
+        old and new connections must not refuse each other's entries for ever.
+        """
+        if not self.moved(asked.server):
+            return self._missed(key, asked, Miss.FOREIGN.value)
+        # Read again, not judged again: what was read came from whoever the old line reaches.
+        seen = self.peek((key,), again=False)[0]
+        self._count(key, seen)
+        if seen.value is NO_VALUE:
+            _MISSED.set((key, seen.asked))
+        return seen.value
+
+    def moved(self, server: bytes) -> bool:
+        """Whether the server calls itself something else by now, asked anew."""
+        try:
+            return self.slots.identity_again(self._db) != server
+        except CacheUnavailable as error:
+            self.observer.error("identity", error)
+            return False
+
+    def _missed(self, key: EntryKey, asked: Asked, reason: str) -> Any:
+        self.observer.miss(self._name, key, reason)
+        _MISSED.set((key, asked))
+        return NO_VALUE
+
+    def _count(self, key: EntryKey, seen: Look) -> None:
+        if seen.value is NO_VALUE:
+            self.observer.miss(self._name, key, seen.reason)
+            return
+        self._hit(self._name, key)
+        provenance = current()
+        if provenance is not None:
+            provenance.served(self.slots, self._db, key, seen.asked.slot)
+
+    def _unavailable(self, key: EntryKey, tick: int, error: CacheUnavailable) -> Any:
+        self.observer.error("read", error)
+        self.observer.bypass(self._name, "unavailable")
+        _MISSED.set((key, Asked(tick, available=False)))
+        return NO_VALUE
+
+    def __repr__(self) -> str:
+        return f"Entries({self._name!r}, db={self._db}, {self.flights!r})"
+
+
+class Forgetful:
+    """Tells at once or never: for slots that no store owns."""
+
+    def __init__(self, slots: Slots, observer: Observer) -> None:
+        self._slots = slots
+        self._observer = observer
+
+    def invalidate(self, touched: Touched) -> None:
+        try:
+            self._slots.settle(touched, new_token(), {})
+        except CacheUnavailable as error:
+            self._observer.error("delete", error)
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None:
+        try:
+            self._slots.clear(db, stamps)
+        except CacheUnavailable as error:
+            self._observer.error("clear", error)

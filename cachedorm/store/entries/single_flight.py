@@ -1,0 +1,201 @@
+"""One load of a key for all who miss it at once in this process.
+
+Who may join whom is a question of freshness: a caller may take the answer of a flight only if
+nothing that was committed before the caller asked can be missing from it. Two witnesses say so:
+
+* The flight asked its last source (the database, or Redis for somebody's published value) after
+  the caller asked. Asking is counted in ticks, so "after" needs no clock.
+* The caller's own read saw the flight's lease still standing, and every stamp as the lease was
+  granted with. Every commit takes the one or another away before it returns, so up to that
+  moment the flight had missed none.
+
+Flights are kept apart by domain: threads wait for threads, greenlets for those of their loop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from cachedorm.errors import NotCacheable
+from cachedorm.store.protocol.entry import ABSENT, Form, lease_slot
+from cachedorm.store.protocol.slots import Granted
+from cachedorm.store.runtime.concurrency import Signal, domain, signal
+from cachedorm.store.runtime.forks import follow_forks
+
+Place = tuple[Hashable, str]
+
+# True while the caller loads for others: what it then waits for could be waiting for it.
+_LEADING: Final[ContextVar[bool]] = ContextVar("cachedorm_leading", default=False)
+
+
+# A named tuple, not a dataclass: a read of many keys makes one for each, in a fifth of the time.
+class Asked(NamedTuple):
+    """What a caller's own read saw before it had to be filled, and when (in ticks) it began.
+
+    ``expired``: it saw a value, and nothing is wrong with that but its time. ``lease``: the one it
+    has got to refresh the value that it saw.
+    """
+
+    tick: int
+    slot: bytes | None = None
+    server: bytes = b""
+    stamps: Sequence[bytes | None] = ()
+    available: bool = True
+    expired: bool = False
+    lease: Granted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What a flight came back with. Not ``shared``: the others must not take it for theirs.
+
+    ``slot``: what stands in Redis for it, if it was read there or published.
+    """
+
+    value: Any
+    payload: bytes | None = None
+    shared: bool = True
+    slot: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One caller's way to a value, and what the others need to know of it."""
+
+    place: Place
+    landing: Signal = field(default_factory=signal)
+    lease: Granted | None = None
+    moment: int = -1
+    loading: bool = False
+    leased: bool | None = None
+    followers: int = 0
+    landed: Landed | None = None
+    failed: bool = False
+
+    def covers(self, asked: Asked) -> bool:
+        """Whether nothing committed before the caller asked can be missing from the answer."""
+        return self.moment > asked.tick or self._seen_by(asked)
+
+    def may_cover(self, asked: Asked) -> bool:
+        """The same, while the flight may still ask its last source."""
+        return not self.loading or self.covers(asked)
+
+    def _seen_by(self, asked: Asked) -> bool:
+        lease = self.lease
+        return (
+            lease is not None
+            and asked.slot == (lease.over or lease_slot(lease.token))
+            # A writer that knew the tag but not the entry has left the lease alone.
+            and tuple(asked.stamps) == lease.stamps
+        )
+
+
+class Flights:
+    """The flights of one region in this process. Blocks as long as a leader needs."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.begin_in_child()
+        follow_forks(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with nothing in the air: in a forked child, leaders of before never land."""
+        self._lock = threading.Lock()
+        self._flying: dict[Place, Flight] = {}
+
+    def tick(self) -> int:
+        """A moment later than any before; taken just before a source is asked."""
+        with self._lock:
+            self.now += 1
+            return self.now
+
+    def share(
+        self,
+        key: str,
+        form: Form,
+        asked: Asked,
+        lead: Callable[[Flight | None], Landed],
+        patience: float | None,
+    ) -> tuple[Landed, float]:
+        """What was landed, led to or followed, and the seconds waited for others.
+
+        ``lead`` gets the flight it leads, or None when it must go alone: after ``patience``
+        seconds of waiting, or when leaders failed.
+        """
+        place = (domain(), key)
+        if patience is None and _LEADING.get():
+            patience = 0.0
+        began, failures = time.monotonic(), 0
+        while failures < 2:
+            flight, mine, ahead = self._board(place, asked)
+            if mine:
+                if ahead is not None:
+                    ahead.landing.wait(patience)
+                waited = time.monotonic() - began if ahead is not None else 0.0
+                return self._lead(flight, form, lead), waited
+            if not flight.landing.wait(patience):
+                break
+            landed = flight.landed
+            if landed is not None and landed.shared and flight.covers(asked):
+                value = landed.value
+                if value is not ABSENT:
+                    # A leader's value may be mutable, and is the leader's own.
+                    assert landed.payload is not None
+                    value = form.decode(landed.payload)
+                return Landed(value, slot=landed.slot), time.monotonic() - began
+            failures += flight.failed or (landed is not None and not landed.shared)
+        waited = time.monotonic() - began
+        return lead(None), waited
+
+    def _board(self, place: Place, asked: Asked) -> tuple[Flight, bool, Flight | None]:
+        """A flight to follow, or one to lead (mine), maybe after another has landed."""
+        with self._lock:
+            flying = self._flying.get(place)
+            if flying is not None and flying.may_cover(asked):
+                flying.followers += 1
+                return flying, False, None
+            flight = self._flying[place] = Flight(place)
+            # Behind a writer's intent (or without Redis) nothing tells a later caller that it may
+            # join, so one flight waits for the other: two queries, however many callers.
+            ahead = flying if flying is not None and flying.leased is False else None
+            return flight, True, ahead
+
+    def _lead(self, flight: Flight, form: Form, lead: Callable[[Flight], Landed]) -> Landed:
+        leading = _LEADING.get()
+        _LEADING.set(True)
+        try:
+            landed = lead(flight)
+            self._leave(flight)
+            flight.landed = _for_followers(landed, form) if flight.followers else landed
+        except Exception:
+            flight.failed = True
+            raise
+        finally:
+            # Also when cancelled: whoever follows must not wait for a leader that is gone.
+            _LEADING.set(leading)
+            self._leave(flight)
+            flight.landing.set()
+        return landed
+
+    def _leave(self, flight: Flight) -> None:
+        with self._lock:
+            if self._flying.get(flight.place) is flight:
+                del self._flying[flight.place]
+
+    def __repr__(self) -> str:
+        return f"Flights({len(self._flying)} in the air)"
+
+
+def _for_followers(landed: Landed, form: Form) -> Landed:
+    """The same with its payload: made before the leader's caller can change the value."""
+    if landed.payload is not None or landed.value is ABSENT or not landed.shared:
+        return landed
+    try:
+        return Landed(landed.value, form.encode(landed.value), slot=landed.slot)
+    except NotCacheable:
+        return Landed(None, shared=False)

@@ -1,0 +1,55 @@
+"""Entries whose reads are timed, for an observer that listens to that; nobody else pays for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, Final
+
+from dogpile.cache.api import NO_VALUE
+
+from cachedorm.observe import Observer, listens
+from cachedorm.store.entries.entries import Entries, Keeper, Look, was_answered
+from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.protocol.lifetime import Outage, is_os_error
+from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.protocol.slots import Slots
+
+GET: Final = "get"
+GET_MANY: Final = "get_many"
+
+
+def entries_for(
+    settings: RegionSettings,
+    slots: Slots,
+    observer: Observer,
+    keeper: Keeper | None = None,
+    outage: Outage = is_os_error,
+) -> Entries:
+    """The entries of a region, timed if the observer wants to know."""
+    made = TimedEntries if listens(observer, "read") else Entries
+    return made(settings, slots, observer, keeper, outage)
+
+
+class TimedEntries(Entries):
+    """As Entries. A read's time is the caller's: Redis, checking and decoding, but no fill."""
+
+    def get(self, key: EntryKey) -> Any:
+        began = perf_counter()
+        value = super().get(key)
+        seconds = perf_counter() - began
+        if value is NO_VALUE:
+            self.observer.read(self._name, GET, seconds, 0, int(was_answered()))
+        else:
+            self.observer.read(self._name, GET, seconds, 1, 0)
+        return value
+
+    def look(self, keys: Sequence[EntryKey]) -> list[Look]:
+        began = perf_counter()
+        looks = super().look(keys)
+        seconds = perf_counter() - began
+        hits = sum(seen.value is not NO_VALUE for seen in looks)
+        misses = sum(seen.value is NO_VALUE and seen.asked.available for seen in looks)
+        operation = GET if len(keys) == 1 else GET_MANY
+        self.observer.read(self._name, operation, seconds, hits, misses)
+        return looks

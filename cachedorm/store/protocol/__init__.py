@@ -1,0 +1,1 @@
+"""The coherence protocol as values: entries, keys, slots, changes, intents, interests."""

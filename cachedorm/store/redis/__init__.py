@@ -1,0 +1,1 @@
+"""Redis: the client, its connections and scripts, and the slots kept in it."""

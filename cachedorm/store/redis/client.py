@@ -1,0 +1,292 @@
+"""The doorway to Redis: every command of this library passes here, from threads and greenlets.
+
+Lines are held, not pooled: last in first out, per Redis database, so that a command is one send
+and one read. Redis' and the system's errors end here, as CacheUnavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from cachedorm.errors import CacheClosedError
+from cachedorm.observe import Commands
+from cachedorm.store.redis.connection import ErrorReply, Line, Word, pack, pack_all
+from cachedorm.store.redis.pool import Racks, Stack, drop_all
+from cachedorm.store.redis.scripts import ScriptCall
+from cachedorm.store.redis.server import IDENTITY, Standalone, identity_of
+from cachedorm.store.runtime import concurrency
+from cachedorm.store.runtime.concurrency import Signal
+
+T = TypeVar("T")
+
+# After these a line is as good as before. After any other error reply it is dropped: its server
+# may have become a replica, be loading, want a password, or stand in another database.
+_HARMLESS = frozenset({"NOSCRIPT", "OOM", "MISCONF"})
+_ASK_IDENTITY_EVERY = 1.0
+_IDLE_LINES = 64
+_DATABASES_PROBED = 1024
+
+
+class Wire:
+    """Redis for code that looks blocking, whatever runs it.
+
+    Commands must bear being run twice: one that meets a line which the server had closed is
+    repeated on a new one. All raise CacheUnavailable when Redis is away, refuses, or takes longer
+    than the time limits (seconds); a commit's own limit is shorter or longer than those.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connect_timeout: float = 0.25,
+        operation_timeout: float = 0.25,
+        commands: Commands | None = None,
+    ) -> None:
+        self._url = url
+        self._server = Standalone(url, connect_timeout, operation_timeout)
+        self._commands = commands if commands is not None else Commands()
+        self._limit = self._server.operation_timeout
+        self._racks = Racks()
+        self._closed = False
+        self._asked: dict[int, tuple[float, bytes]] = {}
+
+    @property
+    def where(self) -> str:
+        """The server as a URL, without credentials."""
+        return self._server.where
+
+    @property
+    def operation_timeout(self) -> float:
+        """How long (seconds) one reply may take."""
+        return self._limit
+
+    def patient(self, timeout: float) -> Wire:
+        """Another wire to the same server, which waits so many seconds: for people, not reads."""
+        return Wire(self._url, timeout, timeout)
+
+    def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
+        """What the keys hold (None too for what is no string), and the server's identity."""
+        if self._commands.told:
+            self._commands.tell(db, "mget")
+        replies, line = self._exchange(db, pack(("MGET", *keys)), 1)
+        values = replies[0]
+        if type(values) is not list:
+            raise self._server.refusal(db, values)
+        return values, line.identity
+
+    def call(self, db: int, *words: Word) -> Any:
+        """The reply to one command."""
+        if self._commands.told:
+            self._commands.tell(db, str(words[0]).lower())
+        reply = self._exchange(db, pack(words), 1)[0][0]
+        return self._accepted(db, reply)
+
+    def script(self, call: ScriptCall) -> tuple[Any, bytes]:
+        """The reply of one script, and the identity of the server that ran it."""
+        self._tell((call,))
+        replies, line = self._exchange(call.db, pack(call.by_sha()), 1)
+        if _is_unknown_script(replies[0]):
+            replies, line = self._exchange(call.db, pack(call.by_source()), 1)
+        return self._accepted(call.db, replies[0]), line.identity
+
+    def pipeline(
+        self, calls: Sequence[ScriptCall], timeout: float | None = None
+    ) -> tuple[list[Any], bytes]:
+        """The replies of several scripts, in any databases, for one send on one line, and the
+        identity of the server that ran them.
+
+        All together they may take ``timeout`` seconds, the opening of a line included.
+        """
+        if not calls:
+            return [], b""
+        self._tell(calls)
+        deadline = _deadline(timeout)
+        replies, identity = self._run(calls, [call.by_sha() for call in calls], timeout)
+        unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
+        if unknown:
+            again = [calls[at] for at in unknown]
+            sources = _taught_once(again)
+            answers, identity = self._run(again, sources, _left(deadline))
+            for at, answer in zip(unknown, answers, strict=True):
+                replies[at] = answer
+        for call, reply in zip(calls, replies, strict=True):
+            self._accepted(call.db, reply)
+        return replies, identity
+
+    def _tell(self, calls: Sequence[ScriptCall]) -> None:
+        # Once each: that a server has to be taught a script first is no second command.
+        if self._commands.told:
+            for call in calls:
+                self._commands.tell(call.db, call.script.name)
+
+    def _run(
+        self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
+    ) -> tuple[list[Any], bytes]:
+        """Runs each command in its call's database, all on a line of the first one's."""
+        home = here = calls[0].db
+        sent: list[tuple[Word, ...]] = []
+        places: list[int] = []
+        for call, command in zip(calls, commands, strict=True):
+            if call.db != here:
+                here = call.db
+                sent.append(("SELECT", here))
+            places.append(len(sent))
+            sent.append(command)
+        if here != home:
+            sent.append(("SELECT", home))
+        replies, line = self._exchange(home, pack_all(sent), len(sent), timeout)
+        for command, reply in zip(sent, replies, strict=True):
+            if command[0] == "SELECT":
+                self._accepted(int(command[1]), reply)
+        return [replies[place] for place in places], line.identity
+
+    def _accepted(self, db: int, reply: Any) -> Any:
+        if type(reply) is ErrorReply:
+            raise self._server.refusal(db, reply)
+        return reply
+
+    def _exchange(
+        self, db: int, packed: bytes, count: int, timeout: float | None = None
+    ) -> tuple[list[Any], Line]:
+        """Sends once and reads so many replies, on a held line if there is one that lives."""
+        deadline = _deadline(timeout)
+        stack = self._racks.stack(db)
+        try:
+            line = stack.pop()
+        except IndexError:
+            return self._exchange_anew(db, stack, packed, count, deadline)
+        try:
+            limit = self._limit if timeout is None else timeout
+            return self._use(line, stack, packed, count, limit)
+        except ConnectionError:
+            # The server closed it while it lay idle, and most likely its neighbours too.
+            drop_all(stack)
+            return self._exchange_anew(db, stack, packed, count, deadline)
+        except OSError as error:
+            # A path that swallows one line's bytes swallows those of the idle ones too.
+            drop_all(stack)
+            raise self._server.unavailable(error) from error
+
+    def _exchange_anew(
+        self, db: int, stack: Stack, packed: bytes, count: int, deadline: float | None
+    ) -> tuple[list[Any], Line]:
+        if self._closed:
+            raise CacheClosedError(f"the cache on {self._server.where} was closed")
+        line = self._server.open(db, _left(deadline))
+        try:
+            return self._use(line, stack, packed, count, _left(deadline) or self._limit)
+        except OSError as error:
+            raise self._server.unavailable(error) from error
+
+    def _use(
+        self, line: Line, stack: Stack, packed: bytes, count: int, timeout: float
+    ) -> tuple[list[Any], Line]:
+        """One exchange; the line is put back only if it is fit for another."""
+        try:
+            replies = line.exchange(packed, count, timeout)
+        except BaseException:
+            # KeyboardInterrupt and CancelledError too: a reply is outstanding.
+            line.drop()
+            raise
+        for reply in replies:
+            if type(reply) is ErrorReply and reply.code not in _HARMLESS:
+                line.drop()
+                return replies, line
+        if len(stack) >= _IDLE_LINES or self._closed:
+            line.drop()
+        else:
+            stack.append(line)
+        return replies, line
+
+    def identity_again(self, db: int) -> bytes:
+        """The server's identity, asked anew at most once a second.
+
+        Lines opened to a server that calls itself something else now are dropped.
+        """
+        asked_at, known = self._asked.get(db, (0.0, b""))
+        if known and time.monotonic() - asked_at < _ASK_IDENTITY_EVERY:
+            return known
+        stack = self._racks.stack(db)
+        replies, line = self._exchange(db, pack_all(IDENTITY), len(IDENTITY))
+        for reply in replies:
+            self._accepted(db, reply)
+        identity = identity_of(replies)
+        for idle in list(stack):
+            if idle.identity != identity and idle is not line:
+                drop_all(stack)
+                break
+        line.identity = identity
+        self._asked[db] = (time.monotonic(), identity)
+        return identity
+
+    def databases(self) -> int:
+        """How many databases the server has (1 on Cluster), asked of its configuration or, where
+        that is forbidden, found by selecting them (the first 1024)."""
+        reply = self._exchange(0, pack(("CONFIG", "GET", "databases")), 1)[0][0]
+        if isinstance(reply, list) and len(reply) == 2:
+            return int(reply[1])
+        line = self._server.open(0, None)
+        try:
+            probes: list[tuple[Word, ...]] = [("SELECT", n) for n in range(_DATABASES_PROBED)]
+            replies = line.exchange(pack_all(probes), len(probes), self._limit)
+        except OSError as error:
+            raise self._server.unavailable(error) from error
+        finally:
+            line.drop()
+        return next((n for n, reply in enumerate(replies) if reply != b"OK"), len(replies))
+
+    def sleep(self, seconds: float) -> None:
+        """Waits without holding up the event loop, if there is one."""
+        concurrency.sleep(seconds)
+
+    def signal(self) -> Signal:
+        """A fresh signal for callers of the current domain."""
+        return concurrency.signal()
+
+    def shielded(self, act: Callable[[], T]) -> T:
+        """Runs to its end though the task is cancelled meanwhile; the cancellation follows."""
+        return concurrency.shielded(act)
+
+    def domain(self) -> Hashable:
+        """None for threads; the running loop for greenlets."""
+        return concurrency.domain()
+
+    def close(self) -> None:
+        """Drops the idle lines; those in use are dropped by their users. Again: no-op."""
+        self._closed = True
+        self._racks.close()
+
+    async def aclose(self) -> None:
+        """``close``, and waits until this loop's lines are gone."""
+        self.close()
+        # Transports close in the loop's next turn.
+        await asyncio.sleep(0)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._racks)} idle lines"
+        return f"<Wire {self._server.where} {state}>"
+
+
+def _is_unknown_script(reply: Any) -> bool:
+    return type(reply) is ErrorReply and reply.code == "NOSCRIPT"
+
+
+def _taught_once(calls: Sequence[ScriptCall]) -> list[tuple[Word, ...]]:
+    """The calls with the source of each script where it comes first: the server knows it then."""
+    taught: set[bytes] = set()
+    commands = []
+    for call in calls:
+        commands.append(call.by_sha() if call.script.sha in taught else call.by_source())
+        taught.add(call.script.sha)
+    return commands
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.001, deadline - time.monotonic())

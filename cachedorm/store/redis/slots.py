@@ -1,0 +1,298 @@
+"""Slots in Redis: each act of the protocol is one script, so it happens in one moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cachedorm.store.protocol.changes import Fixed, Offer, Touched
+from cachedorm.store.protocol.entry import new_token
+from cachedorm.store.protocol.interest_registry import (
+    GRACE_MS,
+    REGISTRY_DB,
+    REGISTRY_KEY,
+    RIPE_MS,
+    Glance,
+    Look,
+    Registered,
+    Registry,
+)
+from cachedorm.store.protocol.keys import EntryKey, refresh_key
+from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Wanted
+from cachedorm.store.redis import scripts
+from cachedorm.store.redis.calls import (
+    KEYS_PER_CALL,
+    acquire_calls,
+    acquired,
+    asking,
+    dbs_of,
+    guarded,
+    intend_call,
+    look_call,
+    look_seen,
+    name_of,
+    new_stamps,
+    settle_call,
+    told_in_parts,
+)
+from cachedorm.store.redis.connection import Word
+from cachedorm.store.redis.scripts import ScriptCall
+from cachedorm.store.runtime import concurrency
+
+if TYPE_CHECKING:
+    from cachedorm.store.redis.client import Wire
+
+
+# Hundreds of scripts in one pipeline take longer than the one command that time limits are for.
+MANY_TIMEOUT = 2.0
+
+
+class RedisSlots:
+    """The Slots contract over a wire. Raises CacheUnavailable whenever the wire does."""
+
+    sleep = staticmethod(concurrency.sleep)
+    signal = staticmethod(concurrency.signal)
+    shielded = staticmethod(concurrency.shielded)
+    domain = staticmethod(concurrency.domain)
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        # What every hit calls, without a step in between.
+        self.read = wire.mget
+        self.registry = Registry()
+        self.identity_again = wire.identity_again
+
+    def acquire(
+        self,
+        db: int,
+        key: EntryKey,
+        token: bytes,
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+        replace: bytes | None = None,
+    ) -> Acquired:
+        self.registry.outlive(stamp_ttl_ms)
+        wanted = Wanted(key, token, replace)
+        for _ in range(4):
+            if self.registry.is_due:
+                self._register()
+            registered = self.registry.version
+            if self.registry.own and not registered:
+                continue
+            if not self.registry.is_ripe(key.stamps):
+                return Refused("interest")
+            (call,) = acquire_calls(db, (wanted,), lease_ms, stamp_ttl_ms, server, registered)
+            reply, answered = self._wire.script(call)
+            if reply[0] == b"unregistered":
+                self.registry.lost(registered)
+                continue
+            # The prefix named another server than the one that answered (a failover between two
+            # commands): what it calls valid may be a replica's copy of what was true there.
+            if reply[0] != b"valid" or answered == server:
+                break
+            server = answered
+        else:
+            return Refused()
+        return acquired(reply, token, answered)
+
+    def _register(self) -> None:
+        interests, asked_at = sorted(self.registry.own), time.monotonic()
+        args: list[Word] = [new_token(), self.registry.keep_ms, RIPE_MS, GRACE_MS, *interests]
+        version, *waits = self._script(REGISTRY_DB, scripts.REGISTER, (REGISTRY_KEY,), args)
+        self.registry.registered(asked_at, interests, Registered(version, waits))
+
+    def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        self.registry.outlive(ttl_ms)
+        if self.registry.is_due:
+            self._register()
+        keys = (key, *key.stamps)
+        return bool(self._script(db, scripts.PUBLISH, keys, (token, slot, ttl_ms)))
+
+    def release(self, db: int, key: str, token: bytes) -> bool:
+        return bool(self._script(db, scripts.RELEASE, (key,), (token,)))
+
+    def acquire_many(
+        self,
+        db: int,
+        wanted: Sequence[Wanted],
+        lease_ms: int,
+        stamp_ttl_ms: int,
+        *,
+        server: bytes,
+    ) -> list[Acquired]:
+        self.registry.outlive(stamp_ttl_ms)
+        for _ in range(2):
+            if self.registry.is_due:
+                self._register()
+            registered = self.registry.version
+            if self.registry.own and not registered:
+                continue
+            ripe = [each for each in wanted if self.registry.is_ripe(each.key.stamps)]
+            calls = list(acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
+            replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
+            if all(reply[0] != b"unregistered" for reply in replies):
+                break
+            # Those that were granted before the registry was lost are so again: by their tokens.
+            self.registry.lost(registered)
+        else:
+            return [Refused("interest") for _ in wanted]
+        # As in acquire; of so many, the few that a failover has hit are just not leased.
+        got = {
+            each.token: Refused()
+            if reply[0] == b"valid" and answered != server
+            else acquired(reply, each.token, answered)
+            for each, reply in zip(ripe, replies, strict=True)
+        }
+        return [got.get(each.token, Refused("interest")) for each in wanted]
+
+    def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        for each in filled:
+            self.registry.outlive(each.ttl_ms)
+        if self.registry.is_due:
+            self._register()
+        calls = [
+            ScriptCall(
+                db,
+                scripts.PUBLISH,
+                (each.key, *each.key.stamps),
+                (each.token, each.slot, each.ttl_ms),
+            )
+            for each in filled
+        ]
+        replies, _ = self._wire.pipeline(calls, MANY_TIMEOUT)
+        return [bool(reply) for reply in replies]
+
+    def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
+        self._wire.pipeline(
+            [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases],
+            MANY_TIMEOUT,
+        )
+
+    def intend(
+        self,
+        touched: Touched,
+        offers: Sequence[Offer],
+        token: bytes,
+        intent_ms: int,
+        timeout: float | None = None,
+        glance: Glance | None = None,
+    ) -> dict[Offer, Fixed]:
+        calls: list[ScriptCall] = []
+        asked: list[tuple[int, list[Offer]]] = []
+        for db in dbs_of(touched, offers):
+            mine = [offer for offer in offers if offer.db == db]
+            told = list(told_in_parts(touched, db, [offer.key for offer in mine]))
+            for stamps, entries in told[:-1]:
+                calls.append(intend_call(db, stamps, entries, (), token, intent_ms))
+            # Offers come last: they are judged when all of this transaction's intents stand.
+            stamps, entries = told[-1]
+            asked.append((len(calls), mine))
+            calls.append(intend_call(db, stamps, entries, mine, token, intent_ms))
+        replies, server = self._look_after(calls, timeout, glance)
+        return {
+            offer: Fixed(bool(reply[0]), tuple(reply[1:]), server)
+            for at, mine in asked
+            for offer, reply in zip(mine, replies[at], strict=True)
+        }
+
+    def renew(
+        self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
+    ) -> None:
+        # Placing an intent again only lengthens it: nothing servable can have come meanwhile.
+        self.intend(touched, (), token, intent_ms, timeout)
+
+    def settle(
+        self,
+        touched: Touched,
+        token: bytes,
+        values: Mapping[Offer, tuple[bytes, int]],
+        timeout: float | None = None,
+        glance: Glance | None = None,
+    ) -> None:
+        calls = []
+        for db in dbs_of(touched, values):
+            mine = {offer.key: value for offer, value in values.items() if offer.db == db}
+            for stamps, entries in told_in_parts(touched, db, list(mine)):
+                told = set(entries)
+                put = [(key, *mine[key]) for key in mine if key in told]
+                calls.append(settle_call(db, stamps, entries, put, token))
+        self._look_after(calls, timeout, glance)
+
+    def _look_after(
+        self, calls: list[ScriptCall], timeout: float | None, glance: Glance | None
+    ) -> tuple[list[Any], bytes]:
+        """Runs the calls in one send; the last one asks whether the registry is as it was."""
+        if glance is None:
+            return self._wire.pipeline(calls, timeout)
+        if not calls or not glance.known:
+            replies, server = self._wire.pipeline([*calls, look_call(glance)], timeout)
+            glance.found = look_seen(replies.pop(), glance.known)
+            return replies, server
+        replies, server = self._wire.pipeline(
+            [*calls[:-1], asking(calls[-1], glance.known)], timeout
+        )
+        if replies[-1].pop():
+            glance.found = Look(glance.known, None, None)
+        else:
+            answers, _ = self._wire.pipeline([look_call(glance)], timeout)
+            glance.found = look_seen(answers[0], glance.known)
+        return replies, server
+
+    def refresh(
+        self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
+    ) -> Acquired:
+        keys, args = (refresh_key(key), key), (token, lease_ms, name_of(seen))
+        reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
+        match reply[0]:
+            case b"granted":
+                return Granted(token, (), server, seen)
+            case b"held":
+                return Held(reply[1])
+            case _:
+                return Refused()
+
+    def replace(
+        self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
+    ) -> bool:
+        keys = (refresh_key(key), *guarded(key))
+        args = (token, name_of(seen), slot, ttl_ms or "")
+        return bool(self._script(db, scripts.REPLACE, keys, args))
+
+    def put(
+        self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
+    ) -> bool:
+        args: list[Word] = [ttl_ms, stamp_ttl_ms, head, payload, *new_stamps(key)]
+        return bool(self._script(db, scripts.PUT, guarded(key), args))
+
+    def delete(self, db: int, keys: Sequence[str]) -> None:
+        if keys:
+            self._wire.call(db, "UNLINK", *keys)
+
+    def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
+        reply = self._wire.call(db, "SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_PER_CALL)
+        return int(reply[0]), [key for key in map(_text, reply[1]) if key is not None]
+
+    def clear(self, db: int, stamps: Sequence[str]) -> None:
+        self._script(db, scripts.CLEAR, stamps, ())
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def __repr__(self) -> str:
+        return f"RedisSlots({self._wire!r})"
+
+    def _script(
+        self, db: int, script: scripts.Script, keys: Sequence[str | bytes], args: Sequence[Word]
+    ) -> Any:
+        reply, _ = self._wire.script(ScriptCall(db, script, keys, args))
+        return reply
+
+
+def _text(key: bytes) -> str | None:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return None  # no template renders such a key

@@ -1,0 +1,193 @@
+"""Redis as it can be looked at from outside the processes that use it: changes nothing there.
+
+What comes back was written by anybody: keys are bytes, texts may hold anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cachedorm.errors import CacheUnavailable
+from cachedorm.store.protocol.entry import HEADER_BYTES
+from cachedorm.store.protocol.interest_registry import REGISTRY_DB, REGISTRY_KEY, Interest
+from cachedorm.store.redis import scripts
+from cachedorm.store.redis.scripts import ScriptCall
+from cachedorm.store.runtime import concurrency
+
+if TYPE_CHECKING:
+    from cachedorm.store.redis.client import Wire
+
+KEYS_PER_CALL = 500
+# Who looks would rather wait than be told that Redis is slow at the moment (seconds).
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What stands at one key: its type in Redis' words, its first bytes, and until when.
+
+    ``size``: bytes of a string, live intents of a sorted set. ``left_ms`` is None for a key that
+    never ends. A key that is gone has the type ``none``.
+    """
+
+    key: bytes
+    type: str
+    begin: bytes
+    size: int
+    left_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registrations:
+    """The registry of interests: since when it stands (server's ms), and what is in it.
+
+    Each interest with the moment (server's ms) up to which it is kept. ``others`` are texts that
+    no version known here has written.
+    """
+
+    born_ms: int
+    interests: tuple[tuple[Interest, int], ...]
+    others: int
+
+
+class Survey:
+    """Looks at one Redis, on lines of its own. Everything may raise CacheUnavailable; a refusal is
+    one too."""
+
+    sleep = staticmethod(concurrency.sleep)
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire.patient(PATIENCE)
+        # How long (seconds) the cache itself waits for one reply.
+        self.operation_timeout = wire.operation_timeout
+
+    @property
+    def where(self) -> str:
+        """The server's address, without user and password."""
+        return self._wire.where
+
+    def info(self) -> dict[str, str]:
+        """Redis' INFO, all of its sections."""
+        text = _text(self._wire.call(REGISTRY_DB, "INFO"))
+        lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
+        return {name: value for name, colon, value in lines if colon}
+
+    def setting(self, name: str) -> str | None:
+        """One setting of the server; None where it has none, or may not be asked."""
+        try:
+            reply = self._wire.call(REGISTRY_DB, "CONFIG", "GET", name)
+        except CacheUnavailable:
+            return None
+        return _text(reply[1]) if isinstance(reply, list) and len(reply) == 2 else None
+
+    def databases(self) -> int:
+        """How many databases the server has."""
+        return self._wire.databases()
+
+    def size(self, db: int) -> int:
+        """How many keys the database has."""
+        return int(self._wire.call(db, "DBSIZE"))
+
+    def latencies(self, count: int) -> list[float]:
+        """How long so many TIMEs took, in seconds, shortest first; the connection is open.
+
+        Not PINGs: those are refused where saving fails.
+        """
+        self._wire.call(REGISTRY_DB, "TIME")
+        taken = []
+        for _ in range(count):
+            began = time.perf_counter()
+            self._wire.call(REGISTRY_DB, "TIME")
+            taken.append(time.perf_counter() - began)
+        return sorted(taken)
+
+    def clock_lead(self) -> tuple[float, float]:
+        """By how many seconds Redis' clock is ahead of this machine's, and how exact that is."""
+        self._wire.call(REGISTRY_DB, "TIME")
+        before = time.time()
+        seconds, microseconds = self._wire.call(REGISTRY_DB, "TIME")
+        after = time.time()
+        there = int(seconds) + int(microseconds) / 1e6
+        return there - (before + after) / 2, (after - before) / 2
+
+    def keys(self, db: int, limit: int | None = None, pattern: str = "*") -> Iterator[list[bytes]]:
+        """Keys of the database, a batch at a time, all of them or about ``limit``.
+
+        Any key may come twice, and one that comes or goes meanwhile not at all.
+        """
+        cursor, found = 0, 0
+        while True:
+            words = ("SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_PER_CALL)
+            reply = self._wire.call(db, *words)
+            cursor, batch = int(reply[0]), list(reply[1])
+            if limit is not None:
+                batch = batch[: limit - found]
+            found += len(batch)
+            if batch:
+                yield batch
+            if not cursor or (limit is not None and found >= limit):
+                return
+
+    def at(self, db: int, keys: Sequence[str | bytes], begin: int = HEADER_BYTES) -> list[Seen]:
+        """What stands at these keys, in one moment for each batch of 500."""
+        found: list[Seen] = []
+        for start in range(0, len(keys), KEYS_PER_CALL):
+            batch = keys[start : start + KEYS_PER_CALL]
+            reply, _ = self._wire.script(ScriptCall(db, scripts.SURVEY, batch, (begin,)))
+            found += [_seen(key, each) for key, each in zip(batch, reply, strict=True)]
+        return found
+
+    def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
+        """What a reader of the cache gets for these keys, and the identity of the server."""
+        return self._wire.mget(db, keys)
+
+    def identity_again(self, db: int) -> bytes:
+        """The identity of the server, asked anew (at most once a second)."""
+        return self._wire.identity_again(db)
+
+    def registrations(self) -> Registrations | None:
+        """Who caches what over which table, as registered in Redis; None if nobody has."""
+        if self.at(REGISTRY_DB, [REGISTRY_KEY])[0].type != "hash":
+            return None
+        reply = self._wire.call(REGISTRY_DB, "HGETALL", REGISTRY_KEY)
+        held = {_text(name): _text(value) for name, value in _pairs(reply)}
+        born = held.pop("~born", "0")
+        held.pop("~version", None)
+        known = [(Interest.parse(name), _until_ms(value)) for name, value in held.items()]
+        interests = tuple((each, until) for each, until in known if each is not None)
+        return Registrations(
+            int(born) if born.isdecimal() else 0, interests, len(known) - len(interests)
+        )
+
+    def close(self) -> None:
+        """Let go of Redis."""
+        self._wire.close()
+
+    async def aclose(self) -> None:
+        """As ``close``, for lines opened by greenlets."""
+        await self._wire.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Survey {self._wire!r}>"
+
+
+def _seen(key: str | bytes, reply: Sequence[Any]) -> Seen:
+    kind, begin, size, left_ms = reply
+    raw = key.encode() if isinstance(key, str) else key
+    return Seen(raw, _text(kind), begin, int(size), None if left_ms == -1 else int(left_ms))
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=False)
+
+
+def _until_ms(value: str) -> int:
+    until = value.rpartition(" ")[2]
+    return int(until) if until.isdecimal() else 0
+
+
+def _text(raw: object) -> str:
+    return raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else str(raw)

@@ -1,0 +1,1 @@
+"""Threads, greenlets, forks and clocks."""
