@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.colours import GREENLETS, THREADS, run_in_greenlet
-from tests.contract.places import closing, db_client, place, slots, store
+from tests.support.contract.colours import GREENLETS, THREADS, run_in_greenlet
+from tests.support.contract.places import closing, db_client, place, slots, store
 
 __all__ = ["closing", "db_client", "place", "slots", "store"]
 

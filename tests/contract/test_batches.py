@@ -18,7 +18,8 @@ from cachedorm.store.protocol.slots import (
     Wanted,
 )
 from cachedorm.store.redis.slots import RedisSlots
-from tests.contract.places import (
+from tests.fixtures.logs import RedisLog
+from tests.support.contract.places import (
     DB,
     LEASE_MS,
     STATE_42,
@@ -31,7 +32,6 @@ from tests.contract.places import (
     slot_of,
     token,
 )
-from tests.fixtures.logs import RedisLog
 
 USERS_MANY = [EntryKey(f"user:profile:{number}", (USERS,), TEXT) for number in range(300)]
 

@@ -18,8 +18,8 @@ from cachedorm.observe import Stats
 from cachedorm.store.backend import StoreBackend
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.settings import RegionSettings
-from tests.contract.colours import together
-from tests.contract.places import DB
+from tests.support.contract.colours import together
+from tests.support.contract.places import DB
 
 KINDS = ["redis", "memory", "cached-redis", "cached-memory"]
 

@@ -15,7 +15,7 @@ from cachedorm.store.entries.timed import TimedEntries
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
-from tests.contract.places import TEXT, USERS, touching
+from tests.support.contract.places import TEXT, USERS, touching
 
 MY = RegionSettings("my", db=2, ttl_ms=60_000)
 USER = EntryKey("user:profile:42", (USERS,), TEXT)

@@ -9,7 +9,7 @@ import redis
 from dogpile.cache import make_region
 
 import cachedorm.store.backend  # noqa: F401 - a checkout has no entry points
-from tests.contract.places import DB
+from tests.support.contract.places import DB
 
 PROCESSES = 3
 

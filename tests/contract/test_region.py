@@ -16,8 +16,8 @@ from cachedorm.store.protocol.entry import ABSENT, Form, value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
-from tests.contract.colours import together
-from tests.contract.places import (
+from tests.support.contract.colours import together
+from tests.support.contract.places import (
     DB,
     INTENT_MS,
     STATE_42,

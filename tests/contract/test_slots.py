@@ -4,7 +4,7 @@ from cachedorm.store.protocol.changes import Offer, Touched
 from cachedorm.store.protocol.entry import Miss, new_token, value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted, Held, Refused, Valid
-from tests.contract.places import (
+from tests.support.contract.places import (
     DB,
     INTENT_MS,
     LEASE_MS,

@@ -14,9 +14,9 @@ from cachedorm.store.protocol.entry import ABSENT, Form, Miss, describe, kept_sl
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.store import Store
-from tests.contract.colours import together
-from tests.contract.places import DB, TEXT, TTL_MS, USER_42, USERS, Place, token
-from tests.contract.soft import (
+from tests.support.contract.colours import together
+from tests.support.contract.places import DB, TEXT, TTL_MS, USER_42, USERS, Place, token
+from tests.support.contract.soft import (
     AHEAD,
     BOTH,
     HARD,

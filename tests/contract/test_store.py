@@ -11,8 +11,8 @@ from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.store import Store
-from tests.contract.places import MY
 from tests.fixtures.logs import RedisLog
+from tests.support.contract.places import MY
 
 CHAT = RegionSettings("chat", db=4, ttl_ms=60_000, intents=False)
 TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)

@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from tests.contrib.shelf import REGIONS, Base, Item, Owner
-from tests.contrib.site import Site
 from tests.fixtures.logs import SqlLog
 from tests.fixtures.patience import patient_cache
+from tests.support.contrib.shelf import REGIONS, Base, Item, Owner
+from tests.support.contrib.site import Site
 
 
 @pytest.fixture

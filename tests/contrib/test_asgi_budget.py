@@ -11,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 from cachedorm.responses import CacheRule
 from cachedorm.responses.admission import Admission
 from examples.servers import PrivateRedis
-from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner, items_of
-from tests.contrib.site import Site, is_hit, is_stored
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
+from tests.support.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner, items_of
+from tests.support.contrib.site import Site, is_hit, is_stored
 
 
 async def test_a_hit_is_one_mget_for_each_database(

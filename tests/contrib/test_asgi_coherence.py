@@ -22,10 +22,10 @@ from cachedorm.store.protocol.entry import Form
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.testing import frozen_clock
 from examples.servers import PrivateRedis
-from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner
-from tests.contrib.site import Site, elsewhere, is_hit, is_stored
 from tests.fixtures.logs import RedisLog
 from tests.fixtures.patience import patient_cache
+from tests.support.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner
+from tests.support.contrib.site import Site, elsewhere, is_hit, is_stored
 
 PLAIN_TEXT = Form(b"greeting", encode_plain, decode_plain)
 Change = Callable[[Site], Awaitable[object]]

@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from cachedorm import Cache
 from cachedorm.responses import CacheRule, ResponseCache
-from tests.contrib.shelf import PAGES, REGIONS
-from tests.contrib.site import asking, is_hit, is_stored
+from tests.support.contrib.shelf import PAGES, REGIONS
+from tests.support.contrib.site import asking, is_hit, is_stored
 
 Run = Callable[["Theatre", Any], Awaitable[None]]
 START = {"type": "http.response.start", "status": 200, "headers": []}

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from cachedorm.responses import CacheRule, ResponseCache
-from tests.contrib.shelf import PAGES, Diary, Item
-from tests.contrib.site import Site, asking, is_hit, is_stored
+from tests.support.contrib.shelf import PAGES, Diary, Item
+from tests.support.contrib.site import Site, asking, is_hit, is_stored
 
 RULES = [
     CacheRule("/async/{number}"),

@@ -19,8 +19,8 @@ from starlette.routing import Route
 from cachedorm import Cache
 from cachedorm.responses import CacheRule, ResponseCache
 from cachedorm.responses.request import Request as Asked
-from tests.contrib.shelf import PAGES, REGIONS
-from tests.contrib.site import asking, is_hit, is_stored
+from tests.support.contrib.shelf import PAGES, REGIONS
+from tests.support.contrib.site import asking, is_hit, is_stored
 
 Headers = Mapping[str, str]
 

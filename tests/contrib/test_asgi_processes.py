@@ -16,7 +16,7 @@ import pytest_asyncio
 from sqlalchemy import Engine
 
 from examples.servers.private_server import free_port
-from tests.contrib.site import is_hit, is_stored
+from tests.support.contrib.site import is_hit, is_stored
 
 ROOT = Path(__file__).parents[2]
 COMMITS = 25
@@ -26,7 +26,14 @@ COMMITS = 25
 def served(database_url: str, redis_url: str) -> Iterator[str]:
     """One process of the shop, and its address."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "tests.contrib.shop_app:app", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "tests.support.contrib.shop_app:app",
+        "--port",
+        str(port),
+    ]
     given = {"SHOP_DATABASE_URL": database_url, "SHOP_REDIS_URL": redis_url}
     process = subprocess.Popen(
         [*command, "--log-level", "warning"],

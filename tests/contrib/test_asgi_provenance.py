@@ -22,9 +22,9 @@ from cachedorm import Cache
 from cachedorm.responses import CacheRule, ResponseCache
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.provenance import PARTS_MAX, Provenance, current, recording
-from tests.contrib.shelf import PAGES, REGIONS, ROWS, Base, Diary, Item, Owner, items_of
-from tests.contrib.site import Site, asking, is_hit, is_stored
 from tests.fixtures.patience import patient_cache
+from tests.support.contrib.shelf import PAGES, REGIONS, ROWS, Base, Diary, Item, Owner, items_of
+from tests.support.contrib.site import Site, asking, is_hit, is_stored
 
 Reads = Callable[[Site], Awaitable[object]]
 

@@ -10,9 +10,9 @@ import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.contrib.shelf import PAGES, Item
-from tests.contrib.site import Site, is_hit, is_stored
-from tests.races.staging import Stage
+from tests.support.contrib.shelf import PAGES, Item
+from tests.support.contrib.site import Site, is_hit, is_stored
+from tests.support.races.staging import Stage
 
 
 class Gate:

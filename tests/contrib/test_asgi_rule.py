@@ -12,7 +12,7 @@ from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.responses import CacheRule, ResponseCache
 from cachedorm.responses.answer import has_it_already
 from cachedorm.responses.directives import directives_of, seconds_in
-from tests.contrib.shelf import PAGES
+from tests.support.contrib.shelf import PAGES
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no slash": (lambda: CacheRule("items"), 'a path begins with "/"'),
@@ -56,7 +56,7 @@ async def test_what_is_no_rule_is_refused() -> None:
 async def test_a_region_that_the_cache_does_not_list_is_refused() -> None:
     """When the middleware is first used, as for a model."""
     from cachedorm.errors import CachedormError
-    from tests.contrib.shelf import REGIONS
+    from tests.support.contrib.shelf import REGIONS
 
     async with Cache(regions=REGIONS) as cache:
         with pytest.raises(CachedormError, match="elsewhere"):

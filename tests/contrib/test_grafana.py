@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cachedorm.contrib.prometheus import PrometheusObserver
-from tests.contrib.observed import app
-from tests.contrib.promql import used_in
+from tests.support.contrib.observed import app
+from tests.support.contrib.promql import used_in
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "deploy" / "grafana"

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import event
 
 from cachedorm.contrib.opentelemetry import OpenTelemetryMetrics, OpenTelemetryTraces, place_of
-from tests.contrib.observed import App, app
+from tests.support.contrib.observed import App, app
 
 DEAD = "redis://127.0.0.1:1"
 

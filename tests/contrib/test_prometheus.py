@@ -15,10 +15,10 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from cachedorm import Cache
 from cachedorm.contrib.prometheus import PrometheusCounters, PrometheusObserver
 from cachedorm.errors import ConfigurationError
-from tests.contrib.observed import App, app
-from tests.contrib.shelf import PAGES, REGIONS
-from tests.contrib.site import Site
 from tests.fixtures.patience import patient_cache
+from tests.support.contrib.observed import App, app
+from tests.support.contrib.shelf import PAGES, REGIONS
+from tests.support.contrib.site import Site
 
 ROOT = Path(__file__).parents[2]
 DEAD = "redis://127.0.0.1:1"
@@ -225,7 +225,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from cachedorm.contrib.prometheus import PrometheusObserver
-from tests.contrib.observed import app
+from tests.support.contrib.observed import app
 
 url, folder, reads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 with app(url, folder, PrometheusObserver()) as observed:

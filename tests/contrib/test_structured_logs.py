@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cachedorm.contrib.logs import StructuredLogs
-from tests.contrib.observed import app
+from tests.support.contrib.observed import app
 
 DEAD = "redis://127.0.0.1:1"
 OWN = set(logging.makeLogRecord({}).__dict__)

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 from models import Guide
-from tests.deploy.manifests import (
+from tests.support.manifests import (
     DOCKERFILE,
     ROOT,
     Document,

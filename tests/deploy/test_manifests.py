@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.manifests import KUBERNETES, Document, Pod, document, documents, pods
+from tests.support.manifests import KUBERNETES, Document, Pod, document, documents, pods
 
 # `lifecycle.preStop.sleep` came with 1.29 and is on by default since 1.30.
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]

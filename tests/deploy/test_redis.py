@@ -11,7 +11,7 @@ import redis
 
 from examples.servers import PrivateRedis
 from examples.servers.binaries import redis_binary
-from tests.deploy.manifests import compose, redis_conf
+from tests.support.manifests import compose, redis_conf
 
 SAID = {
     "k8s-redis": {

@@ -10,7 +10,7 @@ import pytest
 
 from examples.recycling.celery_settings import configuration
 from examples.recycling.settings import Settings, WorkerSettings
-from tests.deploy.manifests import (
+from tests.support.manifests import (
     COMPONENT,
     Document,
     Pod,

@@ -18,7 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cachedorm.cli import app
-from tests.docs.pages import PAGES, ROOT, Block, blocks_of, name_of
+from tests.support.docs.pages import PAGES, ROOT, Block, blocks_of, name_of
 
 DATABASE = "postgresql+psycopg://localhost/app"
 REDIS = "redis://localhost:6379"
@@ -70,7 +70,7 @@ Run = Callable[[str, Path], str | None]
 def run() -> Iterator[Run]:
     """Runs the blocks (JSON) of one page in a folder; what it said if it failed."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.docs.runner"],
+        [sys.executable, "-m", "tests.support.docs.runner"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,

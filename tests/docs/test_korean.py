@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import READMES, Block, blocks_of, headings_of, links_of
+from tests.support.docs.pages import READMES, Block, blocks_of, headings_of, links_of
 
 KOREAN = "README.ko.md"
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, Heading, headings_of, links_of, name_of
+from tests.support.docs.pages import PAGES, ROOT, Heading, headings_of, links_of, name_of
 
 
 def broken(page: Path) -> list[str]:

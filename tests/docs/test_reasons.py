@@ -7,7 +7,7 @@ import re
 from cachedorm.store.entries.entries import UNDECODABLE_REASON
 from cachedorm.store.entries.fill import Unleased
 from cachedorm.store.protocol.entry import Miss
-from tests.docs.pages import ROOT
+from tests.support.docs.pages import ROOT
 
 
 def test_every_reason_of_the_store_is_explained() -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from examples.recycling.settings import Settings, WorkerSettings
-from tests.docs.pages import ROOT
+from tests.support.docs.pages import ROOT
 
 
 @pytest.mark.parametrize("settings", [Settings, WorkerSettings])

@@ -19,7 +19,7 @@ import yaml
 import cachedorm
 import cachedorm.contrib
 import cachedorm.testing
-from tests.docs.pages import ROOT
+from tests.support.docs.pages import ROOT
 
 # What applications import from the modules for frameworks; the rest of them is their own.
 CONTRIB = {

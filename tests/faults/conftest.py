@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.contract.colours import GREENLETS, THREADS
 from tests.contract.conftest import pytest_pyfunc_call
+from tests.support.contract.colours import GREENLETS, THREADS
 
 __all__ = ["colour", "pytest_pyfunc_call"]
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from cachedorm import Cache, Cached, CachePolicy, Region, hours, minutes
 from cachedorm.store.protocol.entry import describe, now_ms
-from tests.faults.proxy import Fault, FaultProxy
 from tests.fixtures.patience import patient_cache
+from tests.support.proxy import Fault, FaultProxy
 
 SOFT = Region(
     "soft", db=3, ttl=hours(1), refresh_ahead=minutes(5), stale_if_error=minutes(10), lease=0.1

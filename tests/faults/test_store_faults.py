@@ -23,10 +23,10 @@ from cachedorm.store.redis.client import Wire
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.store import Store
 from examples.servers import PrivateRedis
-from tests.contract.places import MY
 from tests.contract.test_store import USER, USERS, fill, seen, touched
-from tests.faults.proxy import Fault
 from tests.fixtures.faults import RedisProxy
+from tests.support.contract.places import MY
+from tests.support.proxy import Fault
 
 COMMIT_LIMIT = 0.5
 # A loaded machine is late, but not by another time limit.

@@ -9,7 +9,7 @@ import pytest
 from cachedorm.store.codec import decode_plain, row_codec
 from cachedorm.store.protocol.entry import FORMAT_VERSION, describe, judge, prefix
 from tests.golden.samples import CELLS, PLAIN, SLOTS, STAMPS, stored_now
-from tests.unit.exactness import exact
+from tests.support.exactness import exact
 
 PLACE = Path(__file__).parent
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from cachedorm import Cache
 from tests.fixtures.logs import SqlLog
 from tests.fixtures.patience import patient_cache
-from tests.orm.entries import entries, shop  # noqa: F401
-from tests.orm.library import REGIONS, Author, Base, Book, Mood, Place
+from tests.support.orm.entries import entries, shop  # noqa: F401
+from tests.support.orm.library import REGIONS, Author, Base, Book, Mood, Place
 
 
 @pytest.fixture

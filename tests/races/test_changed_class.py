@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.fixtures.patience import patient_cache
-from tests.orm.library import REGIONS, Animal, Base, Dog
+from tests.support.orm.library import REGIONS, Animal, Base, Dog
 
 
 @pytest.mark.parametrize("times", [1, 20])

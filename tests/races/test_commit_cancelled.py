@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 from cachedorm import Cache
-from tests.faults.proxy import Fault, FaultProxy
 from tests.fixtures.faults import RedisProxy
-from tests.orm.library import REGIONS, Base, Book
-from tests.races.staging import Stage
+from tests.support.orm.library import REGIONS, Base, Book
+from tests.support.proxy import Fault, FaultProxy
+from tests.support.races.staging import Stage
 
 Sessions = async_sessionmaker[AsyncSession]
 

@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from cachedorm import Cache
 from examples.servers import PrivateRedis
 from tests.fixtures.patience import patient_cache
-from tests.orm.library import REGIONS, Base, Book
-from tests.races.staging import Stage
+from tests.support.orm.library import REGIONS, Base, Book
+from tests.support.races.staging import Stage
 
 Sessions = sessionmaker[Session]
 
@@ -181,8 +181,8 @@ import os, signal, sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 from tests.fixtures.patience import patient_cache
-from tests.orm.library import REGIONS, Book
-from tests.races.staging import Stage
+from tests.support.orm.library import REGIONS, Book
+from tests.support.races.staging import Stage
 
 engine = create_engine(sys.argv[1])
 stage = Stage(engine)

@@ -15,15 +15,15 @@ import redis
 from sqlalchemy import Engine
 
 from cachedorm.store.protocol.interest_registry import REGISTRY_KEY
-from tests.races.processes import Process
-from tests.races.rollout import create
+from tests.support.races.processes import Process
+from tests.support.races.rollout import create
 
 
 class Version(Process):
     """A running process of one version."""
 
     def __init__(self, version: str, database_url: str, redis_url: str) -> None:
-        super().__init__("tests.races.rollout", version, database_url, redis_url)
+        super().__init__("tests.support.races.rollout", version, database_url, redis_url)
 
     def read(self, what: str) -> Any:
         return self.ask("read", what)

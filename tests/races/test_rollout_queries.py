@@ -14,8 +14,8 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
-from tests.races.processes import Process
-from tests.races.rollout_queries import create
+from tests.support.races.processes import Process
+from tests.support.races.rollout_queries import create
 
 QUERIES = ("narrow", "whole", "totals", "near", "spot")
 # By the queries that each must change: rows that come, go, and move into and out of a filter.
@@ -43,7 +43,7 @@ def start(engine: Engine, redis_url: str) -> Iterator[Start]:
 
     def start(version: str, schema: str = "-") -> Process:
         url = engine.url.render_as_string(hide_password=False)
-        module = "tests.races.rollout_queries"
+        module = "tests.support.races.rollout_queries"
         started.append(Process(module, version, schema, url, redis_url))
         return started[-1]
 

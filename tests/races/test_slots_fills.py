@@ -4,8 +4,8 @@ from cachedorm.store.protocol.changes import Offer
 from cachedorm.store.protocol.entry import Miss
 from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.slots import Granted, Refused
-from tests.contract import places
-from tests.contract.places import (
+from tests.support.contract import places
+from tests.support.contract.places import (
     DB,
     INTENT_MS,
     MISSIONS_OF_42,

@@ -14,8 +14,8 @@ from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.entries.single_flight import Asked
 from cachedorm.store.protocol.settings import RegionSettings
-from tests.contract import places
-from tests.contract.places import DB, USER_42, USER_43, USERS, Place, token
+from tests.support.contract import places
+from tests.support.contract.places import DB, USER_42, USER_43, USERS, Place, token
 
 slots, place = places.slots, places.place
 WAIT = 10.0

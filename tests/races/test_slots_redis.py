@@ -20,8 +20,9 @@ from cachedorm.store.protocol.slots import Granted, Held, Refused, Slots
 from cachedorm.store.redis.client import Wire
 from cachedorm.store.redis.slots import RedisSlots
 from examples.servers import PrivateRedis
-from tests.contract import places
-from tests.contract.places import (
+from tests.fixtures.logs import RedisLog
+from tests.support.contract import places
+from tests.support.contract.places import (
     DB,
     INTENT_MS,
     LEASE_MS,
@@ -35,7 +36,6 @@ from tests.contract.places import (
     token,
     touching,
 )
-from tests.fixtures.logs import RedisLog
 
 db_client = places.db_client
 

@@ -23,7 +23,7 @@ from cachedorm.store.protocol.entry import Form
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
-from tests.contract.places import DB
+from tests.support.contract.places import DB
 
 Row = tuple[int, int]
 ROWS, WRITERS, READERS = 3, 4, 10

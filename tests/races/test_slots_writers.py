@@ -3,8 +3,8 @@
 from cachedorm.store.protocol.changes import Fixed, Offer
 from cachedorm.store.protocol.entry import Miss, value_slot
 from cachedorm.store.protocol.slots import Granted, Refused
-from tests.contract import places
-from tests.contract.places import (
+from tests.support.contract import places
+from tests.support.contract.places import (
     DB,
     INTENT_MS,
     STATE_42,

@@ -14,8 +14,9 @@ from cachedorm.store.memory.slots import MemorySlots
 from cachedorm.store.protocol.entry import Miss, describe, value_slot
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import Granted, Held, Refused
-from tests.contract import places
-from tests.contract.places import (
+from tests.races.test_slots_flights import Query
+from tests.support.contract import places
+from tests.support.contract.places import (
     DB,
     MISSIONS_OF_42,
     STATE_42,
@@ -25,8 +26,7 @@ from tests.contract.places import (
     Place,
     token,
 )
-from tests.contract.soft import AHEAD, SOON_MS, STALE, Database, region_of, stand
-from tests.races.test_slots_flights import Query
+from tests.support.contract.soft import AHEAD, SOON_MS, STALE, Database, region_of, stand
 
 slots, place, db_client = places.slots, places.place, places.db_client
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from examples.servers import PrivateRedis
-from tests.races.stateful import Greenlets, LibraryMachine, Threads
+from tests.support.races.stateful import Greenlets, LibraryMachine, Threads
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.faults.proxy import Fault
 from tests.fixtures.faults import RedisProxy
+from tests.support.proxy import Fault
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import redis
 from sqlalchemy.orm import Session, sessionmaker
 
 from examples.servers import PrivateRedis
-from tests.docs.pages import blocks_of
 from tests.fixtures.command_line import Command
+from tests.support.docs.pages import blocks_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 URL = "redis://localhost:6379"

@@ -76,11 +76,11 @@ def test_a_wrong_pyproject(
         ("models:", "give module:name"),
         ("no_such_shop:cache", "No module named"),
         ("models:REGIONS.nope", "has no attribute 'nope'"),
-        ("tests.service.warm_app:not_a_cache", "a int, not a Cache"),
-        ("tests.service.cli_apps:failing", "RuntimeError: no such setting"),
-        ("tests.service.cli_apps:leaving", "wrong environment"),
-        ("tests.service.cli_apps:coroutine", "a coroutine"),
-        ("tests.service.cli_apps:lazy.cache", "RuntimeError: not yet"),
+        ("tests.support.service.warm_app:not_a_cache", "a int, not a Cache"),
+        ("tests.support.service.cli_apps:failing", "RuntimeError: no such setting"),
+        ("tests.support.service.cli_apps:leaving", "wrong environment"),
+        ("tests.support.service.cli_apps:coroutine", "a coroutine"),
+        ("tests.support.service.cli_apps:lazy.cache", "RuntimeError: not yet"),
     ],
 )
 @pytest.mark.parametrize("words", [("warm",), ("doctor",), ("inspect", "k")])
@@ -95,7 +95,7 @@ def test_a_wrong_app(command: Command, app: str, says: str, words: tuple[str, ..
 
 def test_what_the_application_prints(command: Command) -> None:
     """Goes to the error stream: a script reads the command's own words."""
-    done = command("regions", "--json", app="tests.service.cli_apps:talkative")
+    done = command("regions", "--json", app="tests.support.service.cli_apps:talkative")
 
     assert (done.status, done.json["reserved"]) == (0, [])
     assert done.stderr == "opening the cache\n"
@@ -127,7 +127,7 @@ def test_an_output_that_is_full(words: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "cachedorm.cli", "regions", *words]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*command, "--app", "tests.service.cli_apps:in_korean"],
+            [*command, "--app", "tests.support.service.cli_apps:in_korean"],
             cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def findings(command: Command, check: str, app: str = "warm_app:made") -> list[Any]:
     """Severity and text of what was found of one kind."""
-    told = command("doctor", "--json", app=f"tests.service.{app}").json
+    told = command("doctor", "--json", app=f"tests.support.service.{app}").json
     return [
         (each["severity"], each["found"]) for each in told["findings"] if each["check"] == check
     ]
@@ -37,7 +37,7 @@ def doctor(*words: str, app: str = "warm_app:made") -> Any:
     return subprocess.run(
         [
             *(sys.executable, "-W", "error::ResourceWarning", "-m", "cachedorm.cli", "doctor"),
-            *("--app", f"tests.service.{app}", *words),
+            *("--app", f"tests.support.service.{app}", *words),
         ],
         cwd=ROOT,
         env=dict(os.environ),

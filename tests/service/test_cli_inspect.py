@@ -24,9 +24,9 @@ from models import (
     nearby_centers,
     search_guides,
 )
-from tests.contrib.site import asking, is_stored
 from tests.fixtures.command_line import Command
-from tests.service.warm_app import made
+from tests.support.contrib.site import asking, is_stored
+from tests.support.service.warm_app import made
 
 Town = sessionmaker[Session]
 USER = "user:profile:u0001"
@@ -108,7 +108,9 @@ def test_every_kind_of_declaration(town: Town, command: Command, app: str) -> No
         session.execute(nearby_centers(lat=centre.lat, lon=centre.lon, radius_m=1500)).all()
         session.get(User, "none")
     done = {
-        key: command("inspect", key, "--json", app=f"tests.service.warm_app:{app}").json["found"][0]
+        key: command("inspect", key, "--json", app=f"tests.support.service.warm_app:{app}").json[
+            "found"
+        ][0]
         for key in (
             "info:guide:plastic",
             "info:search:플라스틱",

@@ -80,7 +80,7 @@ def test_what_is_named_ends(
 def test_for_coroutines_and_people(filled: Town, command: Command) -> None:
     """A Cache for coroutines ends entries as well, and a line says how many."""
     for app in ("warm_app:made_for_coroutines", "cli_apps:engine_for_coroutines"):
-        done = command("invalidate", "User", "u0001", app=f"tests.service.{app}")
+        done = command("invalidate", "User", "u0001", app=f"tests.support.service.{app}")
         assert (done.status, done.stdout) == (
             0,
             "User u0001: ended (entries and stamps: 1 in database 2)\n",

@@ -56,7 +56,7 @@ def test_for_people(command: Command) -> None:
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_an_output_that_cannot_hold_it(words: tuple[str, ...]) -> None:
     """Letters beyond the output's are spelt out."""
-    named = ["regions", "--app", "tests.service.cli_apps:in_korean", *words]
+    named = ["regions", "--app", "tests.support.service.cli_apps:in_korean", *words]
     done = CliRunner(charset="ascii").invoke(app, named)
 
     assert done.exit_code == 0
@@ -66,8 +66,8 @@ def test_an_output_that_cannot_hold_it(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("typed", "names"),
     [
-        ("stats --app tests.service.warm_app:made --region a", ["api", "auth"]),
-        ("invalidate --app tests.service.warm_app:made Us", ["User"]),
+        ("stats --app tests.support.service.warm_app:made --region a", ["api", "auth"]),
+        ("invalidate --app tests.support.service.warm_app:made Us", ["User"]),
         ("stats --app nowhere.at_all:made --region a", []),
     ],
 )

@@ -90,7 +90,15 @@ def test_for_people(filled: redis.Redis, command: Command) -> None:
 
 def test_a_watch_counts_what_is_new(filled: redis.Redis) -> None:
     """Each look after the first says what happened since; Ctrl-C ends it well."""
-    words = ["stats", "--app", "tests.service.warm_app:made", "--watch", "--every", "0.1", "--json"]
+    words = [
+        "stats",
+        "--app",
+        "tests.support.service.warm_app:made",
+        "--watch",
+        "--every",
+        "0.1",
+        "--json",
+    ]
     with subprocess.Popen(
         [sys.executable, "-W", "error::ResourceWarning", "-m", "cachedorm.cli", *words],
         cwd=ROOT,
@@ -131,7 +139,7 @@ def test_wrong_words(
     town: Town, command: Command, words: tuple[str, ...], app: str, says: str
 ) -> None:
     """One line, and 2."""
-    done = command("stats", *words, app=f"tests.service.{app}")
+    done = command("stats", *words, app=f"tests.support.service.{app}")
 
     assert (done.status, done.stderr.count("\n")) == (2, 1)
     assert says in done.stderr

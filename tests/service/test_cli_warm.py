@@ -48,7 +48,7 @@ def environment(
 def run(environment: dict[str, str], *words: str, app: str) -> Any:
     command = [sys.executable, "-W", "error::ResourceWarning", "-m", "cachedorm.cli", "warm"]
     return subprocess.run(
-        [*command, "--app", f"tests.service.warm_app:{app}", *words],
+        [*command, "--app", f"tests.support.service.warm_app:{app}", *words],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -150,7 +150,7 @@ def test_wrong_words(
     environment: dict[str, str], command: Command, app: str, words: tuple[str, ...], says: str
 ) -> None:
     """What was asked for and is not there is said, with an exit code of its own."""
-    done = command("warm", *words, app=f"tests.service.warm_app:{app}")
+    done = command("warm", *words, app=f"tests.support.service.warm_app:{app}")
 
     assert (done.status, done.stderr.count("\n")) == (2, 1)
     assert says in done.stderr

@@ -28,8 +28,8 @@ from examples.recycling.migrate import migrate
 from examples.recycling.scans import UnknownUser
 from examples.servers import Found, PrivateRedis, scratch_database
 from models import Guide, Revocation, ScanResult, ScanStatus, User, scan_history
-from tests.deploy.manifests import pod
-from tests.service.worker_process import (
+from tests.support.manifests import pod
+from tests.support.service.worker_process import (
     Stand,
     WorkerProcess,
     eventually,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from cachedorm import Cache
 from cachedorm.testing import attached
 from tests.fixtures.patience import patient_cache
-from tests.testing.shelf import REGIONS, Base, Magazine, Novel, Ticket
+from tests.support.testing.shelf import REGIONS, Base, Magazine, Novel, Ticket
 
 
 @pytest.fixture

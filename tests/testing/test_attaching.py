@@ -16,7 +16,7 @@ from cachedorm.testing import (
     frozen_clock,
     memory_cache,
 )
-from tests.testing.shelf import Novel
+from tests.support.testing.shelf import Novel
 
 
 def read(factory: sessionmaker[Session]) -> str:

@@ -18,7 +18,7 @@ from cachedorm.testing import (
     frozen_clock,
     memory_cache,
 )
-from tests.testing.shelf import REGIONS, Magazine, Novel, Ticket
+from tests.support.testing.shelf import REGIONS, Magazine, Novel, Ticket
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cachedorm import Cache, Observer
 from cachedorm.errors import ArgumentError
 from cachedorm.testing import assert_served_from_cache, count_commands, count_statements
 from tests.fixtures.logs import RedisLog
-from tests.testing.shelf import Novel, novels_on
+from tests.support.testing.shelf import Novel, novels_on
 
 
 def use(cache: Cache, shelves: sessionmaker[Session]) -> None:

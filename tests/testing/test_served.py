@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from cachedorm.testing import assert_served_from_cache
-from tests.testing.shelf import Novel, novels_on
+from tests.support.testing.shelf import Novel, novels_on
 
 
 def read(shelves: sessionmaker[Session]) -> None:

@@ -30,7 +30,7 @@ from cachedorm.store.codec import (
     kind_for_python,
     row_codec,
 )
-from tests.unit.exactness import exact
+from tests.support.exactness import exact
 
 SEOUL = ZoneInfo("Asia/Seoul")
 NEW_YORK = ZoneInfo("America/New_York")

@@ -19,7 +19,7 @@ from examples.servers import (
     make_database,
     scratch_database,
 )
-from tests.service.api.process import Application
+from tests.support.service.process import Application
 
 SIZES = Sizes(users=40, centers=400, guides=60, revocations=5)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 DOCUMENT = {
     ("get", "/profile/{user_id}"): {"user_id"},

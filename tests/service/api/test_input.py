@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 HUGE = "9" * 5000
 

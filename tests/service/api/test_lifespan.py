@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from examples.recycling.settings import Settings
 from examples.servers import PrivateRedis
-from tests.service.api.process import SECRET, Application, bearer
+from tests.support.service.process import SECRET, Application, bearer
 
 WAITING = text(
     "select count(*) from pg_stat_activity"

@@ -10,7 +10,7 @@ import redis
 from examples.recycling.limit import Limit
 from examples.recycling.service.addresses import origin
 from examples.recycling.settings import networks
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 
 @pytest.fixture(scope="module")

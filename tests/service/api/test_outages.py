@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from examples.servers import PrivatePostgres, PrivateRedis
-from tests.service.api.process import TOKENS, Application, bearer
+from tests.support.service.process import TOKENS, Application, bearer
 
 Own = tuple[Application, PrivatePostgres, PrivateRedis]
 REVOKED = (401, {"detail": "Token revoked"})

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from examples.recycling.service.prune import main
-from tests.service.api.process import ROOT
+from tests.support.service.process import ROOT
 
 
 def prune(database_url: str, redis_url: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import sessionmaker
 import models
 from models import Guide
 from tests.fixtures.patience import patient_cache
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 
 def test_a_response_follows_its_row(

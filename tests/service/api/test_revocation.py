@@ -8,7 +8,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
-from tests.service.api.process import TOKENS, Application, bearer
+from tests.support.service.process import TOKENS, Application, bearer
 
 REVOKED = (401, {"detail": "Token revoked"})
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 
 def test_the_openapi_document_is_kept(application: Application, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 
 from examples.servers import Found
 from examples.servers.private_server import free_port
-from tests.service.api.process import ROOT
+from tests.support.service.process import ROOT
 
 
 def test_it_says_how_to_call_it_and_leaves_nothing(servers: Found, town_redis: str) -> None:

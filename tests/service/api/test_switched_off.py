@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 
 def test_a_process_without_cache(application: Application, town_url: str, town_redis: str) -> None:

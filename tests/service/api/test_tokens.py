@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from examples.recycling.service.tokens import Tokens
-from tests.service.api.process import ISSUER, SECRET, Application, bearer
+from tests.support.service.process import ISSUER, SECRET, Application, bearer
 
 GOOD: dict[str, Any] = {"sub": "u0001", "jti": "one", "iss": ISSUER, "exp": 4_000_000_000}
 

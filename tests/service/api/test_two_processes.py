@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Engine, text
 
-from tests.service.api.process import Application, bearer
+from tests.support.service.process import Application, bearer
 
 ROUNDS = 200
 
