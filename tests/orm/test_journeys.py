@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.journeys import Journey, journeys
-
-# The names that the tour gives its journeys, and the most calls that each may take.
-CALLS_MAX = {
-    "session.get, hit": 38,
-    "CachedQuery, hit of 3 rows": 65,
-    "session.get, miss and publish": 160,
-    "one-row UPDATE and commit": 190,
-}
+from tests.support.journeys import CALLS_MAX, Journey, journeys
 
 
 @pytest.fixture

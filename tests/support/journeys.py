@@ -31,6 +31,14 @@ LIBRARY = f"{Path(cachedorm.__file__).parent.as_posix()}/"
 # shortest of these runs does neither.
 RUNS = 7
 
+# The journeys, and the most calls that each may take.
+CALLS_MAX = {
+    "session.get, hit": 38,
+    "CachedQuery, hit of 3 rows": 65,
+    "session.get, miss and publish": 160,
+    "one-row UPDATE and commit": 190,
+}
+
 TOUR = Region("tour", db=1, ttl=hours(1), jitter=0)
 
 

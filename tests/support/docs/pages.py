@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 READMES = (ROOT / "README.md", ROOT / "README.ko.md")
-PAGES = (*READMES, *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (*READMES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+)(?P<language>[\w+-]*)(?P<rest>.*)$")
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(?P<reason>.*?)\s*-->")
