@@ -89,7 +89,7 @@ def refresh_key(key: str) -> str:
 
 
 def wildcard_tag(table_fullname: str) -> str:
-    """The tag that every entry over the table carries: touched when the changed rows are unknown."""
+    """The tag of every entry over the table: touched when it is unknown which rows changed."""
     return table_fullname
 
 
