@@ -198,7 +198,7 @@ def test_repr_shows_the_state(redis_url: str) -> None:
     store = Store.connect(redis_url)
     assert repr(store) == (
         f"<Store <Wire {redis_url} 0 idle lines> <Breaker closed failures=0>"
-        " <Journal untold keys per database: none> kept=0 <Mender idle>>"
+        " <Journal pending keys per database: none> kept=0 <Mender idle>>"
     )
     store.close()
 

@@ -269,7 +269,7 @@ def test_the_mender_tells_by_itself_and_ends(colour: str, proxy: RedisProxy) -> 
     proxy.heal()
     within(10.0, lambda: store.trusted(2) and "Mender idle" in repr(store))
     assert seen(store) in (Miss.EMPTY, Miss.STAMP)
-    assert not [each for each in threading.enumerate() if each.name == "cachedorm-mender"]
+    assert not [each for each in threading.enumerate() if each.name == "cachedorm-retry"]
     store.close()
 
 
@@ -288,7 +288,7 @@ def test_close_tries_once_more_and_leaves_no_thread(colour: str, proxy: RedisPro
     proxy.impose(Fault.REFUSE)
     store.settle(store.intend(touched()))
     store.close()
-    assert not [each for each in threading.enumerate() if each.name == "cachedorm-mender"]
+    assert not [each for each in threading.enumerate() if each.name == "cachedorm-retry"]
 
 
 @pytest.mark.usefixtures("by_hand")
@@ -326,7 +326,7 @@ def test_after_close_nothing_is_remembered(store: Store, proxy: RedisProxy) -> N
     """There is nobody left to tell it."""
     store.close()
     commit(store)
-    assert "untold keys per database: none" in repr(store)
+    assert "pending keys per database: none" in repr(store)
 
 
 # -- COMMITs of unknown outcome --

@@ -101,6 +101,6 @@ def test_without_known_stamps_every_key_is_kept() -> None:
 def test_repr_counts_keys() -> None:
     """What a log line about it needs."""
     journal = Journal()
-    assert repr(journal) == "<Journal untold keys per database: none>"
+    assert repr(journal) == "<Journal pending keys per database: none>"
     journal.add(Touched(entries={2: {"a", "b"}}, stamps={2: {"~s:t"}}), TOKEN)
-    assert repr(journal) == "<Journal untold keys per database: {2: 3}>"
+    assert repr(journal) == "<Journal pending keys per database: {2: 3}>"

@@ -198,8 +198,8 @@ def test_template_equality_is_by_text() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "begins with no literal"),
-        ("{user_id}", "begins with no literal"),
+        ("", "does not begin with literal"),
+        ("{user_id}", "does not begin with literal"),
         ("~user:{id}", "the library's own"),
         ("user:~h:{id}", "the library's own"),
         ("user:{id", "a brace stands alone"),

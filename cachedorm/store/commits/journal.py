@@ -1,4 +1,4 @@
-"""Commits that Redis could not be told of. Until it has been, what it says is not to be trusted."""
+"""Invalidations that could not be sent. Until they are delivered, this process uses no cache."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ class Journal:
         self._size: dict[int, int] = {}
         # Databases with nothing untold are not in it: readers ask by ``db in journal.untold``.
         self.untold: dict[int, list[Untold]] = {}
-        # The tables of all commits here: what others cache over them was not asked.
+        # The tables of all pending commits: the registry was not asked what is cached over them.
         self._written = Written()
         self._lock = threading.Lock()
         follow_forks(self)
 
     def know(self, db: int, stamps: Iterable[str]) -> None:
-        """Names stamps such that every entry of the database carries at least one known."""
+        """Add stamps, so that every entry of the database carries at least one known stamp."""
         with self._lock:
             self._known[db] = self._known.get(db, frozenset()) | frozenset(stamps)
 
     def add(self, touched: Touched, token: bytes) -> None:
-        """Keeps a commit until it is told."""
+        """Keep the invalidations of a commit until they are delivered."""
         with self._lock:
             for db in touched.dbs():
                 self._add(Untold(db, _part(touched, db), token))
 
     def add_written(self, written: Written) -> None:
-        """Keeps the tables that an untold commit wrote."""
+        """Keep the tables that such a commit wrote."""
         with self._lock:
             self._written.update(written)
 
     def take_written(self) -> Written:
-        """The tables that untold commits wrote, no longer kept here."""
+        """The tables that these commits wrote; they are no longer kept here."""
         with self._lock:
             written, self._written = self._written, Written()
         return written
@@ -77,22 +77,22 @@ class Journal:
             self.untold.setdefault(db, []).append(item)
             self._size[db] = size
             return
-        # A new item even if the database is to be cleared already: that may be happening right
-        # now, and then it came too early for this commit.
+        # A new item even if the database is to be cleared already: the clearing may be under way,
+        # and would then be too early for this commit.
         self.untold[db] = [Untold(db, Touched(stamps={db: set(known)}), new_token())]
         self._size[db] = size
 
     def pending(self, db: int) -> bool:
-        """True while commits are untold in this database."""
+        """Whether invalidations of this database are pending."""
         return db in self.untold
 
     def items(self) -> list[Untold]:
-        """Everything untold now, each database's in the order of the commits."""
+        """All pending items, those of one database in the order of the commits."""
         with self._lock:
             return [item for items in self.untold.values() for item in items]
 
     def told(self, item: Untold) -> None:
-        """Forgets an item that Redis has been told of (or that a clearing has replaced)."""
+        """Forget an item that has been delivered, or that a clearing has replaced."""
         with self._lock:
             items = self.untold.get(item.db, [])
             if item not in items:
@@ -103,7 +103,7 @@ class Journal:
                 del self.untold[item.db], self._size[item.db]
 
     def begin_in_child(self) -> None:
-        # The items stay: this process must not trust those databases either.
+        # The items stay: the child must not use the cache of those databases either.
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -111,11 +111,11 @@ class Journal:
 
     def __repr__(self) -> str:
         keys = {db: sum(map(len, items)) for db, items in sorted(self.untold.items())}
-        return f"<Journal untold keys per database: {keys or 'none'}>"
+        return f"<Journal pending keys per database: {keys or 'none'}>"
 
 
 def _part(touched: Touched, db: int) -> Touched:
-    """A copy of what concerns one database."""
+    """A copy of the part that concerns one database."""
     part = Touched()
     part.add_entries(db, touched.entries.get(db, ()))
     part.add_stamps(db, touched.stamps.get(db, ()))

@@ -1,4 +1,4 @@
-"""One thread that tells Redis later, started when there is something to tell, gone when not."""
+"""The thread that delivers pending invalidations: started when there are any, ended when not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ EVERY = 0.25
 
 
 class Mender:
-    """Runs ``mend`` every so many seconds for as long as it answers that there is more to do.
+    """Runs ``retry`` every ``every`` seconds for as long as it returns that there is more to do.
 
-    ``mend`` must not raise. The thread is this process's own: a forked child starts its own.
+    ``retry`` must not raise. A forked child starts a thread of its own.
     """
 
     __slots__ = (
@@ -21,14 +21,14 @@ class Mender:
         "_closing",
         "_every",
         "_lock",
-        "_mend",
         "_nudge",
+        "_retry",
         "_stop",
         "_thread",
     )
 
-    def __init__(self, mend: Callable[[], bool], every: float = EVERY) -> None:
-        self._mend = mend
+    def __init__(self, retry: Callable[[], bool], every: float = EVERY) -> None:
+        self._retry = retry
         self._every = every
         self.begin_in_child()
         follow_forks(self)
@@ -41,34 +41,34 @@ class Mender:
         self._closing = False
 
     def wake(self) -> None:
-        """There is something to do: starts the thread if it does not run. Never blocks."""
+        """Start the thread if it does not run: there is something to do. Never blocks."""
         with self._lock:
             self._nudge.set()
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(
-                    target=self._run, name="cachedorm-mender", daemon=True
+                    target=self._run, name="cachedorm-retry", daemon=True
                 )
                 try:
                     self._thread.start()
                 except RuntimeError:
-                    # The interpreter is shutting down, or has no thread left: the next may have.
+                    # The interpreter is shutting down, or no thread can be started now.
                     self._thread = None
 
     def _run(self) -> None:
         while True:
             self._nudge.clear()
-            more = self._mend()
+            more = self._retry()
             with self._lock:
-                # Under the lock, so that nobody believes in a thread that is about to end.
+                # Under the lock, so that `wake` does not rely on a thread that is about to end.
                 if self._closing or not (more or self._nudge.is_set()):
                     self._thread = None
                     return
             if more:
-                # New work is no reason to ask a Redis sooner that is away.
+                # New work does not make an unavailable Redis answer sooner.
                 self._stop.wait(self._every)
 
     def close(self, timeout: float) -> None:
-        """Lets the thread try once more, and waits for its end at most so many seconds."""
+        """Let the thread try once more, and wait at most ``timeout`` seconds for its end."""
         with self._lock:
             self._closing = True
             thread = self._thread

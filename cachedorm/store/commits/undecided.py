@@ -1,4 +1,4 @@
-"""Intents of a COMMIT whose outcome nobody knows yet: kept alive until it is decided."""
+"""Commits of unknown outcome: their intents are kept alive until the database has decided."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT_AT_MOST = 600.0
 
 @dataclass(slots=True, eq=False)
 class KeptIntent:
-    """One of them, and when it is next renewed and next asked about (monotonic seconds)."""
+    """The intents of one such commit; times of its next steps in monotonic seconds."""
 
     touched: Touched
     token: bytes
@@ -29,10 +29,10 @@ class KeptIntent:
 
 
 class KeptIntents:
-    """All of them. ``look_after`` does what is due and answers whether any is left.
+    """All such commits. ``look_after`` does what is due and returns whether any is left.
 
-    A reader that filled an old row after such a COMMIT failed here, but before the server got
-    round to it, would keep that row for its TTL; so the keys stay hidden until the database
+    The COMMIT may fail here and still be applied by the server later. A reader that filled the
+    old row in between would keep it for its TTL. So the keys stay hidden until the database
     says how it ended, at most ten minutes, and then until the intents expire.
     """
 
@@ -44,7 +44,7 @@ class KeptIntents:
         follow_forks(self)
 
     def begin_in_child(self) -> None:
-        # The parent looks after its own: the question goes over its database connection.
+        # The parent keeps its own: it asks over its own database connection.
         self._kept: list[KeptIntent] = []
         self._lock = threading.Lock()
 
@@ -67,7 +67,7 @@ class KeptIntents:
         settle: Callable[[KeptIntent], None],
         failed: Callable[[str, Exception], None],
     ) -> bool:
-        """Asks, settles, renews. What ``decided`` or ``renew`` raises is tried again later."""
+        """Ask, settle, renew. What ``decided`` or ``renew`` raises is tried again later."""
         for kept in list(self._kept):
             now = self._clock()
             if now >= kept.ask_at and self._is_decided(kept, failed):
@@ -83,7 +83,7 @@ class KeptIntents:
     def _is_decided(self, kept: KeptIntent, failed: Callable[[str, Exception], None]) -> bool:
         try:
             return kept.decided()
-        except Exception as error:  # noqa: BLE001 - it asks a database that may be down as well
+        except Exception as error:  # noqa: BLE001 - the database may be down
             failed("decided", error)
             return False
         finally:
@@ -97,7 +97,7 @@ class KeptIntents:
     ) -> None:
         try:
             renew(kept)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the next pass tries again
+        except Exception as error:  # noqa: BLE001 - the next pass tries again
             failed("renew", error)
         else:
             kept.renew_at = self._clock() + kept.intent_ms / 3000

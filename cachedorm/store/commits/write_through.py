@@ -1,4 +1,4 @@
-"""Write-through: the slots of a commit's new values, where those may take their entry's place."""
+"""Write-through: the slots of a commit's new values, for entries that may be replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cachedorm.store.protocol.settings import RegionSettings
 
 
 class Through:
-    """Makes them by the settings of the regions that are live."""
+    """Encodes new values by the settings of the regions in use."""
 
     __slots__ = ("_observer", "_settings")
 
@@ -27,7 +27,7 @@ class Through:
     def encoded(
         self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]
     ) -> dict[Offer, tuple[bytes, int]]:
-        """The slots of the values that may be put; the other offers are deleted."""
+        """The slots of the values that may be stored; the entries of other offers are deleted."""
         encoded: dict[Offer, tuple[bytes, int]] = {}
         for offer, (value, ttl_ms) in values.items():
             fixed = intent.fixed.get(offer)
@@ -55,7 +55,7 @@ class Through:
     def _life(self, offer: Offer, now: int, ttl_ms: int) -> Life:
         regions = [each for each in self._settings.values() if each.db == offer.db]
         if len(regions) != 1:
-            # Which one the entry is of, it does not say: so it lives without soft moments.
+            # The offer does not say which region the entry is of, so it gets no soft expiry.
             return Life(0, False, ttl_ms)
         own = ttl_ms not in (offer.key.ttl_ms, regions[0].ttl_ms)
         return life_of(regions[0], now, ttl_ms, own=own, chance=random.random())

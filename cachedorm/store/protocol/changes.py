@@ -30,7 +30,7 @@ class Fixed:
 
 @dataclass(slots=True)
 class Touched:
-    """The entries and stamps (keys, per Redis database) that a transaction makes doubtful."""
+    """The entries and stamps (keys, per Redis database) that a transaction invalidates."""
 
     entries: dict[int, set[str]] = field(default_factory=dict)
     stamps: dict[int, set[str]] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Touched:
 
 @dataclass(slots=True)
 class Written:
-    """The tables that a transaction wrote, cached here or not, and the interests it reckoned with.
+    """The tables that a transaction wrote, cached here or not, and the interests it considered.
 
-    ``known`` is what the process knew when it recorded them: a module imported since may have
-    declared more.
+    ``known`` is what the process knew when it recorded the tables: a module imported since may
+    have declared more.
     """
 
     tables: set[str] = field(default_factory=set)
@@ -73,7 +73,7 @@ class Written:
         self._reckon(known)
 
     def add_everything(self, known: frozenset[str]) -> None:
-        """It is not known which tables were written."""
+        """Note a write whose tables are unknown."""
         self.everything = True
         self._reckon(known)
 

@@ -1,6 +1,6 @@
 """What one slot in Redis holds, to the byte: nothing, a lease, an intent, or a value.
 
-    L token(16)              somebody is filling this entry and alone may publish it
+    L token(16)              one caller is filling this entry; only that caller may publish it
     I token(16)              a writer is about to commit a change to it
     V header stamps payload  a value
 
@@ -13,16 +13,16 @@ its ``string.sub`` counts from 1 and includes the end, so both ways of counting 
     2       8       3, 10          fingerprint of the form (schema and database) of the payload
     10      8       11, 18         identity of the Redis server it was published on
     18      1       19, 19         flags: 1 = absent, the row is remembered not to exist;
-                                   2 = outlives, not to be served from soft_ms on, though its key
-                                   lives on; 4 = kept, served again because the database was down
-    19      8       20, 27         created_ms, the publisher's clock since the epoch
-    27      8       28, 35         soft_ms, when its time is up, by the same clock; 0 = with its key
+                                   2 = outlives: not served from soft_ms on, though the key
+                                   lives on; 4 = kept: served again because the database was down
+    19      8       20, 27         created_ms, the publisher's clock, in ms since the epoch
+    27      8       28, 35         soft_ms, when it expires, by the same clock; 0 = with its key
     35      1       36, 36         number of stamps n, at most 255
     36      16 n    37, 36 + 16 n  stamps, in the order of the key's stamp keys
     36+16n  rest    37 + 16 n, -1  payload
 
-Bytes 0-17 are the *prefix*: constant for one form on one server, so that a reader compares
-them in one go. Redis bytes are never trusted: whatever is not exactly as above is a miss.
+Bytes 0-17 are the *prefix*: constant for one format on one server, so that a reader compares
+them at once. Bytes from Redis are never trusted: what is not exactly as above is a miss.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _REST: Final = struct.Struct(">BQQB")
 
 
 class Absent(Enum):
-    """The type of ABSENT alone, so that ``is ABSENT`` narrows."""
+    """The type of ABSENT, so that type checkers narrow on ``is ABSENT``."""
 
     ABSENT = "absent"
 
@@ -71,11 +71,11 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
-"""A remembered "there is no such row"."""
+"""The value of a negative entry: the row does not exist."""
 
 
 class Miss(Enum):
-    """Why a slot does not answer a read; the value is the word that observers are told."""
+    """Why a slot does not answer a read; observers receive the value of the member."""
 
     EMPTY = "empty"
     LEASE = "lease"
@@ -90,10 +90,10 @@ class Miss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How the values of one kind of entry become bytes and back, and the name of that way.
+    """How the values of one kind of entry are encoded and decoded, and its fingerprint.
 
-    Two forms with one fingerprint must read each other's bytes: it covers the columns, their
-    kinds and the identity of the database the rows come from.
+    Two formats with one fingerprint must read each other's bytes: the fingerprint covers the
+    columns, their kinds and the identity of the database that the rows come from.
     """
 
     fingerprint: bytes
@@ -105,17 +105,17 @@ class Form:
 
 
 def new_token() -> bytes:
-    """16 random bytes that nobody else has: the name of one lease, one intent or one stamp."""
+    """16 random bytes that identify one lease, one intent or one stamp."""
     return os.urandom(TOKEN_BYTES)
 
 
 def lease_slot(token: bytes) -> bytes:
-    """The slot of somebody who is filling the entry."""
+    """The slot of an entry that is being filled."""
     return _LEASE + token
 
 
 def intent_slot(token: bytes) -> bytes:
-    """The slot of somebody who is about to commit a change to the entry."""
+    """The slot of an entry that a writer is about to change."""
     return _INTENT + token
 
 
@@ -138,9 +138,9 @@ def value_slot(
     soft_ms: int = 0,
     outlives: bool = False,
 ) -> bytes:
-    """The slot of a value (or, with ``absent``, of the knowledge that there is none).
+    """The slot of a value, or with ``absent`` of a negative entry.
 
-    ``outlives``: its key lives on after ``soft_ms``, for times when the database is down.
+    ``outlives``: the key lives on after ``soft_ms``, to be served while the database is down.
     """
     for stamp in stamps:
         _exactly("stamp", stamp, STAMP_BYTES)
@@ -156,9 +156,9 @@ def judge(
 ) -> bytes | Absent | Miss:
     """The payload if this slot may be served now, else ABSENT or the reason for the miss.
 
-    ``prefix`` is that of the reader's form on the server the slot was read from, ``stamps`` what
-    Redis holds under the key's stamp keys, in their order. Never raises, whatever the bytes.
-    EXPIRED: nothing is wrong with the value but its time, by this machine's clock.
+    ``prefix`` is that of the reader's format on the server that the slot was read from.
+    ``stamps`` is what Redis holds under the key's stamp keys, in their order. Never raises.
+    EXPIRED: the value is valid, but its time has passed by this machine's clock.
     """
     count = len(stamps)
     if slot is None or slot[:PREFIX_BYTES] != prefix:
@@ -167,7 +167,7 @@ def judge(
         return Miss.GARBAGE
     if slot[35] != count:
         return Miss.STAMP
-    # One by one, not joined: two malformed stamps must not make up for each other.
+    # Compared one by one, not joined: two malformed stamps must not compensate for each other.
     end = HEADER_BYTES
     for stamp in stamps:
         begin, end = end, end + STAMP_BYTES
@@ -178,36 +178,36 @@ def judge(
         return slot[end:]
     if flags & ~_FLAGS:
         return Miss.GARBAGE
-    # Whatever the reader's own settings: its publisher has promised that time to live.
+    # The reader's own settings do not matter: the publisher has promised this time to live.
     if flags & _FLAG_OUTLIVES and soft_ms_of(slot) <= now_ms():
         return Miss.EXPIRED
     return ABSENT if flags & _FLAG_ABSENT else slot[end:]
 
 
 def held_value(slot: bytes, count: int) -> bytes | Absent:
-    """What a slot that was judged EXPIRED holds, under its ``count`` stamps."""
+    """The value of a slot that was judged EXPIRED, behind its ``count`` stamps."""
     if slot[PREFIX_BYTES] & _FLAG_ABSENT:
         return ABSENT
     return slot[HEADER_BYTES + STAMP_BYTES * count :]
 
 
 def now_ms() -> int:
-    """The time, as slots hold it."""
+    """The current time in ms since the epoch, as slots hold it."""
     return clock.now_ms()
 
 
 def soft_ms_of(slot: bytes) -> int:
-    """When the time of this value (of its key and form) is up; 0 = with its key."""
+    """When this value expires, in ms since the epoch; 0 = with its key."""
     return int.from_bytes(slot[_SOFT])
 
 
 def is_kept(slot: bytes) -> bool:
-    """Whether this value (of its key and form) was to end, and is served a little longer."""
+    """Whether this value had expired and is served longer because the database was down."""
     return bool(slot[PREFIX_BYTES] & _FLAG_KEPT)
 
 
 def kept_slot(slot: bytes, soft_ms: int) -> bytes:
-    """The same value, to be served until ``soft_ms``."""
+    """The slot of the same value, served until ``soft_ms``."""
     flags = bytes([slot[PREFIX_BYTES] | _FLAG_OUTLIVES | _FLAG_KEPT])
     created = slot[_CREATED]
     return slot[:PREFIX_BYTES] + flags + created + soft_ms.to_bytes(8) + slot[_SOFT.stop :]
@@ -241,7 +241,7 @@ def created_ms_of(slot: bytes) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A slot spelt out for people; only values have more than ``holds`` and ``token``."""
+    """A slot taken apart for display; only values have more than ``holds`` and ``token``."""
 
     holds: Literal["nothing", "lease", "intent", "value", "absent", "garbage", "other format"]
     token: bytes = b""

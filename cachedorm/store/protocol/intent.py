@@ -13,9 +13,9 @@ INTENT_MS = 30_000
 
 @dataclass(slots=True, eq=False)
 class Intent:
-    """What one commit touched. ``placed``: it is hidden; ``left``: seconds its settle may take.
+    """What one commit touched. ``placed``: the intents stand; ``left``: seconds SETTLE may take.
 
-    ``passed``: nobody caches anything over the tables written, so Redis was not asked.
+    ``passed``: nothing is cached over the tables written, so Redis was not asked.
     """
 
     touched: Touched

@@ -1,9 +1,9 @@
-"""The registry: who caches what over which table, so that writers follow what they never heard of.
+"""The interest registry: what is cached over which table, by every process that uses this Redis.
 
 Old code and new code run side by side in a rolling deploy, and not every writer imports every
-module. Whoever caches registers its interests before it fills anything; whoever commits looks at
-the registry just before COMMIT and just after it, and ends what it does not know by the wildcard
-stamp of the table, which every entry over the table carries. `docs/protocol.md` says why it holds.
+module. A process registers its interests before it fills anything. A writer reads the registry
+just before COMMIT and just after it, and invalidates what it does not know by the wildcard stamp
+of the table, which every entry over the table carries. `docs/protocol.md` says why this holds.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cachedorm.store.runtime.forks import follow_forks
 
 REGISTRY_DB = 0
 REGISTRY_KEY = "~interest"
-# A writer that touches nothing cached need not ask again within a period of its last look; an
-# interest in a table that nobody had named is published under one period (and some) later.
+# A writer that touches nothing cached need not ask again within a period of its last query. An
+# interest in a table that was not named before is published under a little over a period later.
 PERIOD = 2.0
 RIPE_MS = 2200
 # While the registry is younger than this, every writer asks at every commit.
@@ -34,8 +34,8 @@ AGAIN_EVERY = 1200.0
 class Interest:
     """Something cached in a Redis database over a table, and a table whose writes concern it.
 
-    The two are one, except where the database itself writes on (a cascade, a trigger). ``what``
-    says what exactly is touched by writers who know it; the others need not understand it.
+    The two are the same table, except where the database writes further (a cascade, a trigger).
+    ``what`` says what exactly a writer that knows it touches; others need not understand it.
     """
 
     db: int
@@ -48,7 +48,7 @@ class Interest:
 
     @classmethod
     def parse(cls, text: str) -> Interest | None:
-        """The interest of this text; None for one that no version of ours wrote."""
+        """The interest of this text; None if it is not in this format."""
         parts = text.split("|", 3)
         if len(parts) != 4 or not parts[0].isdecimal():
             return None
@@ -56,7 +56,7 @@ class Interest:
 
     @property
     def stamp(self) -> str:
-        """The stamp that every entry of this interest carries, whatever else."""
+        """The stamp that every entry of this interest carries."""
         return stamp_key(wildcard_tag(self.cached))
 
 
@@ -109,7 +109,7 @@ class Seen:
 
 
 class Registry:
-    """What one process has registered, and what it has seen registered. Does no I/O."""
+    """What one process has registered, and what it knows to be registered. Does no I/O."""
 
     __slots__ = (
         "__weakref__",
@@ -127,7 +127,7 @@ class Registry:
         self._clock = clock
         self.own: frozenset[str] = frozenset()
         self.keep_ms = SLACK_MS
-        # The version under which all of our own is registered; empty: it is not.
+        # The version under which all own interests are registered; empty: they are not.
         self.version = b""
         self._again_at = 0.0
         # Wildcard stamps of tables that may not be published under yet, and from when on.
@@ -140,40 +140,40 @@ class Registry:
         self._lock = threading.Lock()
 
     def declare(self, interests: Iterable[str]) -> None:
-        """This is cached here; it is to be registered before anything is filled."""
+        """Add interests of this process; they are registered before anything is filled."""
         with self._lock:
             own = self.own | frozenset(interests)
             if own != self.own:
                 self.own, self.version = own, b""
 
     def outlive(self, ttl_ms: int) -> None:
-        """An entry is about to live so long: our interests must be kept for longer."""
+        """Keep the own interests for longer than an entry that is about to live for ``ttl_ms``."""
         if ttl_ms + SLACK_MS > self.keep_ms:
             with self._lock:
                 self.keep_ms, self.version = ttl_ms + SLACK_MS, b""
 
-    # Whoever fills.
+    # Used by readers that fill.
 
     @property
     def is_due(self) -> bool:
-        """Whether our interests must be registered before anything is filled."""
+        """Whether the own interests must be registered before anything is filled."""
         return bool(self.own) and (not self.version or self._clock() >= self._again_at)
 
     def registered(self, asked_at: float, interests: Sequence[str], answer: Registered) -> None:
-        """Our interests, these, are in the registry."""
+        """Note that these own interests are in the registry."""
         now = self._clock()
         with self._lock:
             for text, wait_ms in zip(interests, answer.waits_ms, strict=True):
                 interest = Interest.parse(text)
                 if wait_ms and interest is not None:
                     self._wait(interest.stamp, now + wait_ms / 1000)
-            # What was declared while we asked is not registered yet.
+            # What was declared meanwhile is not registered yet.
             if self.own == frozenset(interests):
                 self.version, self._again_at = answer.version, asked_at + AGAIN_EVERY
 
     def _wait(self, stamp: str, ripe_at: float) -> None:
-        # Never sooner than was said before: after a flush the registry is young, but writers may
-        # still go by what they saw in the old one.
+        # Never sooner than before: after a flush the registry is young, but writers may still use
+        # what they saw in the old one.
         self._ripe_at = {**self._ripe_at, stamp: max(ripe_at, self._ripe_at.get(stamp, ripe_at))}
 
     def lost(self, version: bytes) -> None:
@@ -183,11 +183,11 @@ class Registry:
                 self.version = b""
 
     def is_ripe(self, stamps: Iterable[str]) -> bool:
-        """Whether every writer follows what carries these stamps by now."""
+        """Whether every writer knows by now of what carries these stamps."""
         return not self._ripe_at or not self.ripe_in(stamps)
 
     def ripe_in(self, stamps: Iterable[str]) -> float:
-        """In how many seconds every writer will follow what carries these stamps; 0 if they do."""
+        """Seconds until every writer knows of what carries these stamps; 0 if they do."""
         waiting = self._ripe_at
         now = self._clock()
         if all(at <= now for at in waiting.values()):
@@ -196,17 +196,18 @@ class Registry:
                     self._ripe_at = {}
         return max([0.0, *(waiting.get(stamp, now) - now for stamp in stamps)])
 
-    # Whoever writes.
+    # Used by writers.
 
     def glance(self, touched: Touched, written: Written) -> Glance:
-        """Adds what is known to be cached by others; the look that shows whether there is more."""
+        """Add what others are known to cache to ``touched``; the query that shows whether there
+        is more."""
         asked_at = self._clock()
         seen = self.seen
         touched.update(_foreign(seen, written))
         return Glance(seen.version, asked_at)
 
     def learn(self, glance: Glance, touched: Touched, written: Written) -> Touched:
-        """What is cached by others beyond what was known; it is added to ``touched`` too."""
+        """What others cache beyond what was known; it is added to ``touched`` too."""
         if glance.found is not None:
             self._see(glance.found, glance.asked_at)
         found, more = _foreign(self.seen, written), Touched()
@@ -220,13 +221,13 @@ class Registry:
     def _see(self, look: Look, asked_at: float) -> None:
         seen = self.seen
         if asked_at < seen.at:
-            return  # another thread has looked since
+            return  # another thread has asked since
         if look.interests is None:
             if look.version == seen.version:
                 grown = seen.grown if look.grown is None else look.grown
                 self.seen = replace(seen, grown=grown, at=asked_at)
             return
-        # What was seen once is remembered: the registry may have been lost, but not the entries.
+        # What was seen once is remembered: the registry may have been lost while entries were not.
         interests = seen.interests | look.interests
         by_table: dict[str, tuple[tuple[str, Interest], ...]] = {}
         for text in interests:
@@ -237,9 +238,9 @@ class Registry:
         self.seen = Seen(look.version, bool(look.grown), asked_at, interests, by_table)
 
     def unconcerned(self, written: Written) -> bool:
-        """True iff nobody else can have published anything over these tables by now.
+        """True iff no other process can have published anything over these tables by now.
 
-        What is registered after our last look is published under a period later at the earliest.
+        What is registered after the last query is published under a period later at the earliest.
         """
         seen = self.seen
         fresh = seen.grown and self._clock() - seen.at < PERIOD
@@ -251,7 +252,7 @@ class Registry:
 
 
 def _foreign(seen: Seen, written: Written) -> Touched:
-    """The wildcards of what others cache over the written tables and the writer knew nothing of."""
+    """The wildcards of what others cache over the written tables, unknown to the writer."""
     known = written.known or frozenset()
     touched = Touched()
     tables = seen.by_table if written.everything else written.tables

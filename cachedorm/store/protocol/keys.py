@@ -8,10 +8,10 @@ Names in one Redis database::
     ~s:my_db.missions.user_id=42  the stamp of one column's value
     ~s:?user_id=42                the stamp of one field's value, whatever the template
     ~i:user:profile:42            the intents on any key, a stamp's included
-    ~r:user:profile:42            the lease of whoever refreshes an entry while it is served
+    ~r:user:profile:42            the lease of the caller that refreshes a served entry
 
-Values are percent-escaped wherever a character has a meaning in a key, so a template's fields
-can be told apart again; blanks, Korean and the like stay readable.
+Characters that have a meaning in a key are percent-escaped in values, so that the fields of a
+template stay separable. Blanks and letters of every script stay readable.
 """
 
 from __future__ import annotations
@@ -74,22 +74,22 @@ class EntryKey(str):
 
 
 def stamp_key(tag: str) -> str:
-    """Where the stamp of a tag lives."""
+    """The key of a tag's stamp."""
     return _STAMP + tag
 
 
 def intents_key(key: str) -> str:
-    """Where the intents on an entry or a stamp are counted."""
+    """The key of the intents on an entry or a stamp."""
     return _INTENTS + key
 
 
 def refresh_key(key: str) -> str:
-    """Where the lease stands of whoever refreshes the entry."""
+    """The key of the lease under which an entry is refreshed."""
     return _REFRESH + key
 
 
 def wildcard_tag(table_fullname: str) -> str:
-    """The tag every entry over the table carries: touched when it is not known what changed."""
+    """The tag of every entry over the table: touched when it is unknown which rows changed."""
     return table_fullname
 
 
@@ -106,7 +106,7 @@ def value_tag(table_fullname: str, column: str, value: object) -> str:
 def field_tag(field: str, value: object) -> str:
     """The tag of the entries whose template has this field with this value.
 
-    Only entries carry it that neither their key nor a narrower tag finds by that field alone.
+    Carried only by entries that neither their key nor a narrower tag finds by that field alone.
     """
     return _bounded(f"?{field}=", escape(value))
 
@@ -122,7 +122,7 @@ def escape(value: object) -> str:
 
 
 def _escape_other(value: object) -> str:
-    """Escape what is not exactly of a known type: None, enum members, subclasses."""
+    """Escape a value whose type is not exactly a known one: None, enum members, subclasses."""
     if value is None:
         raise ArgumentError("a key cannot be made of None: NULL equals nothing, look it up in SQL")
     if isinstance(value, Enum) and isinstance(value.name, str):
@@ -160,7 +160,7 @@ def _float(value: float) -> str:
 
 
 def _decimal(value: Decimal) -> str:
-    """Write a number in one way, however it was spelt. No context: nothing is rounded."""
+    """One text for a number, however it was spelt. No decimal context: nothing is rounded."""
     if not value.is_finite():
         if value.is_nan():
             return "nan"
@@ -176,7 +176,7 @@ def _decimal(value: Decimal) -> str:
 
 
 def _positional(digits: str, exponent: int) -> str:
-    """Write digits x 10^exponent in full where that is short, else with its exponent."""
+    """``digits`` x 10^exponent, in full where that is short, else with the exponent."""
     point = len(digits) + exponent
     if exponent >= 0:
         return digits + "0" * exponent if point <= _IN_FULL_DIGITS else f"{digits}E{exponent}"
@@ -247,7 +247,7 @@ _KNOWN: Final[tuple[tuple[Any, _Write], ...]] = (
 
 
 def _bounded(readable: str, rest: str) -> str:
-    """Join both, or put a hash for the rest where the key would be too long to read anyway."""
+    """Both joined; a hash replaces the rest where the key would be too long."""
     text = readable + rest
     # UTF-8 needs at most four bytes a character, so most keys are known to be short.
     if len(text) <= _SURELY_SHORT or len(text.encode()) <= KEY_BYTES_MAX:
@@ -257,7 +257,7 @@ def _bounded(readable: str, rest: str) -> str:
 
 
 class Template:
-    """A key template such as ``user:profile:{user_id}``, checked once, rendered often."""
+    """A key template such as ``user:profile:{user_id}``: checked once, rendered often."""
 
     __slots__ = ("_begin", "_fields", "fields", "text")
 
@@ -268,11 +268,11 @@ class Template:
         self._fields = tuple(zip(self.fields, literals[1:], strict=True))
 
     def render(self, values: Mapping[str, object], appended: Sequence[str] = ()) -> str:
-        """The key of these values (others in the mapping are ignored).
+        """The key of these values; others in the mapping are ignored.
 
-        ``appended`` names values that follow the template's text, as in ``?limit=10&since=...``;
-        they alone may be None, or a tuple of several. Different values give different keys.
-        Raises ArgumentError for a field that is missing, None, or of a type without key text.
+        ``appended`` names values that follow the template's text, as in ``?limit=10&since=...``.
+        Only these may be None, or a tuple of several values. Different values give different
+        keys. Raises ArgumentError for a field that is missing, None, or of a type without text.
         """
         rest = ""
         for field, literal in self._fields:
@@ -292,9 +292,9 @@ class Template:
             raise self._unusable(field, {}, error) from None
 
     def render_each(self, values: Sequence[object]) -> str:
-        """``render`` for values in the order of ``fields``: the same key, sooner.
+        """``render`` for values in the order of ``fields``: the same key, with less work.
 
-        Raises ArgumentError as ``render`` does, and for another number of values than fields.
+        Raises ArgumentError as ``render`` does, and if the number of values is not that of fields.
         """
         if len(values) != len(self._fields):
             raise self._unusable(", ".join(self.fields), {}, KeyError())
@@ -346,9 +346,9 @@ def _parse(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _fault_of(text: str, literals: tuple[str, ...], fields: tuple[str, ...]) -> str | None:
-    """Say what is wrong with a template and what to do, or None."""
+    """What is wrong with a template and what to write instead, or None."""
     if not literals[0]:
-        return "begins with no literal text; write a prefix that no other key has"
+        return "does not begin with literal text; write a prefix that no other key has"
     if text.startswith("~") or _HASHED in text:
         return f'keys that begin with "~" or hold "{_HASHED}" are the library\'s own; rename it'
     if any("{" in literal or "}" in literal for literal in literals):
@@ -366,7 +366,7 @@ def _fault_of_fields(literals: tuple[str, ...], fields: tuple[str, ...]) -> str 
             return f"{{{field}}} is not a column name; write the name alone, as in {{user_id}}"
         if fields.count(field) > 1:
             return f"{{{field}}} stands in it twice; once is enough to tell rows apart"
-    # Without a separator that values cannot hold, ("1", "23") and ("12", "3") were one key.
+    # Without a separator that values cannot hold, ("1", "23") and ("12", "3") would be one key.
     for left, between, right in zip(fields, literals[1:-1], fields[1:], strict=False):
         if not _SEPARATORS.intersection(between):
             return f'{{{left}}} and {{{right}}} run together; write ":" between them'

@@ -1,12 +1,12 @@
-"""The soft moments of a value's life: from when it is refreshed, and when its time is up.
+"""The soft times of a value: when it is refreshed, and when it expires before its key does.
 
-    created ............... due ............ up ................ its key ends
-            served              served, one       served only while
-                                 refreshes        the database is down
+    created ............... due ............ soft_ms ............... TTL of the key
+            served              served, one           served only while
+                                 refreshes            the database is down
 
-``soft_ms`` in its header is *up*. Readers compare it with their own clocks, so those should agree
-with the publishers' within what a second or two more or less matters; the end of the key is
-Redis', and bounds what any clock can do. Jitter only ever makes a moment earlier.
+``soft_ms`` stands in the value's header. Readers compare it with their own clocks, which should
+agree with the publishers' within a second or two. The TTL of the key is Redis' own and bounds the
+effect of a wrong clock. Jitter only makes a time earlier.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Life:
 def life_of(
     settings: RegionSettings, now_ms: int, ttl_ms: int, *, own: bool, chance: float
 ) -> Life:
-    """The life of a value published now. ``own``: its row says when it ends, so then it ends.
+    """The life of a value published now. ``own``: the row itself states when it expires.
 
-    ``chance``, between 0 and 1, is the share of the region's jitter that it gets.
+    ``chance``, between 0 and 1, is the share of the region's jitter that is applied.
     """
     if settings.stale_if_error_ms and not own:
-        # The time to live has had its jitter; what it says now is a promise.
+        # The time to live includes its jitter already.
         return Life(now_ms + ttl_ms, True, ttl_ms + settings.stale_if_error_ms)
     if settings.refresh_ahead_ms:
         earlier_ms = int(ttl_ms * settings.jitter * chance)
@@ -50,23 +50,23 @@ def life_of(
 
 
 def is_due(slot: bytes, now_ms: int, ahead_ms: int) -> bool:
-    """Whether this servable value is to be refreshed: ``ahead_ms`` before its time is up, but not
-    in the first half of its life."""
+    """Whether this servable value is due for a refresh: ``ahead_ms`` before it expires, but not in
+    the first half of its life."""
     up_ms = soft_ms_of(slot)
     if up_ms - ahead_ms > now_ms:
-        return False  # as nearly every hit
+        return False  # nearly every hit
     if not up_ms or is_kept(slot):
-        # Without a moment; or the database was down a moment ago.
+        # It expires with its key; or the database was down a moment ago.
         return False
     created_ms = created_ms_of(slot) or 0
     return up_ms - min(ahead_ms, (up_ms - created_ms) // 2) <= now_ms
 
 
 def may_be_kept(slot: bytes, now_ms: int, stale_if_error_ms: int) -> bool:
-    """Whether this value, whose load has failed, is to be served for a little longer."""
+    """Whether this value may be served longer, its load having failed."""
     return bool(stale_if_error_ms) and soft_ms_of(slot) <= now_ms
 
 
 def is_os_error(error: BaseException) -> bool:
-    """The outages that are known without knowing the database."""
+    """Whether the error is an outage, as far as can be said without knowing the database."""
     return isinstance(error, OSError)

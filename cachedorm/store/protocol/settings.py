@@ -1,4 +1,4 @@
-"""A region's numbers, as the store takes them."""
+"""The settings of a region as the store takes them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RegionSettings:
-    """A region's numbers. ``jitter``: the share of its TTL that an entry may live less.
+    """The settings of a region, times in ms. ``jitter``: the largest share of a TTL cut off.
 
-    ``refresh_ahead_ms``: so long before its end one reader refreshes an entry, 0 = nobody.
-    ``stale_if_error_ms``: so long after it an entry answers while the database is down.
+    ``refresh_ahead_ms``: how long before it expires one reader refreshes an entry; 0 = never.
+    ``stale_if_error_ms``: how long after that an entry is served while the database is down.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Redis as it can be looked at from outside the processes that use it: changes nothing there.
+"""Read-only access to a Redis server for the command line and other tools.
 
-What comes back was written by anybody: keys are bytes, texts may hold anything.
+Any program may have written what it returns: keys are bytes, and texts may hold anything.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from cachedorm.store.redis.client import Wire
 
 KEYS_PER_CALL = 500
-# Who looks would rather wait than be told that Redis is slow at the moment (seconds).
+# Seconds. A tool rather waits than reports that Redis is slow at the moment.
 PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What stands at one key: its type in Redis' words, its first bytes, and until when.
+    """One key: its type in Redis' words, its first bytes, its size and its remaining TTL.
 
-    ``size``: bytes of a string, live intents of a sorted set. ``left_ms`` is None for a key that
-    never ends. A key that is gone has the type ``none``.
+    ``size``: bytes of a string, live intents of a sorted set. ``left_ms`` is None for a key
+    without a TTL. A key that does not exist has the type ``none``.
     """
 
     key: bytes
@@ -42,10 +42,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Registrations:
-    """The registry of interests: since when it stands (server's ms), and what is in it.
+    """The interest registry: when it was made (server's ms), and what is in it.
 
-    Each interest with the moment (server's ms) up to which it is kept. ``others`` are texts that
-    no version known here has written.
+    Each interest comes with the time (server's ms) up to which it is kept. ``others`` counts texts
+    in a format that this version does not know.
     """
 
     born_ms: int
@@ -54,8 +54,8 @@ class Registrations:
 
 
 class Survey:
-    """Looks at one Redis, on lines of its own. Everything may raise CacheUnavailable; a refusal is
-    one too."""
+    """Reads one Redis server, on connections of its own. Every method may raise CacheUnavailable,
+    also where the server refuses a command."""
 
     sleep = staticmethod(concurrency.sleep)
 
@@ -76,7 +76,7 @@ class Survey:
         return {name: value for name, colon, value in lines if colon}
 
     def setting(self, name: str) -> str | None:
-        """One setting of the server; None where it has none, or may not be asked."""
+        """One setting of the server; None if it does not exist or may not be read."""
         try:
             reply = self._wire.call(REGISTRY_DB, "CONFIG", "GET", name)
         except CacheUnavailable:
@@ -92,9 +92,9 @@ class Survey:
         return int(self._wire.call(db, "DBSIZE"))
 
     def latencies(self, count: int) -> list[float]:
-        """How long so many TIMEs took, in seconds, shortest first; the connection is open.
+        """How long ``count`` TIME commands took, in seconds, shortest first, once connected.
 
-        Not PINGs: those are refused where saving fails.
+        TIME and not PING: Redis refuses PING while saving fails.
         """
         self._wire.call(REGISTRY_DB, "TIME")
         taken = []
@@ -105,7 +105,7 @@ class Survey:
         return sorted(taken)
 
     def clock_lead(self) -> tuple[float, float]:
-        """By how many seconds Redis' clock is ahead of this machine's, and how exact that is."""
+        """Seconds by which Redis' clock is ahead of this machine's, and how exact that is."""
         self._wire.call(REGISTRY_DB, "TIME")
         before = time.time()
         seconds, microseconds = self._wire.call(REGISTRY_DB, "TIME")
@@ -114,9 +114,9 @@ class Survey:
         return there - (before + after) / 2, (after - before) / 2
 
     def keys(self, db: int, limit: int | None = None, pattern: str = "*") -> Iterator[list[bytes]]:
-        """Keys of the database, a batch at a time, all of them or about ``limit``.
+        """Keys of the database in batches, all of them or about ``limit``.
 
-        Any key may come twice, and one that comes or goes meanwhile not at all.
+        As with SCAN, a key may come twice; one that is made or deleted meanwhile may not come.
         """
         cursor, found = 0, 0
         while True:
@@ -132,7 +132,7 @@ class Survey:
                 return
 
     def at(self, db: int, keys: Sequence[str | bytes], begin: int = HEADER_BYTES) -> list[Seen]:
-        """What stands at these keys, in one moment for each batch of 500."""
+        """What these keys hold, at one moment for each batch of 500."""
         found: list[Seen] = []
         for start in range(0, len(keys), KEYS_PER_CALL):
             batch = keys[start : start + KEYS_PER_CALL]
@@ -141,15 +141,15 @@ class Survey:
         return found
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
-        """What a reader of the cache gets for these keys, and the identity of the server."""
+        """The bytes at these keys as a cached read gets them, and the identity of the server."""
         return self._wire.mget(db, keys)
 
     def identity_again(self, db: int) -> bytes:
-        """The identity of the server, asked anew (at most once a second)."""
+        """The identity of the server, asked again (at most once a second)."""
         return self._wire.identity_again(db)
 
     def registrations(self) -> Registrations | None:
-        """Who caches what over which table, as registered in Redis; None if nobody has."""
+        """The interests registered in Redis; None if there are none."""
         if self.at(REGISTRY_DB, [REGISTRY_KEY])[0].type != "hash":
             return None
         reply = self._wire.call(REGISTRY_DB, "HGETALL", REGISTRY_KEY)
@@ -163,11 +163,11 @@ class Survey:
         )
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Close the connections."""
         self._wire.close()
 
     async def aclose(self) -> None:
-        """As ``close``, for lines opened by greenlets."""
+        """As ``close``, for connections opened in greenlets."""
         await self._wire.aclose()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether Redis is worth asking at all: after a few failures in a row, only now and then."""
+"""The circuit breaker: after a few failures in a row, Redis is tried only now and then."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ COOL_DOWN = 1.0
 
 
 class Breaker:
-    """Closed: everybody may ask. Open: nobody, except one trial at a time after each cool-down.
+    """Closed: every caller may ask. Open: none may, except one trial after each cool-down.
 
-    Whoever entered says how it went, with the ticket that ``enter`` gave: ``succeeded``,
-    ``failed``, or ``gave_up`` if it never came to know. ``changed`` is told when it opens and when
-    it closes; whatever threads do meanwhile, what it is told last is so.
+    A caller reports the outcome with the ticket that ``enter`` returned: ``succeeded``,
+    ``failed``, or ``gave_up`` if it was cancelled. ``changed`` is called when the breaker opens
+    and when it closes; the last call always agrees with the state.
     """
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Breaker:
         self._failures = 0
         self._retry_at = 0.0
         self._tickets = 0
-        # The ticket of the trial that is under way; 0: none.
+        # The ticket of the running trial; 0: none.
         self._trial = 0
         self.is_open = self._told = False
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class Breaker:
         follow_forks(self)
 
     def enter(self) -> int:
-        """A ticket to ask with. Raises CacheUnavailable while nobody should."""
+        """A ticket to ask with. Raises CacheUnavailable while the breaker is open."""
         return self._enter_open() if self.is_open else 0
 
     def _enter_open(self) -> int:
@@ -73,7 +73,7 @@ class Breaker:
             return self._trial
 
     def succeeded(self, ticket: int) -> None:
-        """Redis answered, so it is there, whoever asked."""
+        """Redis answered: close, whoever asked."""
         if not self._failures and not self.is_open:
             return
         with self._lock:
@@ -82,7 +82,7 @@ class Breaker:
         self._tell()
 
     def failed(self, ticket: int) -> None:
-        """Redis did not answer. While open, only the trial's own failure counts."""
+        """Redis did not answer. While open, only the failure of the trial counts."""
         with self._lock:
             self._failures += 1
             if ticket and ticket == self._trial:
@@ -94,13 +94,13 @@ class Breaker:
         self._tell()
 
     def gave_up(self, ticket: int) -> None:
-        """The caller was cancelled; if it was the trial, the next one may try at once."""
+        """The caller was cancelled; if it was the trial, another caller may try at once."""
         with self._lock:
             if ticket and ticket == self._trial:
                 self._trial = 0
 
     def retire(self) -> None:
-        """Tell of no change any more. Whoever counts open breakers counts this one no longer."""
+        """Call ``changed`` no more; an observer that counts open breakers stops counting this."""
         changed, self._changed = self._changed, None
         if changed is not None and self._told:
             changed(False)
@@ -108,7 +108,7 @@ class Breaker:
     def _tell(self) -> None:
         changed = self._changed
         while changed is not None and self._told is not self.is_open:
-            # Nobody waits for an observer: whoever is telling looks again before it goes.
+            # No caller waits for the observer: the one that calls it looks again before it leaves.
             if not self._telling.acquire(blocking=False):
                 return
             try:

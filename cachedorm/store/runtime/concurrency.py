@@ -1,7 +1,7 @@
-"""The two colours of callers, threads and greenlets, under one blocking-looking roof.
+"""Blocking primitives that work in threads and in SQLAlchemy's greenlets.
 
-Code that SQLAlchemy runs for ``AsyncSession`` stands in a greenlet: what would block there parks
-the greenlet and frees the event loop. Everything else is a thread, and simply blocks.
+SQLAlchemy runs the code of an ``AsyncSession`` in a greenlet. There, what would block suspends
+the greenlet and leaves the event loop free. Elsewhere it blocks the thread.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Signal(Protocol):
     def set(self) -> None: ...
 
     def wait(self, timeout: float | None = None) -> bool:
-        """True once set; False after so many seconds."""
+        """True once set; False after ``timeout`` seconds."""
 
 
 def domain() -> Hashable:
-    """None for threads, the running loop for greenlets: only within one may callers wait for
-    each other."""
+    """None in threads, the running loop in greenlets: callers may wait for each other only
+    within one domain."""
     return asyncio.get_running_loop() if in_greenlet() else None
 
 
 def sleep(seconds: float) -> None:
-    """Waits without holding up the event loop, if there is one."""
+    """Wait, without blocking the event loop if there is one."""
     if in_greenlet():
         await_(asyncio.sleep(seconds))
     else:
@@ -45,7 +45,7 @@ def sleep(seconds: float) -> None:
 
 
 def signal() -> Signal:
-    """A fresh signal for callers of the current domain."""
+    """A new signal for callers of the current domain."""
     return _LoopSignal() if in_greenlet() else threading.Event()
 
 

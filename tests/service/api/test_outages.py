@@ -9,6 +9,7 @@ import redis
 
 from examples.servers import PrivatePostgres, PrivateRedis
 from tests.support.service.process import TOKENS, Application, bearer
+from tests.support.service.worker_process import eventually
 
 Own = tuple[Application, PrivatePostgres, PrivateRedis]
 REVOKED = (401, {"detail": "Token revoked"})
@@ -46,11 +47,12 @@ def own(running: Own) -> Iterator[Own]:
 
 def counting(application: Application) -> None:
     """Return once it counts requests: again a second after it found Redis gone."""
-    while (
-        "RateLimit-Remaining"
-        not in application.get("/guides/plastic?past=the-kept-responses").headers
-    ):
-        pass
+    eventually(
+        lambda: (
+            "RateLimit-Remaining"
+            in application.get("/guides/plastic?past=the-kept-responses").headers
+        )
+    )
 
 
 def told(application: Application, token: dict[str, str]) -> tuple[int, object]:
@@ -158,7 +160,8 @@ def test_a_database_that_hangs(own: Own) -> None:
         assert told(application, bearer("u0001")) == (503, {"detail": "Took too long"})
     finally:
         postgres.resume()
-    assert told(application, bearer("u0001")) == (200, None)
+    # On a busy machine the first connections after the pause may take longer than a request may.
+    eventually(lambda: told(application, bearer("u0001")) == (200, None))
 
 
 def test_limits_without_redis(own: Own) -> None:

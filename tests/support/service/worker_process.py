@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 T = TypeVar("T")
 
 
-def eventually(ask: Callable[[], T], *, within: float = 30.0) -> T:
+def eventually(ask: Callable[[], T], *, within: float = 120.0) -> T:
     """The first true answer; TimeoutError with the last one."""
     deadline = time.monotonic() + within
     while not (answer := ask()):
@@ -70,6 +70,12 @@ class Stand:
         with redis.Redis.from_url(self.durable.url, db=CELERY_DB) as client:
             return int(client.llen(queue)), int(client.hlen("unacked"))
 
+    def oldest_delivery(self) -> float:
+        """When the oldest unacknowledged task was delivered: seconds since the epoch."""
+        with redis.Redis.from_url(self.durable.url, db=CELERY_DB) as client:
+            ((_, delivered),) = client.zrange("unacked_index", 0, 0, withscores=True)
+            return float(delivered)
+
 
 class WorkerProcess:
     """`celery worker` with some pool processes; it is ready when it has been started."""
@@ -109,7 +115,7 @@ class WorkerProcess:
 
     def wait(self) -> int:
         """Its exit status."""
-        return self._here.wait(timeout=30)
+        return self._here.wait(timeout=120)
 
     def kill(self) -> None:
         """End it and its pool as a power cut would."""
