@@ -21,8 +21,8 @@ NO_NAMES: Final[frozenset[RelationName]] = frozenset()
 class Effect:
     """What one text may change.
 
-    `writes` is all that is inserted into, updated, deleted from, truncated or redefined; the
-    other sets are parts of it and say which foreign keys act. `everything`: every followed table
+    `writes` is all that is inserted into, updated, deleted from or truncated; the other sets are
+    parts of it and say which foreign keys act. `everything`: every followed table
     of the engine. `opaque`: later reads of this transaction bypass (it wrote, or it may have
     changed what they see). `lingers`: a SET that outlives the transaction. `begins`: opens a
     transaction that is open afterwards, which matters under AUTOCOMMIT. `ends_transaction` is
@@ -33,7 +33,6 @@ class Effect:
     writes: frozenset[RelationName] = NO_NAMES
     updates: frozenset[RelationName] = NO_NAMES
     deletes: frozenset[RelationName] = NO_NAMES
-    truncates: frozenset[RelationName] = NO_NAMES
     truncates_cascade: frozenset[RelationName] = NO_NAMES
     everything: bool = False
     opaque: bool = False
@@ -52,7 +51,6 @@ class Effect:
             self.writes | other.writes,
             self.updates | other.updates,
             self.deletes | other.deletes,
-            self.truncates | other.truncates,
             self.truncates_cascade | other.truncates_cascade,
             self.everything or other.everything,
             self.opaque or other.opaque,

@@ -33,8 +33,6 @@ class _Lexer:
 
     pattern: re.Pattern[str]
     nested_comments: bool
-    quote: str  # what a quoted name is shown in
-    backslash_may_escape: bool  # anywhere in a string, or only in front of a quote
     body: str  # the word that opens a routine's body
 
 
@@ -78,8 +76,6 @@ _POSTGRESQL: Final = _Lexer(
         re.DOTALL,
     ),
     nested_comments=True,
-    quote='"',
-    backslash_may_escape=False,
     body="atomic",
 )
 _SQLITE: Final = _Lexer(
@@ -103,43 +99,9 @@ _SQLITE: Final = _Lexer(
         re.DOTALL,
     ),
     nested_comments=False,
-    quote='"',
-    backslash_may_escape=False,
     body="begin",
 )
-_MYSQL: Final = _Lexer(
-    re.compile(
-        "|".join(
-            (
-                r"(?P<space>[ \t\n\r\f\v]+|#[^\n]*|--(?=[ \t\n\r])[^\n]*)",
-                r"(?P<refused>/\*[!+M])",  # a comment that is run
-                _COMMENT,
-                # ANSI_QUOTES decides whether "..." is a string: shown as one, so never a table.
-                rf"(?P<string>(?:[bBxXnN]?{_PLAIN})|\"(?:[^\"]+|\"\")*+\")",
-                r"(?P<name2>`(?:[^`]+|``)++`)",
-                r"(?P<bindn>\?)",
-                _WORD,
-                _NUMBER,
-                r"(?P<mark2>:=)",
-                _FORMAT,
-                _PERCENT,
-                r"(?P<escape>\\:)",
-                _MARK,
-            )
-        ),
-        re.DOTALL,
-    ),
-    nested_comments=False,
-    quote="`",
-    backslash_may_escape=True,
-    body="begin",
-)
-LEXERS: Final = {
-    "postgresql": _POSTGRESQL,
-    "sqlite": _SQLITE,
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
-}
+LEXERS: Final = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
 
 _BLOCK_EDGE: Final = re.compile(r"/\*|\*/")
 _QUOTE_BEHIND_BACKSLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\'")
@@ -175,7 +137,7 @@ def _tokens(sql: str, lexer: _Lexer) -> Iterator[Token]:
                 position = _dollar_end(sql, position, text)
                 yield _STRING
             case _:
-                yield _token(kind or "", text, lexer)
+                yield _token(kind or "", text)
 
 
 _SPACE: Final = Token("mark", "", " ")
@@ -194,20 +156,20 @@ _FIXED: Final = {
 }
 
 
-def _token(kind: str, text: str, lexer: _Lexer) -> Token:
+def _token(kind: str, text: str) -> Token:
     if kind in _FIXED:
         return _FIXED[kind]
     match kind:
         case "word":
             return Token("word", _word(text), text)
         case "name" | "name2":
-            return _name(text, lexer.quote)
+            return _name(text)
         case "mark" | "mark2":
             return Token("mark", text, text)
         case "number":
             return Token("number", text, text)
         case "string":
-            return _string(text, lexer)
+            return _string(text)
         case "bind":  # :n may be the end of a slice, a[1:n], and stays whole
             return Token("bind", text, text) if text.startswith(":") else _BIND
     raise Unreadable(text)
@@ -219,15 +181,15 @@ def _word(text: str) -> str:
     return lower(text)
 
 
-def _name(text: str, quote: str) -> Token:
+def _name(text: str) -> Token:
     closing = text[-1]
     value = text[1:-1] if closing == "]" else text[1:-1].replace(closing * 2, closing)
-    return Token("name", value, quote + value.replace(quote, quote * 2) + quote)
+    return Token("name", value, '"' + value.replace('"', '""') + '"')
 
 
-def _string(text: str, lexer: _Lexer) -> Token:
-    # standard_conforming_strings=off (and MySQL, always) reads '\'' otherwise.
-    if "\\" in text and (lexer.backslash_may_escape or _QUOTE_BEHIND_BACKSLASH.search(text)):
+def _string(text: str) -> Token:
+    # With standard_conforming_strings=off the server reads '\'' differently.
+    if _QUOTE_BEHIND_BACKSLASH.search(text):
         raise Unreadable(text)
     return _STRING
 

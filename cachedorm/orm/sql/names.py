@@ -1,7 +1,6 @@
 """From the names in a statement to the tables they stand for, or to everything."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeVar
 
@@ -61,28 +60,29 @@ EVERYTHING: Final = Everything.EVERYTHING
 
 def resolve(
     names: Iterable[RelationName],
-    followed: Mapping[TableName, T],
-    known: AbstractSet[TableName],
-    search_path: Sequence[str] | None,
+    tables: Mapping[TableName, T],
     default_schema: str | None,
     *,
     any_case: bool = False,
 ) -> set[T] | Literal[Everything.EVERYTHING]:
-    """Give the followed tables that the names may stand for, or `EVERYTHING`.
+    """Give the tables that the names may stand for, or `EVERYTHING`.
 
-    Keys are (schema, name) as `Table` has them; schema None is wherever the search path leads.
-    A known table that nobody follows is nothing. A name that is neither may be a view or a
-    partition of any table: `EVERYTHING`. Without a search path an unqualified name is every
-    table of that name. `any_case` for databases whose names have no case (SQLite, MySQL).
+    Keys are (schema, name) as `Table` has them; schema None is wherever the search path leads. A
+    name without a schema is every table of that name, since the search path is not known. A name
+    that matches no table may be a view or a partition of any table: `EVERYTHING`. `any_case` is
+    for databases whose names have no case (SQLite).
     """
-    tables = _by_name((*followed, *known), any_case=any_case)
-    reachable = None if search_path is None else {*search_path, default_schema}
+    by_name = _by_name(tables, any_case=any_case)
     found: set[T] = set()
     for name in names:
-        matches = list(_matches(name, tables.get(name.name, ()), reachable, default_schema))
+        matches = [
+            key
+            for key in by_name.get(name.name, ())
+            if _matches(name.schema, key[0], default_schema)
+        ]
         if not matches:
             return EVERYTHING
-        found.update(followed[key] for key in matches if key in followed)
+        found.update(tables[key] for key in matches)
     return found
 
 
@@ -93,29 +93,8 @@ def _by_name(keys: Iterable[TableName], *, any_case: bool) -> dict[str, list[Tab
     return tables
 
 
-def _matches(
-    name: RelationName,
-    keys: Iterable[TableName],
-    reachable: AbstractSet[str | None] | None,
-    default_schema: str | None,
-) -> Iterator[TableName]:
-    """Give the tables of this name that the schema, or the search path, allows for.
-
-    All of them, not the first on the path: a table that is declared need not exist.
-    """
-    for key in keys:
-        if name.schema is None:
-            if key[0] is None or reachable is None or key[0] in reachable:
-                yield key
-        elif key[0] is None:
-            if _may_be_default(name.schema, reachable, default_schema):
-                yield key
-        elif key[0] == name.schema:
-            yield key
-
-
-def _may_be_default(
-    schema: str, reachable: AbstractSet[str | None] | None, default_schema: str | None
-) -> bool:
-    """Say whether a table declared without a schema may live in this one."""
-    return default_schema is None or schema == default_schema or schema in (reachable or ())
+def _matches(named: str | None, declared: str | None, default_schema: str | None) -> bool:
+    """Say whether a table declared in one schema may be the one named in another."""
+    if named is None or named == declared:
+        return True
+    return declared is None and default_schema in (None, named)

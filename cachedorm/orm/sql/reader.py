@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from cachedorm.orm.sql.effect import READ, UNKNOWN, Effect, Ending, RelationName
-from cachedorm.orm.sql.lexer import Unreadable, lower, statements
+from cachedorm.orm.sql.lexer import LEXERS, Unreadable, lower, statements
 from cachedorm.orm.sql.names import EVERYTHING, Everything, TableName, resolve
 from cachedorm.orm.sql.statements import FUNCTIONS, effect_of
 from cachedorm.orm.sql.writes import WRITING_WORDS
@@ -42,7 +42,7 @@ def read_sql(sql: str, dialect: str) -> Effect:
         return _read_short(sql, dialect)
     if len(sql) <= _LONGEST_CHARACTERS:
         return _read_long(sql, dialect)
-    return READ if _is_plainly_a_read(sql, dialect) else _unknown(sql)
+    return READ if _is_plainly_a_read(sql, dialect) else _unknown(sql, dialect)
 
 
 @lru_cache(maxsize=2_048)
@@ -59,7 +59,7 @@ def _read(sql: str, dialect: str) -> Effect:
         for part in parts:
             effect |= effect_of(part, dialect)
     except (Unreadable, RecursionError):
-        return _unknown(sql)
+        return _unknown(sql, dialect)
     return effect
 
 
@@ -70,10 +70,11 @@ _read_long: Final = lru_cache(maxsize=32)(_read)
 _ENDING_WORDS: Final = ("commit", "end", "rollback", "abort", "prepare")
 
 
-def _unknown(sql: str) -> Effect:
-    """Give everything, and whether the unreadable text may also end the transaction."""
+def _unknown(sql: str, dialect: str) -> Effect:
+    """Everything, and whether the unreadable text may also end the transaction."""
+    # Databases whose SQL we do not know may commit before nearly every statement (MySQL, Oracle).
     text = lower(sql)
-    if any(word in text for word in _ENDING_WORDS):
+    if dialect not in LEXERS or any(word in text for word in _ENDING_WORDS):
         return UNKNOWN | Effect(ends_transaction="perhaps")
     return UNKNOWN
 

@@ -6,12 +6,34 @@ if it found every writing word that the text holds.
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, Literal
 
-from cachedorm.orm.sql import syntax_tree
 from cachedorm.orm.sql.effect import NO_NAMES, READ, UNKNOWN, Effect
 from cachedorm.orm.sql.lexer import Statement, Token, is_blank, shown, without_blanks
-from cachedorm.orm.sql.names import folded
+from cachedorm.orm.sql.names import Part, folded
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+    from sqlglot.dialects.dialect import Dialect
+    from sqlglot.parser import Parser
+
+_Verb = Literal["insert", "update", "delete", "merge", "into", "unknown"]
+
+
+class _NotUnderstood(ValueError):
+    """The parser is absent, failed, or found something that a name does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One relation that a statement writes, and by which verb."""
+
+    verb: _Verb
+    parts: tuple[Part, ...]  # schema and name, or the name alone
+
 
 WRITING_WORDS: Final = frozenset({"insert", "update", "delete", "merge", "into"})
 # The word in front of them where they are but a branch or a lock: FOR UPDATE, DO UPDATE, THEN ...
@@ -20,7 +42,7 @@ _BRANCHES: Final = {
     "insert": frozenset({"then"}),
     "delete": frozenset({"then"}),
     "merge": frozenset[str](),
-    "into": frozenset({"insert", "merge", "ignore"}),
+    "into": frozenset({"insert", "merge"}),
 }
 
 
@@ -47,23 +69,23 @@ def _writing(tokens: Statement) -> Iterator[str]:
 def write(part: Statement, dialect: str) -> Effect:
     """Say what INSERT, UPDATE, DELETE and MERGE change, in CTEs as well."""
     replaces = False
-    if dialect != "postgresql":
+    if dialect == "sqlite":
         part, replaces = _plain_insert(part)
     tokens = without_blanks(part)
     try:
-        targets = syntax_tree.targets(shown(part), dialect)
-    except syntax_tree.NotUnderstood:
+        written = _targets(shown(part), dialect)
+    except _NotUnderstood:
         return UNKNOWN
-    if Counter(_writing(tokens)) != Counter(target.verb for target in targets):
+    if Counter(_writing(tokens)) != Counter(target.verb for target in written):
         return UNKNOWN  # the parser overlooked a write, or a column is named like one
-    upserts = any(t.kind == "word" and t.value in ("conflict", "duplicate") for t in tokens)
+    upserts = any(t.kind == "word" and t.value == "conflict" for t in tokens)
     effect = READ
-    for target in targets:
+    for target in written:
         effect |= _effect(target, dialect, upserts=upserts, replaces=replaces)
     return effect
 
 
-def _effect(target: syntax_tree.Target, dialect: str, *, upserts: bool, replaces: bool) -> Effect:
+def _effect(target: _Target, dialect: str, *, upserts: bool, replaces: bool) -> Effect:
     name = frozenset({folded(target.parts, dialect)})
     return Effect(
         writes=name,
@@ -91,3 +113,99 @@ def _plain_insert(part: Statement) -> tuple[Statement, bool]:
             replaces = True
             plain[here] = Token("word", "insert", "insert")
     return plain, replaces
+
+
+_DIALECTS: Final = {"postgresql": "postgres", "sqlite": "sqlite"}
+
+
+@lru_cache(maxsize=1)
+def _sqlglot() -> ModuleType | None:
+    try:
+        import sqlglot
+    except ImportError:
+        return None
+    return sqlglot
+
+
+def _targets(sql: str, dialect: str) -> list[_Target]:
+    """Give every relation that one statement writes, wherever in it the writing stands.
+
+    Raises `_NotUnderstood` rather than leaving one out.
+    """
+    root, verbs = _parsed(sql, dialect), _verbs()
+    found = [node for node in root.walk() if type(node) in verbs and not _is_branch(node)]
+    return [_target(node, verbs[type(node)]) for node in found]
+
+
+def _parsed(sql: str, dialect: str) -> "exp.Expr":
+    if _sqlglot() is None:
+        raise _NotUnderstood("sqlglot is not installed")
+    reading, parser = _parser(_DIALECTS[dialect])
+    try:
+        roots = parser(dialect=reading).parse(reading.tokenize(sql), sql)
+    except Exception as error:  # noqa: BLE001 whatever a parser runs into, recursion included
+        raise _NotUnderstood(str(error)) from None
+    if len(roots) != 1 or roots[0] is None:
+        raise _NotUnderstood(sql)
+    return roots[0]
+
+
+@lru_cache(maxsize=8)
+def _parser(name: str) -> "tuple[Dialect, type[Parser]]":
+    """Give the dialect and its parser, which refuses what sqlglot would only log and wave on."""
+    from sqlglot.dialects.dialect import Dialect
+
+    reading = Dialect.get_or_raise(name)
+
+    class Strict(reading.parser_class):  # type: ignore[misc, name-defined]
+        def _warn_unsupported(self) -> None:
+            raise _NotUnderstood(name)
+
+    return reading, Strict
+
+
+@lru_cache(maxsize=1)
+def _verbs() -> "dict[type[exp.Expr], _Verb]":
+    from sqlglot import exp
+
+    return {
+        exp.Insert: "insert",
+        exp.Update: "update",
+        exp.Delete: "delete",
+        exp.Merge: "merge",
+        exp.Into: "into",
+        exp.Command: "unknown",
+    }
+
+
+def _is_branch(node: "exp.Expr") -> bool:
+    """Say whether this is the THEN UPDATE of a MERGE, which itself names the table."""
+    from sqlglot import exp
+
+    return isinstance(node.parent, exp.When)
+
+
+def _target(node: "exp.Expr", verb: _Verb) -> _Target:
+    from sqlglot import exp
+
+    table = node.this.this if isinstance(node.this, exp.Schema) else node.this
+    if not isinstance(table, exp.Table) or _says_more(node) or _says_more(table):
+        raise _NotUnderstood(repr(table))
+    schema = table.args.get("db")
+    return _Target(verb, tuple(_part(node) for node in (schema, table.this) if node is not None))
+
+
+# Arguments of a node that hold more tables to write (UPDATE a, b; DELETE a, b FROM).
+_MORE: Final = ("tables", "joins", "laterals", "pivots", "sample", "partition")
+
+
+def _says_more(node: "exp.Expr") -> bool:
+    return any(node.args.get(name) for name in _MORE)
+
+
+def _part(node: object) -> Part:
+    from sqlglot import exp
+
+    if not isinstance(node, exp.Identifier) or not node.name:
+        raise _NotUnderstood(repr(node))
+    return Part(node.name, bool(node.args.get("quoted")))
