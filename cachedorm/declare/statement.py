@@ -22,7 +22,7 @@ ASKING_MORE = frozenset(
 )
 
 
-class Call:
+class QueryCall:
     """One call of a cached read: which query, with which values, and the statement it made.
 
     A statement that was changed afterwards (``where``, ``limit``, ``with_for_update``) carries its
@@ -49,14 +49,14 @@ class CalledStatement:
     """Mixin of a statement class: the values of the call are its parameters' defaults."""
 
     inherit_cache = True
-    _cachedorm_call: Call
+    _cachedorm_call: QueryCall
 
     def params(self, given: Any = None, /, **named: Any) -> Any:
         """A changed copy: plain SQL, with these values in place of the call's."""
         changed = {**(given or {}), **named}
         copy: Any = super().params(changed)  # type: ignore[misc]
         call = self._cachedorm_call
-        copy._cachedorm_call = Call(call.query, {**call.values, **changed})
+        copy._cachedorm_call = QueryCall(call.query, {**call.values, **changed})
         return copy
 
     def _execute_on_connection(
@@ -95,7 +95,7 @@ class CalledStatement:
         call, copy = self._cachedorm_call, self
         if call.values:
             copy = _with_values(self, call.values)
-            copy._cachedorm_call = Call(call.query, {})
+            copy._cachedorm_call = QueryCall(call.query, {})
         return getattr(super(CalledStatement, copy), name)
 
 
@@ -111,7 +111,7 @@ def _with_values(statement: Any, values: Mapping[str, Any]) -> Any:
     return cloned_traverse(statement, options, {"bindparam": give})
 
 
-def called(statement: S, call: Call) -> S:
+def called(statement: S, call: QueryCall) -> S:
     """A copy of the statement, as cheap as copies come, that carries the call."""
     class_: Any = type(statement)
     class_ = _called_class(class_)
@@ -122,9 +122,9 @@ def called(statement: S, call: Call) -> S:
     return copy  # type: ignore[no-any-return]
 
 
-def call_of(statement: object) -> Call | None:
+def call_of(statement: object) -> QueryCall | None:
     """The call that made this very statement, or None."""
-    call: Call | None = getattr(statement, "_cachedorm_call", None)
+    call: QueryCall | None = getattr(statement, "_cachedorm_call", None)
     return call if call is not None and call.is_for(statement) else None
 
 

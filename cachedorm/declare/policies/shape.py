@@ -296,11 +296,11 @@ def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attr
             f" ({_excluding(mapper, prop.key)}), or read it by a query of its own"
         )
     if kind_of(column.type) is None:
-        raise DeclarationError(why_not_stored(mapper, prop.key, column, who))
+        raise DeclarationError(unstorable_text(mapper, prop.key, column, who))
     return Attribute(prop.key, column)
 
 
-def why_not_stored(mapper: Mapper[Any], name: str, column: ColumnElement[Any], who: str) -> str:
+def unstorable_text(mapper: Mapper[Any], name: str, column: ColumnElement[Any], who: str) -> str:
     """What to say of an attribute whose type no entry can hold."""
     return (
         f"{who}: attribute {name!r} has type {column.type!r}, which cannot be stored"

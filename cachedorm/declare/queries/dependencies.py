@@ -30,15 +30,15 @@ from sqlalchemy.sql.selectable import (
 
 from cachedorm.declare.queries.analysable import NotAnalysable, check_analysable, tables_within
 from cachedorm.declare.queries.equalities import (
-    Scope,
-    Source,
+    SelectScope,
+    ValueSource,
     id_of,
     joins,
     learn_equalities,
     leaves,
 )
 
-__all__ = ["Dependency", "NotAnalysable", "Source", "dependencies_of", "explain"]
+__all__ = ["Dependency", "NotAnalysable", "ValueSource", "dependencies_of", "explain"]
 
 
 # Where 2.1 lets extensions such as DISTINCT ON add their clauses.
@@ -56,7 +56,7 @@ class Dependency:
 
     table: Table
     column: Column[Any] | None = None
-    source: Source | None = None
+    source: ValueSource | None = None
 
     def __str__(self) -> str:
         if self.column is None:
@@ -91,7 +91,7 @@ def explain(dependencies: Sequence[Dependency]) -> str:
     return ", ".join(str(each) for each in dependencies) or "nothing"
 
 
-def _analysed(statement: Any, outer: Scope | None) -> Iterator[Dependency]:
+def _analysed(statement: Any, outer: SelectScope | None) -> Iterator[Dependency]:
     match statement:
         case CompoundSelect():
             for each in statement.selects:
@@ -106,9 +106,9 @@ def _analysed(statement: Any, outer: Scope | None) -> Iterator[Dependency]:
             raise NotAnalysable(f"a {type(statement).__name__}")
 
 
-def _analysed_select(statement: Select[Any], outer: Scope | None) -> Iterator[Dependency]:
+def _analysed_select(statement: Select[Any], outer: SelectScope | None) -> Iterator[Dependency]:
     froms = _own_froms(statement, outer)
-    scope = Scope({id_of(leaf) for each in froms for leaf in leaves(each)}, outer)
+    scope = SelectScope({id_of(leaf) for each in froms for leaf in leaves(each)}, outer)
     learn_equalities(froms, statement.whereclause, scope)
     for each in froms:
         yield from _read_from(each, scope)
@@ -116,7 +116,7 @@ def _analysed_select(statement: Select[Any], outer: Scope | None) -> Iterator[De
         yield from _analysed(inner, scope)
 
 
-def _own_froms(statement: Select[Any], outer: Scope | None) -> list[FromClause]:
+def _own_froms(statement: Select[Any], outer: SelectScope | None) -> list[FromClause]:
     """The FROMs that an inner SELECT renders: not those it is correlated to, as SQLAlchemy does."""
     froms = list(statement.get_final_froms())
     if outer is None:
@@ -133,7 +133,7 @@ def _own_froms(statement: Select[Any], outer: Scope | None) -> list[FromClause]:
     return froms
 
 
-def _read_from(source: FromClause, scope: Scope) -> Iterator[Dependency]:
+def _read_from(source: FromClause, scope: SelectScope) -> Iterator[Dependency]:
     for leaf in leaves(source):
         table = _table_of(leaf)
         inner = _select_of(leaf)
@@ -164,7 +164,7 @@ def _table_of(leaf: FromClause) -> Table | None:
     return None
 
 
-def _narrowest(leaf: FromClause, table: Table, scope: Scope) -> Dependency:
+def _narrowest(leaf: FromClause, table: Table, scope: SelectScope) -> Dependency:
     candidates = []
     for column in table.columns:
         source = scope.value((id_of(leaf), column.key))

@@ -29,11 +29,11 @@ from cachedorm.declare.kinds import kind_of, why_no_key
 VALUES_MAX = 20
 
 # A column of one source of rows; a table that is read twice is two sources.
-Place = tuple[int, str]
+SourceColumn = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ValueSource:
     """Where the value of a narrow tag comes from: a parameter of the query, or the statement."""
 
     parameter: str | None = None
@@ -56,33 +56,33 @@ class Source:
 
 
 @dataclass(slots=True)
-class Scope:
+class SelectScope:
     """The known equalities of one SELECT. An inner one sees those of the SELECTs around it.
 
     ``own`` are the sources that it reads itself; the others that it names belong around it.
     """
 
     own: set[int]
-    outer: Scope | None = None
+    outer: SelectScope | None = None
     # Each place's class: the places whose values are the same in every row of the answer.
-    same: dict[Place, set[Place]] = field(default_factory=dict)
-    known: dict[Place, Source] = field(default_factory=dict)
+    same: dict[SourceColumn, set[SourceColumn]] = field(default_factory=dict)
+    known: dict[SourceColumn, ValueSource] = field(default_factory=dict)
 
     def all_around(self) -> set[int]:
         """The sources of this SELECT and of every one around it."""
         return self.own | (self.outer.all_around() if self.outer is not None else set())
 
-    def join(self, one: Place, other: Place) -> None:
+    def join(self, one: SourceColumn, other: SourceColumn) -> None:
         """The two columns are equal in every row."""
         both = self._class(one) | self._class(other)
         for place in both:
             self.same[place] = both
 
-    def learn(self, place: Place, source: Source) -> None:
+    def learn(self, place: SourceColumn, source: ValueSource) -> None:
         """The column is equal to this in every row."""
         self.known.setdefault(place, source)
 
-    def value(self, place: Place) -> Source | None:
+    def value(self, place: SourceColumn) -> ValueSource | None:
         """What the column is equal to, by itself or by way of another."""
         members = sorted(self._class(place))
         for member in members:
@@ -96,11 +96,11 @@ class Scope:
                     return found
         return None
 
-    def _class(self, place: Place) -> set[Place]:
+    def _class(self, place: SourceColumn) -> set[SourceColumn]:
         return self.same.get(place, {place})
 
 
-def learn_equalities(froms: Iterable[FromClause], where: Any, scope: Scope) -> None:
+def learn_equalities(froms: Iterable[FromClause], where: Any, scope: SelectScope) -> None:
     """Write down what joins and conditions of a SELECT say."""
     froms = tuple(froms)
     for each in froms:
@@ -140,7 +140,7 @@ def _ungrouped(source: FromClause) -> FromClause:
     return source
 
 
-def _learn_inner_joins(source: FromClause, scope: Scope) -> None:
+def _learn_inner_joins(source: FromClause, scope: SelectScope) -> None:
     """Their conditions hold for every row of the answer."""
     source = _ungrouped(source)
     if not isinstance(source, Join):
@@ -151,7 +151,7 @@ def _learn_inner_joins(source: FromClause, scope: Scope) -> None:
         _learn_all(source.onclause, scope)
 
 
-def _learn_outer_joins(source: FromClause, scope: Scope) -> None:
+def _learn_outer_joins(source: FromClause, scope: SelectScope) -> None:
     """Their conditions restrict the optional side alone, by what the other holds."""
     source = _ungrouped(source)
     if not isinstance(source, Join):
@@ -167,11 +167,11 @@ def _learn_outer_joins(source: FromClause, scope: Scope) -> None:
     _learn_outer_joins(source.right, scope)
 
 
-def _learn_directed(element: Any, optional: set[int], scope: Scope) -> None:
+def _learn_directed(element: Any, optional: set[int], scope: SelectScope) -> None:
     for place, other in _equal_sides(element):
         if place[0] not in optional:
             continue
-        if isinstance(other, Source):
+        if isinstance(other, ValueSource):
             scope.learn(place, other)
         elif other[0] in optional:
             scope.join(place, other)
@@ -181,10 +181,10 @@ def _learn_directed(element: Any, optional: set[int], scope: Scope) -> None:
                 scope.learn(place, source)
 
 
-def _learn_all(condition: Any, scope: Scope) -> None:
+def _learn_all(condition: Any, scope: SelectScope) -> None:
     for element in _conjuncts(condition):
         for place, other in _equal_sides(element):
-            if isinstance(other, Source):
+            if isinstance(other, ValueSource):
                 scope.learn(place, other)
             else:
                 scope.join(place, other)
@@ -200,7 +200,7 @@ def _conjuncts(condition: Any) -> Iterator[Any]:
         yield condition
 
 
-def _equal_sides(element: Any) -> Iterator[tuple[Place, Place | Source]]:
+def _equal_sides(element: Any) -> Iterator[tuple[SourceColumn, SourceColumn | ValueSource]]:
     if not isinstance(element, BinaryExpression):
         return
     if element.operator is operators.in_op:
@@ -219,7 +219,7 @@ def _equal_sides(element: Any) -> Iterator[tuple[Place, Place | Source]]:
                 yield place, there
 
 
-def _place(element: Any) -> Place | None:
+def _place(element: Any) -> SourceColumn | None:
     table = getattr(element, "table", None)
     if not isinstance(element, ColumnClause) or table is None:
         return None
@@ -237,15 +237,15 @@ def _same_text(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
     return kind_of(one) == kind_of(other) and zones[0] == zones[1]
 
 
-def _source(bound: BindParameter[Any]) -> Source:
+def _source(bound: BindParameter[Any]) -> ValueSource:
     many = bool(bound.expanding)
     if not bound.unique:  # named by the author: another value may come with the call
-        return Source(parameter=bound.key, many=many, bound=bound.key)
+        return ValueSource(parameter=bound.key, many=many, bound=bound.key)
     value: Any = bound.effective_value
-    return Source(values=tuple(value) if many else (value,), many=many, bound=bound.key)
+    return ValueSource(values=tuple(value) if many else (value,), many=many, bound=bound.key)
 
 
-def _listed(right: Any, left: Any) -> Source | None:
+def _listed(right: Any, left: Any) -> ValueSource | None:
     if isinstance(right, Grouping):
         right = right.element
     if isinstance(right, BindParameter) and _same_text(left.type, right.type):
@@ -254,7 +254,7 @@ def _listed(right: Any, left: Any) -> Source | None:
         isinstance(each, BindParameter) and each.unique and _same_text(left.type, each.type)
         for each in right
     ):
-        source = Source(values=tuple(each.effective_value for each in right), many=True)
+        source = ValueSource(values=tuple(each.effective_value for each in right), many=True)
     else:
         return None
     return source if len(source.values) <= VALUES_MAX else None

@@ -24,12 +24,12 @@ from cachedorm.declare.queries.dependencies import (
 )
 from cachedorm.declare.queries.eager import check_eager, eager_tables, repeats_itself
 from cachedorm.declare.queries.parameters import Parameters
-from cachedorm.declare.statement import ASKING_MORE, Call, called
+from cachedorm.declare.statement import ASKING_MORE, QueryCall, called
 from cachedorm.errors import DeclarationError
 from cachedorm.store.protocol.keys import Template
 
 S = TypeVar("S", bound=SelectBase)
-OnWrite = Literal["invalidate", "refresh"]
+QueryOnWrite = Literal["invalidate", "refresh"]
 
 # A longer answer is not cached: it would hold up Redis, and every reader of it.
 ROWS_MAX = 10_000
@@ -61,7 +61,7 @@ class CachedQuery(Generic[S]):
         statement: S,
         *,
         ttl: timedelta | float | None = None,
-        on_write: OnWrite = "invalidate",
+        on_write: QueryOnWrite = "invalidate",
         depends_on: Iterable[type | Table] = (),
         rows_max: int = ROWS_MAX,
     ) -> None:
@@ -88,7 +88,7 @@ class CachedQuery(Generic[S]):
         """The statement for these parameters: plain SQL to a session that no Cache serves."""
         values = self._takes.complete(values)
         statement = self.statement.params(values) if self._repeats_itself else self.statement
-        return called(statement, Call(self, values))
+        return called(statement, QueryCall(self, values))
 
     @cached_property
     def _repeats_itself(self) -> bool:

@@ -12,9 +12,9 @@ from sqlalchemy.sql.selectable import SelectBase
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.errors import DeclarationError
 
-Parameters = Iterable[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]]
+ParameterSets = Iterable[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]]
 # A cached read that is called with parameters and gives a statement, such as a Nearby.
-Statement = Callable[..., SelectBase]
+StatementFactory = Callable[..., SelectBase]
 
 _declared: WeakSet[WarmSet] = WeakSet()
 
@@ -29,8 +29,8 @@ class WarmSet:
     def __init__(
         self,
         name: str,
-        what: type | CachedQuery[Any] | Statement,
-        parameters: Parameters | None = None,
+        what: type | CachedQuery[Any] | StatementFactory,
+        parameters: ParameterSets | None = None,
     ) -> None:
         self.name = name
         self.what = what
@@ -48,7 +48,7 @@ class WarmSet:
             raise DeclarationError(f"{who}: {self.what!r} is no mapped class and no query")
 
     @classmethod
-    def of(cls, what: Any, parameters: Parameters | None = None) -> WarmSet:
+    def of(cls, what: Any, parameters: ParameterSets | None = None) -> WarmSet:
         """A set for one occasion, named after what it warms; a set itself stays as it is."""
         if isinstance(what, WarmSet):
             return what

@@ -16,7 +16,7 @@ from cachedorm.declare.policies.region import Region
 from cachedorm.declare.queries.dependencies import (
     Dependency,
     NotAnalysable,
-    Source,
+    ValueSource,
     dependencies_of,
     without_narrower,
 )
@@ -104,7 +104,7 @@ def _by_position(dependency: Dependency, names: Mapping[str, str]) -> Dependency
     name = names.get(source.bound or "")
     if name is None:  # an IN of single binds, or a name that stands for two
         return Dependency(dependency.table)
-    return Dependency(dependency.table, dependency.column, Source(name, many=source.many))
+    return Dependency(dependency.table, dependency.column, ValueSource(name, many=source.many))
 
 
 def _followed(dependency: Dependency, region: Region, interests: Interests) -> Dependency:

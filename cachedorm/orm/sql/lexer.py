@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-Kind = Literal["word", "name", "string", "number", "bind", "mark"]
+TokenKind = Literal["word", "name", "string", "number", "bind", "mark"]
 
 
 class Token(NamedTuple):
     """One token: its kind, what it says (a word in lower case), and what a parser may be shown."""
 
-    kind: Kind
+    kind: TokenKind
     value: str
-    shown: str
+    parser_text: str
 
 
-Statement = Sequence[Token]
+Tokens = Sequence[Token]
 
 
 class Unreadable(ValueError):
@@ -117,9 +117,9 @@ def statements(sql: str, dialect: str) -> list[list[Token]]:
     return [part for part in _split(_tokens(sql, lexer), lexer) if part]
 
 
-def shown(tokens: Statement) -> str:
+def parser_text(tokens: Tokens) -> str:
     """Give the text a parser may be shown: strings are emptied, binds are all alike."""
-    return "".join(token.shown for token in tokens)
+    return "".join(token.parser_text for token in tokens)
 
 
 def _tokens(sql: str, lexer: _Lexer) -> Iterator[Token]:
@@ -243,7 +243,7 @@ def _split(tokens: Iterator[Token], lexer: _Lexer) -> Iterator[list[Token]]:
     yield part
 
 
-def _step(bodies: int, part: Statement, token: Token, lexer: _Lexer) -> int:
+def _step(bodies: int, part: Tokens, token: Token, lexer: _Lexer) -> int:
     """Count the bodies and CASEs that a word opens or closes in CREATE FUNCTION and the like."""
     match token.value:
         case lexer.body if _is_routine(part):
@@ -255,7 +255,7 @@ def _step(bodies: int, part: Statement, token: Token, lexer: _Lexer) -> int:
     return 0
 
 
-def _is_routine(part: Statement) -> bool:
+def _is_routine(part: Tokens) -> bool:
     words = [token.value for token in part[:12] if token.kind == "word"]
     return words[:1] == ["create"] and not _ROUTINES.isdisjoint(words)
 
@@ -268,6 +268,6 @@ def is_blank(token: Token) -> bool:
     return not token.value and token.kind == "mark"
 
 
-def without_blanks(part: Statement) -> list[Token]:
+def without_blanks(part: Tokens) -> list[Token]:
     """Give the tokens without the blanks between them."""
     return [token for token in part if not is_blank(token)]

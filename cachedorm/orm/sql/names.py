@@ -5,13 +5,14 @@ from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from cachedorm.orm.sql.effect import RelationName
-from cachedorm.orm.sql.lexer import Statement, Unreadable, lower
+from cachedorm.orm.sql.lexer import Tokens, Unreadable, lower
 
 T = TypeVar("T")
-TableName = tuple[str | None, str]
+# Schema and name, as a Table has them.
+_TableKey = tuple[str | None, str]
 
 
-class Part(NamedTuple):
+class NamePart(NamedTuple):
     """One part of a name as written: whether it was quoted decides how it is folded."""
 
     text: str
@@ -21,20 +22,20 @@ class Part(NamedTuple):
 _LONGEST_NAME_BYTES: Final = 63  # PostgreSQL cuts longer ones, with a mere notice
 
 
-def folded(parts: Sequence[Part], dialect: str) -> RelationName:
+def folded(parts: Sequence[NamePart], dialect: str) -> RelationName:
     """Give the relation that one to three parts name (a database in front says nothing new)."""
     texts = [_fold(part, dialect) for part in parts]
     return RelationName(texts[-2] if len(texts) > 1 else None, texts[-1])
 
 
-def _fold(part: Part, dialect: str) -> str:
+def _fold(part: NamePart, dialect: str) -> str:
     if dialect != "postgresql":
         return part.text.lower()  # one table whatever its case; see resolve(any_case=True)
     text = part.text if part.quoted else lower(part.text)
     return text.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore")
 
 
-def relation(tokens: Statement, start: int, dialect: str) -> tuple[RelationName, int]:
+def relation(tokens: Tokens, start: int, dialect: str) -> tuple[RelationName, int]:
     """Give the relation named from here on, and where the statement goes on."""
     parts = [_part(tokens, start)]
     while start + 1 < len(tokens) and tokens[start + 1].value == ".":
@@ -43,10 +44,10 @@ def relation(tokens: Statement, start: int, dialect: str) -> tuple[RelationName,
     return folded(parts, dialect), start + 1
 
 
-def _part(tokens: Statement, at: int) -> Part:
+def _part(tokens: Tokens, at: int) -> NamePart:
     if at >= len(tokens) or tokens[at].kind not in ("word", "name"):
         raise Unreadable("a name was expected")
-    return Part(tokens[at].value, tokens[at].kind == "name")
+    return NamePart(tokens[at].value, tokens[at].kind == "name")
 
 
 class Everything(Enum):
@@ -60,7 +61,7 @@ EVERYTHING: Final = Everything.EVERYTHING
 
 def resolve(
     names: Iterable[RelationName],
-    tables: Mapping[TableName, T],
+    tables: Mapping[_TableKey, T],
     default_schema: str | None,
     *,
     any_case: bool = False,
@@ -86,8 +87,8 @@ def resolve(
     return found
 
 
-def _by_name(keys: Iterable[TableName], *, any_case: bool) -> dict[str, list[TableName]]:
-    tables: dict[str, list[TableName]] = {}
+def _by_name(keys: Iterable[_TableKey], *, any_case: bool) -> dict[str, list[_TableKey]]:
+    tables: dict[str, list[_TableKey]] = {}
     for key in keys:
         tables.setdefault(key[1].lower() if any_case else key[1], []).append(key)
     return tables

@@ -10,7 +10,7 @@ from typing import Final
 
 from cachedorm.orm.sql.effect import READ, UNKNOWN, Effect, Ending, RelationName
 from cachedorm.orm.sql.lexer import LEXERS, Unreadable, lower, statements
-from cachedorm.orm.sql.names import EVERYTHING, Everything, TableName, resolve
+from cachedorm.orm.sql.names import EVERYTHING, Everything, resolve
 from cachedorm.orm.sql.statements import FUNCTIONS, effect_of
 from cachedorm.orm.sql.writes import WRITING_WORDS
 
@@ -22,7 +22,6 @@ __all__ = [
     "Ending",
     "Everything",
     "RelationName",
-    "TableName",
     "may_call",
     "read_sql",
     "resolve",

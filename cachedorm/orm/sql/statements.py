@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Final
 
 from cachedorm.orm.sql.effect import OPAQUE, READ, SETTING, UNKNOWN, Effect, RelationName
-from cachedorm.orm.sql.lexer import Statement, without_blanks
+from cachedorm.orm.sql.lexer import Tokens, without_blanks
 from cachedorm.orm.sql.names import relation
 from cachedorm.orm.sql.writes import query, write
 
-Rule = Callable[[Statement, str], Effect] | Effect
+Rule = Callable[[Tokens, str], Effect] | Effect
 
 # Functions of PostgreSQL and its extensions that a SELECT calls for what they change.
 FUNCTIONS: Final[Mapping[str, Effect]] = {
@@ -29,7 +29,7 @@ FUNCTIONS: Final[Mapping[str, Effect]] = {
 }
 
 
-def effect_of(part: Statement, dialect: str) -> Effect:
+def effect_of(part: Tokens, dialect: str) -> Effect:
     """Say what one statement may change. Raises `Unreadable` where its words are odd."""
     tokens = without_blanks(part)
     start = next((i for i, token in enumerate(tokens) if token.value != "("), 0)
@@ -41,7 +41,7 @@ def effect_of(part: Statement, dialect: str) -> Effect:
     return (rule if isinstance(rule, Effect) else rule(part, dialect)) | _called(tokens)
 
 
-def _called(tokens: Statement) -> Effect:
+def _called(tokens: Tokens) -> Effect:
     effect = READ
     for token, following in pairwise(tokens):
         if following.value == "(" and token.kind in ("word", "name"):
@@ -49,7 +49,7 @@ def _called(tokens: Statement) -> Effect:
     return effect
 
 
-def _unknown(part: Statement, _dialect: str) -> Effect:
+def _unknown(part: Tokens, _dialect: str) -> Effect:
     # The name of a temporary table hides another's until the connection is closed.
     temporary = any(
         pair[0] in _CREATING and pair[1] in _TEMPORARY for pair in pairwise(_words(part))
@@ -61,17 +61,17 @@ _TEMPORARY: Final = frozenset({"temp", "temporary"})
 _CREATING: Final = frozenset({"create", "replace", "global", "local", "into"})
 
 
-def _words(part: Statement) -> list[str]:
+def _words(part: Tokens) -> list[str]:
     return [token.value if token.kind == "word" else "" for token in without_blanks(part)]
 
 
-def _begin(part: Statement, _dialect: str) -> Effect:
+def _begin(part: Tokens, _dialect: str) -> Effect:
     begins = Effect(begins=True)
     plain = {"begin", "start", "work", "transaction", "deferred", "immediate", "exclusive"}
     return begins if plain.issuperset(_words(part)) else begins | OPAQUE
 
 
-def _commit(part: Statement, _dialect: str) -> Effect:
+def _commit(part: Tokens, _dialect: str) -> Effect:
     words = _words(part)
     if words[1:2] == ["prepared"]:
         # What it wrote was written before, perhaps by another process.
@@ -79,7 +79,7 @@ def _commit(part: Statement, _dialect: str) -> Effect:
     return Effect(ends_transaction="commit", begins="chain" in words)
 
 
-def _rollback(part: Statement, _dialect: str) -> Effect:
+def _rollback(part: Tokens, _dialect: str) -> Effect:
     words = _words(part)
     if words[1:2] == ["prepared"]:
         return Effect(opaque=True, ends_transaction="rollback prepared")
@@ -88,21 +88,21 @@ def _rollback(part: Statement, _dialect: str) -> Effect:
     return Effect(ends_transaction="rollback", begins="chain" in words)
 
 
-def _prepare(part: Statement, _dialect: str) -> Effect:
+def _prepare(part: Tokens, _dialect: str) -> Effect:
     tokens = without_blanks(part)
     if len(tokens) == 3 and tokens[1].value == "transaction" and tokens[2].kind == "string":
         return Effect(opaque=True, ends_transaction="prepare")
     return UNKNOWN
 
 
-def _set(part: Statement, _dialect: str) -> Effect:
+def _set(part: Tokens, _dialect: str) -> Effect:
     return OPAQUE if _words(part)[1:2] in _UNTIL_THE_END else SETTING
 
 
 _UNTIL_THE_END: Final = (["local"], ["transaction"], ["constraints"])
 
 
-def _skipped(tokens: Statement, at: int, *words: str) -> int:
+def _skipped(tokens: Tokens, at: int, *words: str) -> int:
     """Give the place behind these optional words, in this order."""
     for word in words:
         if at < len(tokens) and tokens[at].kind == "word" and tokens[at].value == word:
@@ -110,7 +110,7 @@ def _skipped(tokens: Statement, at: int, *words: str) -> int:
     return at
 
 
-def _relations(tokens: Statement, at: int, dialect: str) -> tuple[set[RelationName], int]:
+def _relations(tokens: Tokens, at: int, dialect: str) -> tuple[set[RelationName], int]:
     """Give the relations listed from here on, each perhaps with ONLY or *; and where they end."""
     names: set[RelationName] = set()
     while True:
@@ -122,7 +122,7 @@ def _relations(tokens: Statement, at: int, dialect: str) -> tuple[set[RelationNa
         at += 1
 
 
-def _truncate(part: Statement, dialect: str) -> Effect:
+def _truncate(part: Tokens, dialect: str) -> Effect:
     tokens = without_blanks(part)
     names, at = _relations(tokens, _skipped(tokens, 1, "table"), dialect)
     rest = _words(tokens[at:])

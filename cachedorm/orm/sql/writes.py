@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final, Literal
 
 from cachedorm.orm.sql.effect import NO_NAMES, READ, UNKNOWN, Effect
-from cachedorm.orm.sql.lexer import Statement, Token, is_blank, shown, without_blanks
-from cachedorm.orm.sql.names import Part, folded
+from cachedorm.orm.sql.lexer import Token, Tokens, is_blank, parser_text, without_blanks
+from cachedorm.orm.sql.names import NamePart, folded
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -32,7 +32,7 @@ class _Target:
     """One relation that a statement writes, and by which verb."""
 
     verb: _Verb
-    parts: tuple[Part, ...]  # schema and name, or the name alone
+    parts: tuple[NamePart, ...]  # schema and name, or the name alone
 
 
 WRITING_WORDS: Final = frozenset({"insert", "update", "delete", "merge", "into"})
@@ -46,17 +46,17 @@ _BRANCHES: Final = {
 }
 
 
-def query(part: Statement, dialect: str) -> Effect:
+def query(part: Tokens, dialect: str) -> Effect:
     """Say what a SELECT, VALUES, TABLE or WITH changes: mostly nothing."""
     return write(part, dialect) if writes(part) else READ
 
 
-def writes(part: Statement) -> bool:
+def writes(part: Tokens) -> bool:
     """Say whether any word of the statement may begin a write."""
     return any(_writing(without_blanks(part)))
 
 
-def _writing(tokens: Statement) -> Iterator[str]:
+def _writing(tokens: Tokens) -> Iterator[str]:
     """Give each word that begins a write (or names what SELECT ... INTO creates)."""
     before = ""
     for token in tokens:
@@ -66,14 +66,14 @@ def _writing(tokens: Statement) -> Iterator[str]:
         before = token.value if token.kind in ("word", "mark") else ""
 
 
-def write(part: Statement, dialect: str) -> Effect:
+def write(part: Tokens, dialect: str) -> Effect:
     """Say what INSERT, UPDATE, DELETE and MERGE change, in CTEs as well."""
     replaces = False
     if dialect == "sqlite":
         part, replaces = _plain_insert(part)
     tokens = without_blanks(part)
     try:
-        written = _targets(shown(part), dialect)
+        written = _targets(parser_text(part), dialect)
     except _NotUnderstood:
         return UNKNOWN
     if Counter(_writing(tokens)) != Counter(target.verb for target in written):
@@ -96,7 +96,7 @@ def _effect(target: _Target, dialect: str, *, upserts: bool, replaces: bool) -> 
     )
 
 
-def _plain_insert(part: Statement) -> tuple[Statement, bool]:
+def _plain_insert(part: Tokens) -> tuple[Tokens, bool]:
     """Give INSERT OR ..., UPDATE OR ... and REPLACE INTO without that; and whether it replaces.
 
     What is replaced is deleted first, so the foreign keys' ON DELETE acts.
@@ -203,9 +203,9 @@ def _says_more(node: "exp.Expr") -> bool:
     return any(node.args.get(name) for name in _MORE)
 
 
-def _part(node: object) -> Part:
+def _part(node: object) -> NamePart:
     from sqlglot import exp
 
     if not isinstance(node, exp.Identifier) or not node.name:
         raise _NotUnderstood(repr(node))
-    return Part(node.name, bool(node.args.get("quoted")))
+    return NamePart(node.name, bool(node.args.get("quoted")))
