@@ -1,7 +1,7 @@
-"""SQL text as tokens, one statement at a time, exactly as the database's own lexer would cut it.
+"""SQL text as tokens, one statement at a time, exactly as the database's own lexer cuts it.
 
-Whoever asks what a text writes must never mistake a string for code or code for a comment, so
-text that two databases (or two settings of one) would cut differently is not cut at all.
+The reader must never mistake a string for code or code for a comment. A text that two settings of
+a database would cut differently is therefore refused.
 """
 
 import re
@@ -13,7 +13,7 @@ TokenKind = Literal["word", "name", "string", "number", "bind", "mark"]
 
 
 class Token(NamedTuple):
-    """One token: its kind, what it says (a word in lower case), and what a parser may be shown."""
+    """One token: its kind, its value (a word in lower case) and its text for sqlglot."""
 
     kind: TokenKind
     value: str
@@ -29,14 +29,14 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Lexer:
-    """How one dialect cuts text: the pattern's group names are the kinds of token."""
+    """The lexical rules of one dialect. The pattern's group names are the kinds of token."""
 
     pattern: re.Pattern[str]
     nested_comments: bool
     body: str  # the word that opens a routine's body
 
 
-# Letters beyond ASCII belong to words; what else there is (no-break spaces) is refused later.
+# Letters beyond ASCII belong to words; other characters (no-break spaces) are refused later.
 _WORD: Final = r"(?P<word>[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*)"
 _NUMBER: Final = r"(?P<number>[0-9]+)"
 _PLAIN: Final = r"'(?:[^']+|'')*+'"
@@ -46,7 +46,7 @@ _COLON: Final = r"(?P<mark2>::|:=)"
 # parameters the same characters would be a modulo and a string.
 _FORMAT: Final = (
     r"(?P<bind>%[sbt](?![A-Za-z0-9_])|%\([^()'\"$/-]*\)[sbt]|:[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<doubtful>%\([^)]*\)[sbt])"
+    r"|(?P<refused_bind>%\([^)]*\)[sbt])"
 )
 _PERCENT: Final = r"(?P<percent>%%)"
 _COMMENT: Final = r"(?P<block>/\*)"
@@ -108,9 +108,9 @@ _QUOTE_BEHIND_BACKSLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\'")
 
 
 def statements(sql: str, dialect: str) -> list[list[Token]]:
-    """Give the statements of a text as tokens, without comments and empty statements.
+    """Split a text into statements of tokens, without comments and empty statements.
 
-    Raises `Unreadable` if the text, or the dialect, leaves any doubt.
+    Raises ``Unreadable`` if the text is ambiguous or the dialect is not known.
     """
     if (lexer := LEXERS.get(dialect)) is None:
         raise Unreadable(dialect)
@@ -118,7 +118,7 @@ def statements(sql: str, dialect: str) -> list[list[Token]]:
 
 
 def parser_text(tokens: Tokens) -> str:
-    """Give the text a parser may be shown: strings are emptied, binds are all alike."""
+    """The text for sqlglot: strings are emptied, and all binds look alike."""
     return "".join(token.parser_text for token in tokens)
 
 
@@ -177,7 +177,7 @@ def _token(kind: str, text: str) -> Token:
 
 def _word(text: str) -> str:
     if not text.isascii() and not all(c.isalnum() or c in "_$" for c in text):
-        raise Unreadable(text)  # a no-break space is a letter to PostgreSQL, a blank to others
+        raise Unreadable(text)  # PostgreSQL takes a no-break space for a letter, others for a blank
     return lower(text)
 
 
@@ -223,7 +223,7 @@ _ASCII_UPPER: Final = re.compile("[A-Z]+")
 
 
 def _split(tokens: Iterator[Token], lexer: _Lexer) -> Iterator[list[Token]]:
-    """Cut at semicolons, but not inside parentheses or a routine's body (as psql does)."""
+    """Split at semicolons, but not within parentheses or a routine's body (as psql does)."""
     part: list[Token] = []
     depth = bodies = 0
     for token in tokens:
@@ -244,7 +244,7 @@ def _split(tokens: Iterator[Token], lexer: _Lexer) -> Iterator[list[Token]]:
 
 
 def _step(bodies: int, part: Tokens, token: Token, lexer: _Lexer) -> int:
-    """Count the bodies and CASEs that a word opens or closes in CREATE FUNCTION and the like."""
+    """The number of routine bodies and CASEs that this word opens, or -1 if it closes one."""
     match token.value:
         case lexer.body if _is_routine(part):
             return 1
@@ -264,10 +264,10 @@ _ROUTINES: Final = frozenset({"function", "procedure", "trigger"})
 
 
 def is_blank(token: Token) -> bool:
-    """Say whether the token stands for a blank or a comment."""
+    """Whether the token stands for a blank or a comment."""
     return not token.value and token.kind == "mark"
 
 
 def without_blanks(part: Tokens) -> list[Token]:
-    """Give the tokens without the blanks between them."""
+    """The tokens without the blanks between them."""
     return [token for token in part if not is_blank(token)]

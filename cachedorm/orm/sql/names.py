@@ -1,4 +1,4 @@
-"""From the names in a statement to the tables they stand for, or to everything."""
+"""Relation names in SQL text, and the tables that they may stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
@@ -13,30 +13,30 @@ _TableKey = tuple[str | None, str]
 
 
 class NamePart(NamedTuple):
-    """One part of a name as written: whether it was quoted decides how it is folded."""
+    """One part of a name as written. Quoted parts are folded differently."""
 
     text: str
     quoted: bool
 
 
-_LONGEST_NAME_BYTES: Final = 63  # PostgreSQL cuts longer ones, with a mere notice
+_LONGEST_NAME_BYTES: Final = 63  # PostgreSQL truncates longer ones, with only a notice
 
 
 def folded(parts: Sequence[NamePart], dialect: str) -> RelationName:
-    """Give the relation that one to three parts name (a database in front says nothing new)."""
+    """The relation that one to three parts name; a database name in front is ignored."""
     texts = [_fold(part, dialect) for part in parts]
     return RelationName(texts[-2] if len(texts) > 1 else None, texts[-1])
 
 
 def _fold(part: NamePart, dialect: str) -> str:
     if dialect != "postgresql":
-        return part.text.lower()  # one table whatever its case; see resolve(any_case=True)
+        return part.text.lower()  # names have no case; see resolve(any_case=True)
     text = part.text if part.quoted else lower(part.text)
     return text.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore")
 
 
 def relation(tokens: Tokens, start: int, dialect: str) -> tuple[RelationName, int]:
-    """Give the relation named from here on, and where the statement goes on."""
+    """The relation whose name starts at this token, and the place behind it."""
     parts = [_part(tokens, start)]
     while start + 1 < len(tokens) and tokens[start + 1].value == ".":
         start += 2
@@ -51,7 +51,7 @@ def _part(tokens: Tokens, at: int) -> NamePart:
 
 
 class Everything(Enum):
-    """The type of `EVERYTHING`: every followed table of the engine."""
+    """The type of ``EVERYTHING``: every followed table of the engine."""
 
     EVERYTHING = "everything"
 
@@ -66,12 +66,12 @@ def resolve(
     *,
     any_case: bool = False,
 ) -> set[T] | Literal[Everything.EVERYTHING]:
-    """Give the tables that the names may stand for, or `EVERYTHING`.
+    """The tables that the names may stand for, or ``EVERYTHING``.
 
-    Keys are (schema, name) as `Table` has them; schema None is wherever the search path leads. A
-    name without a schema is every table of that name, since the search path is not known. A name
-    that matches no table may be a view or a partition of any table: `EVERYTHING`. `any_case` is
-    for databases whose names have no case (SQLite).
+    The search path is not known: a name without a schema matches every table of that name, and a
+    table without a schema may be in the default one. A name that matches no table may be a view
+    or a partition of any table, hence ``EVERYTHING``. ``any_case`` is for databases whose names
+    have no case (SQLite).
     """
     by_name = _by_name(tables, any_case=any_case)
     found: set[T] = set()
@@ -95,7 +95,7 @@ def _by_name(keys: Iterable[_TableKey], *, any_case: bool) -> dict[str, list[_Ta
 
 
 def _matches(named: str | None, declared: str | None, default_schema: str | None) -> bool:
-    """Say whether a table declared in one schema may be the one named in another."""
+    """Whether a table declared in one schema may be the one that the text names."""
     if named is None or named == declared:
         return True
     return declared is None and default_schema in (None, named)

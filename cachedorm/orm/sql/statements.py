@@ -1,7 +1,7 @@
 """What each kind of statement may change, by its first word.
 
-Only what the grammar allows in that very place is read; a statement that has no rule, or does not
-look as its rule expects, is everything.
+A statement without a rule, or one that does not look as its rule expects, may write everything:
+so do CREATE, ALTER, DROP, EXPLAIN, COPY, REFRESH, DO, CALL and EXECUTE.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from cachedorm.orm.sql.writes import query, write
 
 Rule = Callable[[Tokens, str], Effect] | Effect
 
-# Functions of PostgreSQL and its extensions that a SELECT calls for what they change.
+# Functions of PostgreSQL and its extensions that a SELECT calls for their side effects.
 FUNCTIONS: Final[Mapping[str, Effect]] = {
     "set_config": SETTING,
     "dblink": UNKNOWN,
@@ -30,7 +30,7 @@ FUNCTIONS: Final[Mapping[str, Effect]] = {
 
 
 def effect_of(part: Tokens, dialect: str) -> Effect:
-    """Say what one statement may change. Raises `Unreadable` where its words are odd."""
+    """What one statement may change. Raises ``Unreadable`` if a name is missing."""
     tokens = without_blanks(part)
     start = next((i for i, token in enumerate(tokens) if token.value != "("), 0)
     if not tokens or tokens[start].kind != "word":
@@ -50,7 +50,7 @@ def _called(tokens: Tokens) -> Effect:
 
 
 def _unknown(part: Tokens, _dialect: str) -> Effect:
-    # The name of a temporary table hides another's until the connection is closed.
+    # A temporary table hides another of its name until the connection is closed.
     temporary = any(
         pair[0] in _CREATING and pair[1] in _TEMPORARY for pair in pairwise(_words(part))
     )
@@ -74,7 +74,7 @@ def _begin(part: Tokens, _dialect: str) -> Effect:
 def _commit(part: Tokens, _dialect: str) -> Effect:
     words = _words(part)
     if words[1:2] == ["prepared"]:
-        # What it wrote was written before, perhaps by another process.
+        # Its writes were made earlier, perhaps by another process.
         return UNKNOWN | Effect(ends_transaction="commit prepared")
     return Effect(ends_transaction="commit", begins="chain" in words)
 
@@ -84,7 +84,7 @@ def _rollback(part: Tokens, _dialect: str) -> Effect:
     if words[1:2] == ["prepared"]:
         return Effect(opaque=True, ends_transaction="rollback prepared")
     if "to" in words:
-        return READ  # a savepoint: what was touched since may stay touched
+        return READ  # to a savepoint: what was touched since then may stay touched
     return Effect(ends_transaction="rollback", begins="chain" in words)
 
 
@@ -103,7 +103,7 @@ _UNTIL_THE_END: Final = (["local"], ["transaction"], ["constraints"])
 
 
 def _skipped(tokens: Tokens, at: int, *words: str) -> int:
-    """Give the place behind these optional words, in this order."""
+    """The place behind these optional words, in this order."""
     for word in words:
         if at < len(tokens) and tokens[at].kind == "word" and tokens[at].value == word:
             at += 1
@@ -111,7 +111,7 @@ def _skipped(tokens: Tokens, at: int, *words: str) -> int:
 
 
 def _relations(tokens: Tokens, at: int, dialect: str) -> tuple[set[RelationName], int]:
-    """Give the relations listed from here on, each perhaps with ONLY or *; and where they end."""
+    """The relations listed from this token on, perhaps with ONLY or *, and the place behind."""
     names: set[RelationName] = set()
     while True:
         name, at = relation(tokens, _skipped(tokens, at, "only"), dialect)

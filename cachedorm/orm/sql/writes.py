@@ -1,7 +1,9 @@
-"""What a query or a data change writes: decided by words where they suffice, else by sqlglot.
+"""What a query or a data change writes: decided by its words if they suffice, else by sqlglot.
 
-A text without any writing word is a read, exactly. Otherwise sqlglot is asked, and believed only
-if it found every writing word that the text holds.
+A text without a writing word is a read. Otherwise sqlglot parses it, and is believed only if it
+found every writing word of the text. sqlglot is optional (``cachedorm[sql]``) and imported at the
+first statement that needs it. It sees only text whose strings, comments and binds the lexer has
+taken out (``parser_text``).
 """
 
 from collections import Counter
@@ -24,19 +26,19 @@ _Verb = Literal["insert", "update", "delete", "merge", "into", "unknown"]
 
 
 class _NotUnderstood(ValueError):
-    """The parser is absent, failed, or found something that a name does not say."""
+    """sqlglot is not installed, failed, or found a target that is more than a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """One relation that a statement writes, and by which verb."""
+    """One relation that a statement writes, and the verb that writes it."""
 
     verb: _Verb
     parts: tuple[NamePart, ...]  # schema and name, or the name alone
 
 
 WRITING_WORDS: Final = frozenset({"insert", "update", "delete", "merge", "into"})
-# The word in front of them where they are but a branch or a lock: FOR UPDATE, DO UPDATE, THEN ...
+# The word in front of them if they are a branch or a lock: FOR UPDATE, DO UPDATE, THEN DELETE.
 _BRANCHES: Final = {
     "update": frozenset({"for", "key", "do", "then"}),
     "insert": frozenset({"then"}),
@@ -47,17 +49,12 @@ _BRANCHES: Final = {
 
 
 def query(part: Tokens, dialect: str) -> Effect:
-    """Say what a SELECT, VALUES, TABLE or WITH changes: mostly nothing."""
-    return write(part, dialect) if writes(part) else READ
-
-
-def writes(part: Tokens) -> bool:
-    """Say whether any word of the statement may begin a write."""
-    return any(_writing(without_blanks(part)))
+    """What a SELECT, VALUES, TABLE or WITH changes: usually nothing."""
+    return write(part, dialect) if any(_writing(without_blanks(part))) else READ
 
 
 def _writing(tokens: Tokens) -> Iterator[str]:
-    """Give each word that begins a write (or names what SELECT ... INTO creates)."""
+    """Each word that begins a write, or names what SELECT ... INTO creates."""
     before = ""
     for token in tokens:
         word = token.value if token.kind == "word" else ""
@@ -67,7 +64,7 @@ def _writing(tokens: Tokens) -> Iterator[str]:
 
 
 def write(part: Tokens, dialect: str) -> Effect:
-    """Say what INSERT, UPDATE, DELETE and MERGE change, in CTEs as well."""
+    """What INSERT, UPDATE, DELETE and MERGE change, in CTEs as well."""
     replaces = False
     if dialect == "sqlite":
         part, replaces = _plain_insert(part)
@@ -97,9 +94,9 @@ def _effect(target: _Target, dialect: str, *, upserts: bool, replaces: bool) -> 
 
 
 def _plain_insert(part: Tokens) -> tuple[Tokens, bool]:
-    """Give INSERT OR ..., UPDATE OR ... and REPLACE INTO without that; and whether it replaces.
+    """SQLite's INSERT OR ..., UPDATE OR ... and REPLACE INTO as plain ones; whether it replaces.
 
-    What is replaced is deleted first, so the foreign keys' ON DELETE acts.
+    SQLite deletes what it replaces first, so the foreign keys' ON DELETE acts.
     """
     places = [i for i, token in enumerate(part) if not is_blank(token)]
     plain = list(part)
@@ -128,9 +125,9 @@ def _sqlglot() -> ModuleType | None:
 
 
 def _targets(sql: str, dialect: str) -> list[_Target]:
-    """Give every relation that one statement writes, wherever in it the writing stands.
+    """Every relation that one statement writes, at any depth.
 
-    Raises `_NotUnderstood` rather than leaving one out.
+    Raises ``_NotUnderstood`` rather than leaving one out.
     """
     root, verbs = _parsed(sql, dialect), _verbs()
     found = [node for node in root.walk() if type(node) in verbs and not _is_branch(node)]
@@ -143,7 +140,7 @@ def _parsed(sql: str, dialect: str) -> "exp.Expr":
     reading, parser = _parser(_DIALECTS[dialect])
     try:
         roots = parser(dialect=reading).parse(reading.tokenize(sql), sql)
-    except Exception as error:  # noqa: BLE001 whatever a parser runs into, recursion included
+    except Exception as error:  # noqa: BLE001 - any failure of the parser, recursion included
         raise _NotUnderstood(str(error)) from None
     if len(roots) != 1 or roots[0] is None:
         raise _NotUnderstood(sql)
@@ -152,7 +149,7 @@ def _parsed(sql: str, dialect: str) -> "exp.Expr":
 
 @lru_cache(maxsize=8)
 def _parser(name: str) -> "tuple[Dialect, type[Parser]]":
-    """Give the dialect and its parser, which refuses what sqlglot would only log and wave on."""
+    """The dialect and its parser, which raises where sqlglot only logs a warning."""
     from sqlglot.dialects.dialect import Dialect
 
     reading = Dialect.get_or_raise(name)
@@ -179,7 +176,7 @@ def _verbs() -> "dict[type[exp.Expr], _Verb]":
 
 
 def _is_branch(node: "exp.Expr") -> bool:
-    """Say whether this is the THEN UPDATE of a MERGE, which itself names the table."""
+    """Whether this is the THEN UPDATE of a MERGE, whose table the MERGE names."""
     from sqlglot import exp
 
     return isinstance(node.parent, exp.When)
@@ -195,7 +192,7 @@ def _target(node: "exp.Expr", verb: _Verb) -> _Target:
     return _Target(verb, tuple(_part(node) for node in (schema, table.this) if node is not None))
 
 
-# Arguments of a node that hold more tables to write (UPDATE a, b; DELETE a, b FROM).
+# Arguments of a node that may hold more tables to write.
 _MORE: Final = ("tables", "joins", "laterals", "pivots", "sample", "partition")
 
 
