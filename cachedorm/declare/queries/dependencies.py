@@ -1,12 +1,12 @@
-"""What a query's answer depends on, read off the statement: for each table a tag, or the whole.
+"""What a query's answer depends on, read from the statement: a tag or the whole of each table.
 
-A row of a table can only change the answer if it satisfies every condition that the statement puts
-on that table. Where one of them is an equality with a known value (``missions.user_id = :user_id``,
-also by way of a join: ``missions.user_id = characters.user_id``), rows of another value do not
-matter, and the *narrow tag* of that column and value says it all. A table without such a condition
-is depended on as a whole, by its *membership*.
+A row can only change the answer if it satisfies every condition that the statement puts on its
+table. If one of them is an equality with a known value (``missions.user_id = :user_id``, also
+through a join: ``missions.user_id = characters.user_id``), rows of another value do not matter, and
+the answer depends on the *narrow tag* of that column and value. Otherwise it depends on the whole
+table, by its *membership*.
 
-What cannot be analysed is an error that asks for ``depends_on``, never a guess.
+A statement that cannot be analysed is an error that asks for ``depends_on``, never a guess.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ class Dependency:
 
 
 def dependencies_of(statement: SelectBase) -> tuple[Dependency, ...]:
-    """What the answer of a SELECT depends on, a line for each table it reads.
+    """What the answer of a SELECT depends on, at least one dependency for each table it reads.
 
     Raises NotAnalysable for text, functions with unknown effects, volatile functions and sources
-    that are no tables.
+    that are not tables.
     """
     check_analysable(statement)
     found = {str(each): each for each in _analysed(statement, None)}
     read = {each.table.fullname for each in found.values()}
     for table in tables_within(statement):
-        if table.fullname not in read:  # named where nothing above has looked
+        if table.fullname not in read:  # named in a place that the analysis above does not visit
             found.setdefault(f"{table.fullname}.*", Dependency(table))
     return without_narrower(found.values())
 
 
 def without_narrower(dependencies: Iterable[Dependency]) -> tuple[Dependency, ...]:
-    """The dependencies; of a table that is read as a whole somewhere no narrower tag beside it."""
+    """The dependencies, without narrow tags of a table that is also read as a whole."""
     found = tuple(dict.fromkeys(dependencies))
     whole = {each.table.fullname for each in found if each.column is None}
     return tuple(each for each in found if each.column is None or each.table.fullname not in whole)
@@ -117,7 +117,7 @@ def _analysed_select(statement: Select[Any], outer: SelectScope | None) -> Itera
 
 
 def _own_froms(statement: Select[Any], outer: SelectScope | None) -> list[FromClause]:
-    """The FROMs that an inner SELECT renders: not those it is correlated to, as SQLAlchemy does."""
+    """The FROMs that an inner SELECT renders, without those that SQLAlchemy correlates."""
     froms = list(statement.get_final_froms())
     if outer is None:
         return froms
@@ -140,10 +140,10 @@ def _read_from(source: FromClause, scope: SelectScope) -> Iterator[Dependency]:
         if table is not None:
             yield _narrowest(leaf, table, scope)
         elif inner is not None:
-            # Only a lateral one sees what stands beside it.
+            # Only a lateral subquery sees the sources beside it.
             yield from _analysed(inner, scope if isinstance(leaf, Lateral) else None)
         elif not isinstance(leaf, Values):
-            raise NotAnalysable(f"the source {str(leaf)!r}, which is no table")
+            raise NotAnalysable(f"the source {str(leaf)!r}, which is not a table")
 
 
 def _select_of(leaf: FromClause) -> SelectBase | None:
@@ -178,7 +178,7 @@ def _narrowest(leaf: FromClause, table: Table, scope: SelectScope) -> Dependency
 
 
 def _parts(statement: Select[Any], froms: Iterable[FromClause]) -> list[Any]:
-    """Where SELECTs may stand inside of this one, but for its sources."""
+    """The parts of a SELECT that may contain other SELECTs, without its sources."""
     parts: list[Any] = [*statement._raw_columns, *statement._where_criteria]
     parts += [*statement._having_criteria, *getattr(statement, "_distinct_on", ())]
     parts += [join.onclause for each in froms for join in joins(each)]

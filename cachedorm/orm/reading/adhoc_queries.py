@@ -22,8 +22,7 @@ from cachedorm.declare.queries.dependencies import (
 )
 from cachedorm.declare.queries.eager import check_eager, eager_tables
 from cachedorm.declare.queries.loading_options import loading_text
-from cachedorm.declare.queries.option import SpotOption
-from cachedorm.declare.queries.query import ROWS_MAX
+from cachedorm.declare.queries.query import ROWS_MAX, SpotOption
 from cachedorm.errors import DeclarationError
 from cachedorm.orm.interest.tables import Interests
 from cachedorm.store.protocol.keys import Template

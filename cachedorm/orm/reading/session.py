@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
 
 from cachedorm.declare.policies.model import Cached, KeyRead
-from cachedorm.declare.queries.option import SpotOption
+from cachedorm.declare.queries.query import SpotOption
 from cachedorm.declare.statement import ASKING_MORE, CalledStatement, QueryCall, call_of
 from cachedorm.orm.database.compat import entity_result
 from cachedorm.orm.reading.bypass import BYPASSED

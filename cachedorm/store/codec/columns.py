@@ -1,4 +1,4 @@
-"""How one column's values are stored: msgspec's type, who may enter, how they are read again."""
+"""How one column's values are stored, checked and read again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cachedorm.store.codec.timezones import (
 
 
 class UndecodableError(ValueError):
-    """Bytes that are MessagePack but not what was to be read: count a miss."""
+    """Valid MessagePack of the wrong shape or meaning: counted as a miss."""
 
 
 UNDECODABLE: Final = (
@@ -56,7 +56,7 @@ _INT_MAX: Final = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class ColumnCodec:
-    """How one column is stored: msgspec's type, who may enter (by exact type), how it is read."""
+    """One column: msgspec's type, a writer for each exact Python type, and the reader."""
 
     wire: Any
     writes: Mapping[type, Write]
@@ -77,7 +77,7 @@ def _enum_codec(enum: type[Enum]) -> ColumnCodec:
     members = dict(enum.__members__)
 
     def write(member: Enum) -> str:
-        # A combination of flags has a name too, but is no member.
+        # A combination of flags has a name too, but is not a member.
         if members.get(member.name) is not member:
             reject("it is a combination, not a member")
         return member.name
@@ -149,7 +149,7 @@ def _array_codec(kind: Kind, item_kind: Kind) -> ColumnCodec:
         try:
             return depth, write_nested(value, depth)
         except KeyError as error:
-            return reject(f"{error.args[0].__qualname__} is no {item_kind}")
+            return reject(f"{error.args[0].__qualname__} is not of kind {item_kind}")
 
     def read(stored: tuple[int, msgspec.Raw]) -> Any:
         return decoders[stored[0]](stored[1])

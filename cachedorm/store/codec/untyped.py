@@ -1,4 +1,4 @@
-"""Plain values, whose types no column declares."""
+"""Plain values, for which no column declares a type."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _write_plain(value: Any) -> Any:
     try:
         writer = _PLAIN_WRITES[type(value)]
     except KeyError:
-        return reject(f"{type(value).__qualname__} is no plain type")
+        return reject(f"{type(value).__qualname__} is not a plain type")
     return value if writer is None else writer(value)
 
 
