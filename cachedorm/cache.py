@@ -16,7 +16,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.declare.policies.region import Region, Regions
 from cachedorm.declare.queries.query import CachedQuery
-from cachedorm.declare.queries.warmset import Parameters, WarmSet
+from cachedorm.declare.queries.warmset import ParameterSets, WarmSet
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.inspection.declarations import Insight
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
@@ -230,7 +230,7 @@ class Cache:
     def warm(
         self,
         what: WarmSet | type | CachedQuery[Any],
-        parameters: Parameters | None = None,
+        parameters: ParameterSets | None = None,
         *,
         source: Target | None = None,
         batch: int = BATCH,
@@ -252,7 +252,7 @@ class Cache:
     async def awarm(
         self,
         what: WarmSet | type | CachedQuery[Any],
-        parameters: Parameters | None = None,
+        parameters: ParameterSets | None = None,
         **options: Any,
     ) -> Warmed:
         """As ``warm``, for coroutines, with its keywords."""

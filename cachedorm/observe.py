@@ -1,4 +1,4 @@
-"""What the cache tells about itself: an Observer sees every hit, miss, fill and failure."""
+"""Observers, which the cache notifies of every hit, miss, fill and failure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NOTHING: Final = nullcontext()
 
 
 class Observer:
-    """Override what you want to see. Readers and writers call it inline, so be quick.
+    """Base class: override the methods for the events that you want to see.
 
-    What is not overridden costs nothing, not even the clock (``read`` must be listened to when the
-    Cache is made, to be timed). What an observer raises goes to the
-    ``cachedorm`` logger, never to the reader or the commit that told it.
+    Reads and commits call them inline, so they must be quick. Events that are not overridden cost
+    nothing. ``read`` is only timed if an observer listens to it when the Cache is created.
+    Exceptions of an observer are logged to ``cachedorm``, and never reach the read or the commit.
     """
 
     def region(self, region: str, db: int, server: str) -> None:
@@ -33,48 +33,49 @@ class Observer:
         """A read found no servable entry; the reason is a word such as ``empty`` or ``stamp``."""
 
     def fill(self, region: str, key: str, seconds: float, size_bytes: int, published: bool) -> None:
-        """A missed entry was loaded in so many seconds, and published or refused."""
+        """A missed entry was loaded in ``seconds``, and published or refused."""
 
     def wait(self, region: str, key: str, seconds: float) -> None:
-        """A read waited for somebody else's fill."""
+        """A read waited for another reader's fill."""
 
     def bypass(self, region: str, reason: str) -> None:
-        """A read went past the cache, and why."""
+        """A read bypassed the cache for this reason."""
 
     def invalidate(self, db: int, entries: int, stamps: int) -> None:
-        """A commit made so many entries and stamps of one Redis database doubtful."""
+        """A commit invalidated this number of entries and stamps of one Redis database."""
 
     def error(self, what: str, error: BaseException) -> None:
-        """Something failed that the caller was spared."""
+        """Something failed without an effect on the caller."""
 
     def command(self, db: int, name: str) -> None:
         """A command is sent to Redis (a script by its name), or its step taken in memory.
 
-        What opens a connection is no command; ``register`` and ``look`` are the registry's upkeep.
+        Commands that open a connection are not reported; ``register`` and ``look`` maintain the
+        registry.
         """
 
     def read(self, region: str, operation: str, seconds: float, hits: int, misses: int) -> None:
-        """One read of the cache, ``get`` or ``get_many``, took so long and found so much.
+        """One read of the cache, ``get`` or ``get_many``, with its duration, hits and misses.
 
-        Neither hits nor misses: Redis did not answer.
+        Without hits and misses, Redis did not answer.
         """
 
     def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
-        """Redis was told of a commit just before it (``intend``) or just after it (``settle``).
+        """A commit was sent to Redis just before it (``intend``) or just after it (``settle``).
 
-        Not ``done``: Redis did not answer, and is told later.
+        If not ``done``, Redis did not answer; the invalidation is sent later.
         """
 
     def breaker(self, is_open: bool) -> None:
-        """Redis failed too often and is not asked from now on (open), or that is over.
+        """The circuit breaker opened because Redis failed too often, or it closed again.
 
-        It is over when Redis answers, and when the Cache is closed.
+        It closes when Redis answers, and when the Cache is closed.
         """
 
     def loading(self, region: str, key: str) -> AbstractContextManager[object]:
-        """What is entered around the database's part of a fill, so that its SQL can be traced.
+        """The context manager around the database part of a fill, for tracing its SQL.
 
-        The key is "" where many are loaded at once.
+        The key is "" if several entries are loaded at once.
         """
         return _NOTHING
 
@@ -97,14 +98,14 @@ OBSERVER: Final = "observer"
 
 
 def listens(observer: Observer, event: str) -> bool:
-    """Whether the observer does anything when it is told of this event."""
+    """Whether the observer handles this event."""
     if isinstance(observer, Observers):
         return observer.listens(event)
     return getattr(type(observer), event) is not getattr(Observer, event)
 
 
 class Stats(Observer):
-    """Counts what happened since it was made.
+    """Counters of the events since it was created.
 
     ``hits``, ``fills``, ``refused`` (loaded and not stored) and ``waits`` by region; ``misses`` and
     ``bypasses`` by (region, reason); ``invalidated``, entries and stamps together, by Redis
@@ -154,7 +155,7 @@ class Stats(Observer):
 
 
 class LogObserver(Observer):
-    """Writes failures to the ``cachedorm`` logger as warnings, each kind at most once a second."""
+    """Log failures to ``cachedorm`` as warnings, each kind at most once a second."""
 
     __slots__ = ("_last",)
 
@@ -162,7 +163,7 @@ class LogObserver(Observer):
         self._last: dict[str, float] = {}
 
     def error(self, what: str, error: BaseException) -> None:
-        # While Redis is away every read fails: the first line says it, ten thousand more hide it.
+        # While Redis is unavailable every read fails: one line says it, ten thousand hide it.
         now = time.monotonic()
         if what != OBSERVER and now - self._last.get(what, -1.0) >= 1.0:
             self._last[what] = now
@@ -170,7 +171,7 @@ class LogObserver(Observer):
 
 
 class Commands:
-    """Who is told of each command: nobody, unless an observer wants to be."""
+    """The listeners of each command: none, unless an observer handles ``command``."""
 
     __slots__ = ("told",)
 
@@ -178,7 +179,7 @@ class Commands:
         self.told: tuple[Callable[..., None], ...] = ()
 
     def tell(self, db: int, name: str) -> None:
-        """Callers look whether ``told`` is empty first: this is on the way of every hit."""
+        """Notify them. Callers check ``told`` first, since every hit comes here."""
         for told in self.told:
             told(db, name)
 
@@ -187,14 +188,16 @@ class Commands:
 
 
 class Observers(Observer):
-    """Tells several observers, in order; others may come and go. What one of them raises is
-    logged, and goes no further."""
+    """Notify several observers, in order; observers may be added and removed.
+
+    An exception of one of them is logged and not raised.
+    """
 
     def __init__(self, each: Iterable[Observer]) -> None:
         self.commands = Commands()
         self._each: tuple[Observer, ...] = ()
         self._blamed: dict[str, float] = {}
-        # Who listens, event by event: nobody else is called.
+        # The listeners of each event; other observers are not called.
         self._told: dict[str, tuple[Callable[..., Any], ...]] = {}
         for event in _EVENTS:
             setattr(self, event, self._teller(event))
@@ -202,21 +205,21 @@ class Observers(Observer):
 
     @classmethod
     def of(cls, observer: Observer | None) -> Observers:
-        """The observer, if any, made safe to be told of anything."""
+        """The observer, if any, wrapped so that its exceptions are logged."""
         if isinstance(observer, Observers):
             return observer
         return cls(() if observer is None else (observer,))
 
     def add(self, observer: Observer) -> None:
-        """Tell this one too, from now on."""
+        """Notify this observer too, from now on."""
         self._tell((*self._each, observer))
 
     def remove(self, observer: Observer) -> None:
-        """Tell this one no longer."""
+        """Stop notifying this observer."""
         self._tell(tuple(each for each in self._each if each is not observer))
 
     def listens(self, event: str) -> bool:
-        """Whether any of them does anything when told of this event."""
+        """Whether any of them handles this event."""
         return bool(self._told[event])
 
     def loading(self, region: str, key: str) -> AbstractContextManager[object]:
@@ -224,7 +227,7 @@ class Observers(Observer):
         return _Around(told, self._blame, region, key) if told else _NOTHING
 
     def _tell(self, each: tuple[Observer, ...]) -> None:
-        # Replaced, never changed: other threads are going through it.
+        # Replaced, never changed: other threads may be iterating over it.
         self._each = each
         self._told = {
             event: tuple(getattr(one, event) for one in each if listens(one, event))
@@ -255,7 +258,7 @@ class Observers(Observer):
 
 
 class _Around:
-    """Several context managers in one; none of them can fail or swallow what happens inside."""
+    """Several context managers in one; none of them can fail or suppress an exception."""
 
     __slots__ = ("_blame", "_entered", "_key", "_loading", "_region")
 

@@ -4,8 +4,7 @@ from cachedorm.declare.policies.model import Cached, KeyRead
 from cachedorm.declare.policies.policy import CachePolicy
 from cachedorm.declare.policies.region import Region, Regions, days, hours, minutes, seconds
 from cachedorm.declare.policies.tag import tag
-from cachedorm.declare.queries.option import cached
-from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.declare.queries.query import CachedQuery, cached
 from cachedorm.declare.queries.warmset import WarmSet
 from cachedorm.geo.nearby import Nearby
 

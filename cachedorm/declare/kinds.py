@@ -1,4 +1,4 @@
-"""From SQLAlchemy's column types to the kinds of value that an entry can hold exactly."""
+"""The kinds in which entries store the values of SQLAlchemy's column types exactly."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _SIMPLE: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
     (sqltypes.LargeBinary, Kind.BYTES),
     (sqltypes.JSON, Kind.JSON),
 )
-# Equality wider than Python's would let one row have two keys.
+# Types that equate more values than Python does: one row would have two keys.
 _WIDE = ("CITEXT", "CHAR", "NCHAR", "BPCHAR")
 _EXACT_COLLATIONS = frozenset({"C", "POSIX", "ucs_basic", "C.UTF-8", "C.utf8", "pg_c_utf8"})
 _KEYED = frozenset(
     {Kind.BOOL, Kind.INT, Kind.STR, Kind.DATETIME, Kind.DATE, Kind.BYTES, Kind.UUID, Kind.DECIMAL}
 )
-# Declarations are checked before any database is known; most are meant for this one.
+# Declarations are checked before any database is known; most are for PostgreSQL.
 _REFERENCE: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def raw_type(type_: TypeEngine[Any], dialect: Dialect = _REFERENCE) -> TypeEngine[Any]:
-    """The type that talks to this database: past a variant, and past a TypeDecorator's Python."""
+    """The type that this database uses, without variants and TypeDecorators."""
     found = type_._variant_mapping.get(dialect.name, type_)
     decorator = decorator_of(found)
     return found if decorator is None else decorator.load_dialect_impl(dialect)
@@ -43,7 +43,7 @@ def raw_type(type_: TypeEngine[Any], dialect: Dialect = _REFERENCE) -> TypeEngin
 def kind_of(type_: TypeEngine[Any], dialect: Dialect = _REFERENCE) -> Kind | None:
     """The kind that stores values of this type exactly, or None if none does.
 
-    What is stored of a TypeDecorator is what the database gives to it.
+    Of a TypeDecorator's values, entries store what the database returns.
     """
     decorator = decorator_of(type_._variant_mapping.get(dialect.name, type_))
     if decorator is not None and _reads_in_its_own_way(decorator):
@@ -65,12 +65,12 @@ def why_no_key(type_: TypeEngine[Any]) -> str | None:
     inner = raw_type(type_)
     name = inner.__visit_name__.upper()
     if name in _WIDE:
-        return f"its type {name} finds rows that Python's == would not"
+        return f"its type {name} may equate values that Python does not"
     collation = getattr(inner, "collation", None)
     if collation is not None and collation not in _EXACT_COLLATIONS:
-        return f"its collation {collation!r} may find rows that Python's == would not"
+        return f"its collation {collation!r} may equate values that Python does not"
     if type_._has_bind_expression:
-        return f"what its type {type_!r} compares is made by SQL, in which Python has no part"
+        return f"its type {type_!r} compares values that SQL computes"
     kind = kind_of(type_)
     if kind is None or (kind not in _KEYED and kind.enum is None):
         return f"its type {inner!r} has no single exact text"
@@ -108,7 +108,7 @@ def _kind_of_array(type_: sqltypes.ARRAY[Any], dialect: Dialect) -> Kind | None:
 
 
 def _reads_in_its_own_way(decorator: TypeDecorator[Any]) -> bool:
-    """Whether rows pass through more of it than ``process_result_value``."""
+    """Whether it reads rows by more than ``process_result_value``."""
     class_ = type(decorator)
     return (
         class_.result_processor is not TypeDecorator.result_processor
@@ -117,6 +117,6 @@ def _reads_in_its_own_way(decorator: TypeDecorator[Any]) -> bool:
 
 
 def _is_geometry(type_: TypeEngine[Any]) -> bool:
-    # By name, so that geoalchemy2 is only needed by those who use it.
+    # By name, so that geoalchemy2 is not required.
     classes = {f"{class_.__module__}.{class_.__name__}" for class_ in type(type_).__mro__}
     return "geoalchemy2.types._GISType" in classes

@@ -1,7 +1,7 @@
-"""A statement that a cached read made: plain SQL to any session, answered where a Cache serves.
+"""Statements made by cached reads: plain SQL to any session, answered by a session with a Cache.
 
-It carries the values of its parameters and binds them when it is executed, which costs nothing per
-call, where ``Executable.params`` copies the whole statement on SQLAlchemy 2.0.
+Such a statement carries the values of its parameters and binds them at execution. That is cheap,
+whereas ``Executable.params`` copies the whole statement on SQLAlchemy 2.0.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sqlalchemy.sql.visitors import cloned_traverse
 
 S = TypeVar("S", bound=SelectBase)
 
-# Execution options that ask for more than an answer holds: such an execution is plain SQL.
+# Execution options that a cached answer cannot obey: such an execution is plain SQL.
 ASKING_MORE = frozenset(
     {"populate_existing", "yield_per", "stream_results", "schema_translate_map", "identity_token"}
 )
 
 
-class Call:
-    """One call of a cached read: which query, with which values, and the statement it made.
+class QueryCall:
+    """One call of a cached read: the query, the values and the statement that it made.
 
-    A statement that was changed afterwards (``where``, ``limit``, ``with_for_update``) carries its
-    call along and must be plain SQL: it is not the very statement that the call made.
+    A statement that is changed afterwards (``where``, ``limit``, ``with_for_update``) keeps its
+    call. It must be plain SQL, since it is not the statement that the call made.
     """
 
     __slots__ = ("_made", "query", "values")
@@ -37,26 +37,26 @@ class Call:
         self._made: Any = None
 
     def made(self, statement: object) -> None:
-        """Remember the statement that this call gave."""
+        """Remember the statement that this call made."""
         self._made = ref(statement)
 
     def is_for(self, statement: object) -> bool:
-        """Whether this is that very statement, and not a changed copy of it."""
+        """Whether the call made this statement, and not one that this is a changed copy of."""
         return self._made is not None and self._made() is statement
 
 
 class CalledStatement:
-    """Mixin of a statement class: the values of the call are its parameters' defaults."""
+    """Mixin of a statement class that uses the values of the call as its parameters' defaults."""
 
     inherit_cache = True
-    _cachedorm_call: Call
+    _cachedorm_call: QueryCall
 
     def params(self, given: Any = None, /, **named: Any) -> Any:
-        """A changed copy: plain SQL, with these values in place of the call's."""
+        """A changed copy: plain SQL, with these values instead of the call's."""
         changed = {**(given or {}), **named}
         copy: Any = super().params(changed)  # type: ignore[misc]
         call = self._cachedorm_call
-        copy._cachedorm_call = Call(call.query, {**call.values, **changed})
+        copy._cachedorm_call = QueryCall(call.query, {**call.values, **changed})
         return copy
 
     def _execute_on_connection(
@@ -70,7 +70,7 @@ class CalledStatement:
             connection, distilled_params, execution_options
         )
 
-    # Within another statement it is that statement's values that count, and it has none for these.
+    # Within another statement the values must be literal: the outer one has none for them.
 
     def subquery(self, name: str | None = None) -> Any:
         return self._bound("subquery")(name)
@@ -91,16 +91,16 @@ class CalledStatement:
         return self._bound("self_group")(against)
 
     def _bound(self, name: str) -> Any:
-        """The method of a copy in which the values stand in the parameters' places."""
+        """The method of a copy whose parameters are replaced by their values."""
         call, copy = self._cachedorm_call, self
         if call.values:
             copy = _with_values(self, call.values)
-            copy._cachedorm_call = Call(call.query, {})
+            copy._cachedorm_call = QueryCall(call.query, {})
         return getattr(super(CalledStatement, copy), name)
 
 
 def _with_values(statement: Any, values: Mapping[str, Any]) -> Any:
-    """``unique_params``, which SQLAlchemy 2.1 deprecates: no other parameter is taken for these."""
+    """``unique_params``, which SQLAlchemy 2.1 deprecates: the names cannot clash with others."""
 
     def give(bound: Any) -> None:
         if bound.key in values:
@@ -111,8 +111,8 @@ def _with_values(statement: Any, values: Mapping[str, Any]) -> Any:
     return cloned_traverse(statement, options, {"bindparam": give})
 
 
-def called(statement: S, call: Call) -> S:
-    """A copy of the statement, as cheap as copies come, that carries the call."""
+def called(statement: S, call: QueryCall) -> S:
+    """A shallow copy of the statement that carries the call."""
     class_: Any = type(statement)
     class_ = _called_class(class_)
     copy = class_.__new__(class_)
@@ -122,9 +122,9 @@ def called(statement: S, call: Call) -> S:
     return copy  # type: ignore[no-any-return]
 
 
-def call_of(statement: object) -> Call | None:
-    """The call that made this very statement, or None."""
-    call: Call | None = getattr(statement, "_cachedorm_call", None)
+def call_of(statement: object) -> QueryCall | None:
+    """The call that made this statement, or None."""
+    call: QueryCall | None = getattr(statement, "_cachedorm_call", None)
     return call if call is not None and call.is_for(statement) else None
 
 

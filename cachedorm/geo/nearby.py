@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper, QueryableAttribute, class_mapper
 
 from cachedorm.declare.policies.region import Region, Regions, milliseconds
-from cachedorm.declare.statement import Call, called
+from cachedorm.declare.statement import QueryCall, called
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.store.protocol.keys import Template
 
@@ -110,7 +110,7 @@ class Nearby:
                 f"{self._who}: radius_m={radius_m!r}; give metres above 0, at most"
                 f" {self.radius_max_m:g}"
             )
-        return called(self.statement, Call(self, values))
+        return called(self.statement, QueryCall(self, values))
 
     @property
     def statement(self) -> Select[Any]:

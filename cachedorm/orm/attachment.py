@@ -16,8 +16,7 @@ from sqlalchemy.util import LRUCache
 
 from cachedorm.declare.policies.region import Region
 from cachedorm.declare.policies.shape import EntityShape, entity_shape, mapped_count, shapes
-from cachedorm.declare.queries.option import SpotOption
-from cachedorm.declare.queries.query import CachedQuery, declared_queries, query_count
+from cachedorm.declare.queries.query import CachedQuery, SpotOption, declared_queries, query_count
 from cachedorm.errors import ConfigurationError
 from cachedorm.geo.nearby import Nearby, declared_nearbys, nearby_count
 from cachedorm.geo.plan import NearbyPlan

@@ -183,7 +183,7 @@ POLICY_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"on_write": "through"}, 'on_write=.through.; give "invalidate" .* or "write_through"'),
     ({"exclude": "name"}, "exclude='name' is a string; give a tuple of names"),
     ({"ttl": "ends"}, r"Thing.__cache__: ttl='ends' names no attribute of Thing; it has: id"),
-    ({"ttl": "id"}, r"ttl='id' is no datetime attribute; name one, or give seconds"),
+    ({"ttl": "id"}, r"ttl='id' is not a datetime attribute; name one, or give seconds"),
     ({"exclude": ("nam",)}, r"exclude='nam' names no attribute of Thing; it has: id"),
     ({"exclude": ("id",)}, r"exclude='id' cannot be left out: the key, the primary key, .* stored"),
 ]
@@ -203,7 +203,7 @@ def test_no_region() -> None:
 
 def test_no_policy() -> None:
     """What stands at __cache__ is a CachePolicy."""
-    refused(lambda: "my:{id}", r"Thing.__cache__ is 'my:{id}'; give a CachePolicy")  # type: ignore[arg-type, return-value]
+    refused(lambda: "my:{id}", r"Thing.__cache__ must be a CachePolicy, got 'my:{id}'")  # type: ignore[arg-type, return-value]
 
 
 def test_key_without_column() -> None:
@@ -255,9 +255,9 @@ def test_index_of_some_rows(index: Index) -> None:
 
 
 KEYS: list[tuple[Any, str]] = [
-    (CITEXT(), "its type CITEXT finds rows that Python's == would not"),
-    (CHAR(5), "its type CHAR finds rows that Python's == would not"),
-    (String(5, collation="case_insensitive"), "its collation 'case_insensitive' may find rows"),
+    (CITEXT(), "its type CITEXT may equate values that Python does not"),
+    (CHAR(5), "its type CHAR may equate values that Python does not"),
+    (String(5, collation="case_insensitive"), "its collation 'case_insensitive' may equate values"),
 ]
 
 
@@ -358,7 +358,7 @@ def test_computed_elsewhere() -> None:
 
     refused(
         keyed(),
-        r"'parts' is computed from a query, whose rows this entry would not follow; name it in",
+        r"'parts' is computed from a query, and writes to its rows do not .*; name it in",
         parts=column_property(select(func.count(Part.id)).scalar_subquery()),
     )
     refused(

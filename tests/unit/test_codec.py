@@ -518,7 +518,7 @@ def test_plain_values_come_back_exactly(value: Any) -> None:
     ],
 )
 def test_what_is_not_plain_is_named(value: Any, name: str) -> None:
-    with pytest.raises(NotCacheable, match=rf"\({name} is no plain type\)"):
+    with pytest.raises(NotCacheable, match=rf"\({name} is not a plain type\)"):
         encode_plain(value)
 
 

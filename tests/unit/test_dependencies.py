@@ -405,7 +405,7 @@ REFUSED: dict[str, tuple[Callable[[], SelectBase], str]] = {
     ),
     "an element of the application": (
         lambda: select(Book).where(Book.printed < Moment()),
-        "Moment, for which the application writes SQL text",
+        "Moment, which the application compiles to SQL text itself",
     ),
     "a prefix": (
         lambda: select(Book).prefix_with("DISTINCT ON (title)"),
@@ -484,14 +484,17 @@ def test_depends_on_adds_to_what_is_inferred() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "no SELECT": (lambda: CachedQuery(HERE, "x:all", insert(other)), "is no SELECT"),
+    "no SELECT": (
+        lambda: CachedQuery(HERE, "x:all", insert(other)),
+        "the statement must be a SELECT",
+    ),
     "a field that is no parameter": (
         lambda: CachedQuery(HERE, "x:{isbn}", of_shelf),
-        "has the field 'isbn', which is no parameter of the statement; its parameters are: shelf",
+        "'isbn', which is not a parameter of the statement; its parameters are: shelf",
     ),
     "an execution that asks for more": (
         lambda: CachedQuery(HERE, "x:{shelf}", of_shelf.execution_options(populate_existing=True)),
-        "has the execution option populate_existing, which no cached answer obeys",
+        "has the execution option populate_existing, which a cached answer cannot obey",
     ),
     "another on_write": (
         lambda: CachedQuery(HERE, "x:{shelf}", of_shelf, on_write="later"),  # type: ignore[arg-type]
@@ -552,12 +555,12 @@ NOT_REFRESHED: dict[str, tuple[str, SelectBase, str]] = {
     "a limit": (
         "x:{shelf}",
         of_shelf.limit(bindparam("limit", 10)),
-        "needs a value for limit, which a write that touches tomes.shelf_id=:shelf does not tell",
+        "a value for limit, which a write that touches tomes.shelf_id=:shelf does not determine",
     ),
     "a table as a whole": (
         "x:{shelf}",
         select(Book, Loan).where(Book.shelf_id == shelf),
-        "needs a value for shelf, which a write that touches desk.loans.* does not tell",
+        "needs a value for shelf, which a write that touches desk.loans.* does not determine",
     ),
     "a list": (
         "x:all",
@@ -605,7 +608,7 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "another type": ({"shelf": "1"}, "shelf is compared as Integer(), whose values are int; found"),
     "a bool": ({"shelf": True}, "found True (bool)"),
     "a float": ({"shelf": 1.0}, "found 1.0 (float)"),
-    "null in the key": ({"shelf": None}, "shelf=None: a key is never made of NULL"),
+    "null in the key": ({"shelf": None}, "shelf=None: a key cannot contain NULL"),
     "a number for text": ({"shelf": 1, "title": 5}, "title is compared as String(length=50)"),
     "a name for an enum": (
         {"shelf": 1, "mood": "GOOD"},

@@ -49,7 +49,7 @@ DOORWAYS = {
     "hiredis": ("cachedorm/store/redis/connection.py",),
     "dogpile": ("cachedorm/store/",),
     "msgspec": ("cachedorm/store/codec/",),
-    "sqlglot": ("cachedorm/orm/sql/syntax_tree.py",),
+    "sqlglot": ("cachedorm/orm/sql/writes.py",),
     "pytest": ("cachedorm/testing/plugin.py",),
     "prometheus_client": ("cachedorm/contrib/prometheus.py",),
     "opentelemetry": ("cachedorm/contrib/opentelemetry.py",),

@@ -1,7 +1,7 @@
-"""How expired attributes of cached classes are filled again: from a cache, or one by one.
+"""Loaders that refill the expired attributes of cached classes from a cache.
 
-SQLAlchemy refreshes loaded objects by neither ``get`` nor ``do_orm_execute``, but by the
-``expired_attribute_loader`` of the class's manager.
+SQLAlchemy refreshes loaded objects through the ``expired_attribute_loader`` of the class manager,
+not through ``get`` or ``do_orm_execute``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.orm.base import ATTR_WAS_SET, PASSIVE_NO_RESULT, SQL_OK
 
 
 class ExpiredLoader:
-    """Refills expired attributes through the object's session, if that reads from a cache."""
+    """Refill expired attributes through the object's session, if it reads from a cache."""
 
     def __init__(self, mapper: Mapper[Any], original: Callable[..., None]) -> None:
         self._mapper = mapper
@@ -28,7 +28,7 @@ class ExpiredLoader:
 
 
 class LoadLeftOut:
-    """Loads one attribute that the cache does not hold, when it is touched."""
+    """Load one attribute that the cache does not hold, when it is accessed."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,10 +41,10 @@ class LoadLeftOut:
 
 
 class LeftOut:
-    """Gives attributes that the cache leaves out a loader of their own when they expire.
+    """Give attributes that the cache leaves out a loader of their own when they expire.
 
-    All expired attributes are refilled at once, whichever was touched, and count as filled then.
-    Those that the cache cannot fill must not be among them.
+    An access to one expired attribute refills all of them, and they then count as loaded. The
+    attributes that the cache cannot fill must not be among them.
     """
 
     def __init__(self, names: frozenset[str]) -> None:
@@ -61,7 +61,7 @@ class LeftOut:
 
 
 def install(mapper: Mapper[Any], left_out: frozenset[str]) -> None:
-    """Give a cached class's manager these loaders, once."""
+    """Install these loaders on a cached class, once."""
     manager: Any = mapper.class_manager
     if isinstance(manager.expired_attribute_loader, ExpiredLoader):
         return

@@ -13,7 +13,7 @@ from sqlalchemy.sql import ClauseElement
 from cachedorm.declare.policies.loaders import install
 from cachedorm.declare.policies.policy import CachePolicy
 from cachedorm.declare.policies.shape import count_mapped, declare_shape, entity_shape, left_out
-from cachedorm.declare.statement import Call, called
+from cachedorm.declare.statement import QueryCall, called
 from cachedorm.errors import ArgumentError
 from cachedorm.store.protocol.keys import Template
 
@@ -73,7 +73,7 @@ class Cached:
         read.check(key)
         if any(isinstance(value, ClauseElement) for value in key.values()):
             return read.plain(key)
-        return called(read.statement, Call(read, key))
+        return called(read.statement, QueryCall(read, key))
 
 
 _key_reads: WeakKeyDictionary[type, KeyRead] = WeakKeyDictionary()

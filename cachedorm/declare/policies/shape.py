@@ -1,6 +1,6 @@
-"""What a model's cached entry looks like; every declaration fault is found here.
+"""The shape of a model's cached entries, and the checks of its declaration.
 
-A shape is worked out once per mapper, when mappers configure, and knows nothing of a Cache.
+A shape is made once per mapper, when mappers configure, and does not depend on a Cache.
 """
 
 from __future__ import annotations
@@ -11,19 +11,32 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, ColumnElement, DateTime, Join, Table, UniqueConstraint
 from sqlalchemy.orm import ColumnProperty, Mapper
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.visitors import iterate
 
 from cachedorm.declare.kinds import kind_of, why_no_key
-from cachedorm.declare.policies.computed import why_not_followed
 from cachedorm.declare.policies.policy import CachePolicy
 from cachedorm.declare.policies.region import Regions
 from cachedorm.errors import DeclarationError
 from cachedorm.store.codec import Kind
 from cachedorm.store.protocol.keys import Template
 
+# Functions of their arguments alone. Others may read the clock, settings or other tables.
+_PURE = frozenset(
+    {
+        *("abs", "ceil", "char_length", "coalesce", "concat", "floor", "greatest", "initcap"),
+        *("least", "left", "length", "lower", "ltrim", "md5", "mod", "nullif", "power"),
+        *("replace", "reverse", "right", "round", "rtrim", "sign", "sqrt", "substr"),
+        *("substring", "trim", "upper"),
+    }
+)
+_WRITTEN_OUT = frozenset({"textclause", "column"})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribute:
-    """One attribute that an entry stores: its name, and where it comes from."""
+    """One attribute that an entry stores, and the column or expression that it is read from."""
 
     name: str
     column: ColumnElement[Any]
@@ -31,7 +44,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowShape:
-    """What is stored of a row of one concrete mapper."""
+    """What an entry stores of a row of one concrete mapper."""
 
     mapper: Mapper[Any]
     attributes: tuple[Attribute, ...]
@@ -40,7 +53,7 @@ class RowShape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EntityShape:
-    """How the rows of one cached class, and of its subclasses, are keyed and stored."""
+    """How the rows of one cached class and of its subclasses are keyed."""
 
     owner: Mapper[Any]
     policy: CachePolicy
@@ -54,13 +67,13 @@ _rows: WeakKeyDictionary[Mapper[Any], RowShape] = WeakKeyDictionary()
 
 
 def declare_shape(mapper: Mapper[Any]) -> None:
-    """Check what the mapper's class declares and remember its shape; raises DeclarationError."""
+    """Check the declaration of the mapper's class and keep its shape; raises DeclarationError."""
     policy = getattr(mapper.class_, "__cache__", None)
     if policy is None:
         return
     who = f"{mapper.class_.__name__}.__cache__"
     if not isinstance(policy, CachePolicy):
-        raise DeclarationError(f"{who} is {policy!r}; give a CachePolicy")
+        raise DeclarationError(f"{who} must be a CachePolicy, got {policy!r}")
     _check_region(mapper, policy, who)
     owner = _owner(mapper, policy, who)
     if policy.template is not None:
@@ -70,7 +83,7 @@ def declare_shape(mapper: Mapper[Any]) -> None:
                 f"{who}: concrete inheritance gives rows of several tables one key;"
                 " use joined or single-table inheritance, or drop the key"
             )
-        if owner is mapper:  # what names its columns, for its subclasses too
+        if owner is mapper:  # its key and ttl hold for its subclasses too
             _check_key(mapper, policy.template, who)
             _check_ttl(mapper, policy, who)
         _rows[mapper] = _row_shape(mapper, policy, who)
@@ -83,7 +96,7 @@ def declare_shape(mapper: Mapper[Any]) -> None:
 
 
 def entity_shape(mapper: Mapper[Any]) -> EntityShape | None:
-    """The shape that the mapper's rows are cached in, or None if its class declares no cache."""
+    """The shape of the mapper's rows, or None if its class declares no cache."""
     for each in mapper.iterate_to_root():
         shape = _shapes.get(each)
         if shape is not None:
@@ -92,18 +105,18 @@ def entity_shape(mapper: Mapper[Any]) -> EntityShape | None:
 
 
 def shapes() -> list[EntityShape]:
-    """Every shape declared by a mapper that is configured, in the order they came."""
+    """The shape of every configured mapper that declares one, in the order of configuration."""
     return list(_shapes.values())
 
 
 def count_mapped() -> None:
-    """One more cached class is mapped; its shape comes when mappers configure."""
+    """Count one more cached class; its shape is made when mappers configure."""
     global _mapped  # noqa: PLW0603
     _mapped += 1
 
 
 def mapped_count() -> int:
-    """How many cached classes were mapped so far, those that are gone included."""
+    """The number of cached classes mapped so far, including those that are gone."""
     return _mapped
 
 
@@ -113,15 +126,15 @@ def row_shape(mapper: Mapper[Any]) -> RowShape:
 
 
 def left_out(mapper: Mapper[Any]) -> frozenset[str]:
-    """The attributes that an entry of this concrete mapper does without."""
+    """The attributes that an entry of this concrete mapper leaves out."""
     shape = _rows.get(mapper)
     return frozenset() if shape is None else shape.excluded
 
 
 def loose_row_shape(mapper: Mapper[Any]) -> RowShape:
-    """What a query stores of a row of this mapper, whether or not its class has a policy.
+    """What a query stores of a row of this mapper, with or without a policy of its class.
 
-    What a policy excludes stays out of queries' entries too. Raises DeclarationError.
+    Attributes that a policy excludes stay out of queries' entries too. Raises DeclarationError.
     """
     known = _rows.get(mapper)
     if known is None:
@@ -144,10 +157,10 @@ def _check_region(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
 def _owner(mapper: Mapper[Any], policy: CachePolicy, who: str) -> Mapper[Any]:
     owner = mapper
     for each in mapper.iterate_to_root():
-        theirs = getattr(each.class_, "__cache__", None)
-        if theirs is policy:
+        inherited = getattr(each.class_, "__cache__", None)
+        if inherited is policy:
             owner = each
-        elif theirs is not None:
+        elif inherited is not None:
             raise DeclarationError(
                 f"{who} differs from {each.class_.__name__}.__cache__, whose rows it shares;"
                 " declare one policy on the base class"
@@ -158,7 +171,7 @@ def _owner(mapper: Mapper[Any], policy: CachePolicy, who: str) -> Mapper[Any]:
 def _check_rows(mapper: Mapper[Any], who: str) -> None:
     if not isinstance(mapper.persist_selectable, Table | Join):
         raise DeclarationError(
-            f"{who}: {mapper.class_.__name__} is mapped to a query, whose rows nobody writes;"
+            f"{who}: {mapper.class_.__name__} is mapped to a query, not to a table;"
             " map a table, or drop the key"
         )
     discriminator = mapper.polymorphic_on
@@ -170,7 +183,7 @@ def _check_rows(mapper: Mapper[Any], who: str) -> None:
 
 
 def _check_write_through(mapper: Mapper[Any], who: str) -> None:
-    # A writer puts the row of one table in place, without asking which class it is.
+    # A writer replaces the entry with the row of one table, and does not know the row's class.
     if len(mapper.tables) > 1 or mapper.polymorphic_on is not None:
         raise DeclarationError(
             f"{who}: write_through needs a mapper of one table and one class;"
@@ -209,7 +222,7 @@ def _check_ttl(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
         )
     if not isinstance(_column(mapper, policy.ttl).type, DateTime):
         raise DeclarationError(
-            f"{who}: ttl={policy.ttl!r} is no datetime attribute; name one, or give seconds"
+            f"{who}: ttl={policy.ttl!r} is not a datetime attribute; name one, or give seconds"
         )
 
 
@@ -264,13 +277,13 @@ def _row_shape(mapper: Mapper[Any], policy: CachePolicy | None, who: str) -> Row
         _attribute(mapper, prop, who)
         for prop in mapper.iterate_properties
         if isinstance(prop, ColumnProperty) and prop.key not in exclude
-        if prop.key in needed or not (prop.deferred or _is_only_asked_for(prop))
+        if prop.key in needed or not (prop.deferred or _is_query_expression(prop))
     ]
     return RowShape(mapper, tuple(stored), frozenset(exclude))
 
 
 def _needed(mapper: Mapper[Any], policy: CachePolicy | None) -> set[str]:
-    """The attributes that an entry is no use without."""
+    """The attributes that an entry cannot do without."""
     needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
     if policy is not None:
         needed.update(policy.template.fields if policy.template is not None else ())
@@ -282,26 +295,50 @@ def _needed(mapper: Mapper[Any], policy: CachePolicy | None) -> set[str]:
     return needed
 
 
-def _is_only_asked_for(prop: ColumnProperty[Any]) -> bool:
-    """Whether this is a ``query_expression()``, which a plain load leaves empty."""
+def _is_query_expression(prop: ColumnProperty[Any]) -> bool:
+    """Whether this is a ``query_expression()``, which an ordinary load leaves empty."""
     return ("query_expression", True) in (prop.strategy_key or ())
 
 
 def _attribute(mapper: Mapper[Any], prop: ColumnProperty[Any], who: str) -> Attribute:
     column = prop.columns[0]
-    reason = why_not_followed(mapper, column)
+    reason = _why_not_followed(mapper, column)
     if reason is not None:
         raise DeclarationError(
             f"{who}: {prop.key!r} is computed from {reason}; name it in exclude"
             f" ({_excluding(mapper, prop.key)}), or read it by a query of its own"
         )
     if kind_of(column.type) is None:
-        raise DeclarationError(why_not_stored(mapper, prop.key, column, who))
+        raise DeclarationError(unstorable_text(mapper, prop.key, column, who))
     return Attribute(prop.key, column)
 
 
-def why_not_stored(mapper: Mapper[Any], name: str, column: ColumnElement[Any], who: str) -> str:
-    """What to say of an attribute whose type no entry can hold."""
+def _why_not_followed(mapper: Mapper[Any], column: ColumnElement[Any]) -> str | None:
+    """What an attribute is computed from that may change without a write to its row, or None."""
+    if isinstance(column, Column):
+        return None
+    for element in iterate(column):
+        reason = _why_not_followed_element(mapper, element)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _why_not_followed_element(mapper: Mapper[Any], element: Any) -> str | None:
+    if isinstance(element, SelectBase):
+        return "a query, and writes to its rows do not invalidate this entry"
+    if isinstance(element, FunctionElement) and element.name.lower() not in _PURE:
+        return f"{element.name}(), which may change while the row does not"
+    table = getattr(element, "table", None)
+    if isinstance(table, Table) and table not in mapper.tables:
+        return f"{table.fullname}, and writes to it do not invalidate this entry"
+    if element.__visit_name__ in _WRITTEN_OUT and not isinstance(table, Table):
+        return f"{element}, which may change while the row does not"
+    return None
+
+
+def unstorable_text(mapper: Mapper[Any], name: str, column: ColumnElement[Any], who: str) -> str:
+    """The error text for an attribute whose type an entry cannot hold."""
     return (
         f"{who}: attribute {name!r} has type {column.type!r}, which cannot be stored"
         f" exactly; name it in exclude ({_excluding(mapper, name)}), or give it a type"

@@ -1,4 +1,4 @@
-"""Tag: a column's value that cached queries depend on, named by hand."""
+"""``tag``: name a column's value that cached queries depend on, to invalidate them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cachedorm.errors import ArgumentError
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """Every row of the table that has this value in this column."""
+    """The rows of a table that have this value in this column."""
 
     table: Table
     column: Column[Any]
@@ -27,15 +27,17 @@ class Tag:
 def tag(column: QueryableAttribute[Any] | ColumnElement[Any], value: Any) -> Tag:
     """The rows with this value in this column: ``cache.invalidate(tag(Mission.user_id, 42))``.
 
-    ``column`` is a mapped attribute or a column of a Table. Raises ArgumentError for others, and
-    for None: no equality finds a null.
+    ``column`` is a mapped attribute or a column of a Table. Raises ArgumentError for anything else,
+    and for the value None, since no equality finds a NULL.
     """
     found = _column_of(column)
     if found is None or not isinstance(found.table, Table):
-        raise ArgumentError(f"tag({column!r}, ...): give a column, as in tag(Mission.user_id, 42)")
+        raise ArgumentError(
+            f"tag({column!r}, ...): expected a column, as in tag(Mission.user_id, 42)"
+        )
     if value is None:
         raise ArgumentError(
-            f"tag({found}, None): no equality finds a null, so no query has this tag"
+            f"tag({found}, None): no equality finds a NULL, so no query has this tag"
         )
     return Tag(found.table, found, value)
 

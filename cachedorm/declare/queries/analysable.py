@@ -1,4 +1,4 @@
-"""What a statement may hold if its answer is to follow from the rows of its tables alone."""
+"""What a statement may contain if its answer depends on the rows of its tables alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Select, TableSample, TextualSelect
 from sqlalchemy.sql.visitors import iterate
 
-# Functions that only look at their arguments, and give the same answer for the same ones.
+# Functions that depend on their arguments alone.
 _PURE: Final = frozenset(
     {
         *("abs", "ceil", "ceiling", "exp", "floor", "gcd", "lcm", "ln", "log", "mod", "power"),
@@ -25,7 +25,7 @@ _PURE: Final = frozenset(
         *("position", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad"),
         *("rtrim", "similarity", "split_part", "starts_with", "strpos", "substr", "substring"),
         *("to_char", "translate", "trim", "unaccent", "upper", "word_similarity"),
-        # Times; what they say in which zone is the session's setting, and SET goes past the cache.
+        # Times; the session's zone counts, and reads after a SET bypass the cache.
         *("date_part", "date_trunc", "make_date", "make_time", "make_timestamp"),
         # Arrays and JSON.
         *("array_length", "array_position", "array_to_string", "cardinality", "json_array_length"),
@@ -53,16 +53,16 @@ _VOLATILE: Final = frozenset(
         *("current_setting", "current_user", "session_user", "user"),
     }
 )
-# Whose elements say what they are, whatever @compiles they have.
+# Elements of these packages are analysed as what they are, even with @compiles.
 _KNOWN: Final = ("sqlalchemy.", "geoalchemy2.")
 
 
 class NotAnalysable(Exception):
-    """The statement holds something whose effect on the answer cannot be told; says what."""
+    """The statement contains something whose effect on the answer is not known; says what."""
 
 
 def check_analysable(statement: ClauseElement) -> None:
-    """Raise NotAnalysable for what may change the answer while no row of a known table does."""
+    """Raise NotAnalysable for what may change the answer without a write to a known table."""
     for element in iterate(statement):
         reason = _why_not(element)
         if reason is not None:
@@ -70,7 +70,7 @@ def check_analysable(statement: ClauseElement) -> None:
 
 
 def tables_within(statement: ClauseElement) -> Iterator[Table]:
-    """Every table that is named anywhere in the statement, some more than once."""
+    """Every table that the statement names, some more than once."""
     for element in iterate(statement):
         for found in (element, getattr(element, "table", None)):
             if isinstance(found, Table):
@@ -92,19 +92,19 @@ def _why_not(element: Any) -> str | None:
         case Select():
             return _why_not_select(element)
         case _ if _is_written_by_application(element):
-            return f"{type(element).__name__}, for which the application writes SQL text"
+            return f"{type(element).__name__}, which the application compiles to SQL text itself"
         case _:
             return None
 
 
 def _is_written_by_application(element: Any) -> bool:
-    """Whether the element is of a class of the application's, with ``@compiles``."""
+    """Whether the element's class belongs to the application and has ``@compiles``."""
     class_ = type(element)
     return hasattr(class_, "_compiler_dispatcher") and not class_.__module__.startswith(_KNOWN)
 
 
 def _is_harmless(literal: str) -> bool:
-    """The star of COUNT(*), and the number that relationships' EXISTS select."""
+    """Whether this is the star of COUNT(*) or the number that a relationship's EXISTS selects."""
     return literal == "*" or literal.isdecimal()
 
 

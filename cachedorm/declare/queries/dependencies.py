@@ -1,12 +1,12 @@
-"""What a query's answer depends on, read off the statement: for each table a tag, or the whole.
+"""What a query's answer depends on, read from the statement: a tag or the whole of each table.
 
-A row of a table can only change the answer if it satisfies every condition that the statement puts
-on that table. Where one of them is an equality with a known value (``missions.user_id = :user_id``,
-also by way of a join: ``missions.user_id = characters.user_id``), rows of another value do not
-matter, and the *narrow tag* of that column and value says it all. A table without such a condition
-is depended on as a whole, by its *membership*.
+A row can only change the answer if it satisfies every condition that the statement puts on its
+table. If one of them is an equality with a known value (``missions.user_id = :user_id``, also
+through a join: ``missions.user_id = characters.user_id``), rows of another value do not matter, and
+the answer depends on the *narrow tag* of that column and value. Otherwise it depends on the whole
+table, by its *membership*.
 
-What cannot be analysed is an error that asks for ``depends_on``, never a guess.
+A statement that cannot be analysed is an error that asks for ``depends_on``, never a guess.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from sqlalchemy.sql.selectable import (
 
 from cachedorm.declare.queries.analysable import NotAnalysable, check_analysable, tables_within
 from cachedorm.declare.queries.equalities import (
-    Scope,
-    Source,
+    SelectScope,
+    ValueSource,
     id_of,
     joins,
     learn_equalities,
     leaves,
 )
 
-__all__ = ["Dependency", "NotAnalysable", "Source", "dependencies_of", "explain"]
+__all__ = ["Dependency", "NotAnalysable", "ValueSource", "dependencies_of", "explain"]
 
 
 # Where 2.1 lets extensions such as DISTINCT ON add their clauses.
@@ -56,7 +56,7 @@ class Dependency:
 
     table: Table
     column: Column[Any] | None = None
-    source: Source | None = None
+    source: ValueSource | None = None
 
     def __str__(self) -> str:
         if self.column is None:
@@ -65,22 +65,22 @@ class Dependency:
 
 
 def dependencies_of(statement: SelectBase) -> tuple[Dependency, ...]:
-    """What the answer of a SELECT depends on, a line for each table it reads.
+    """What the answer of a SELECT depends on, at least one dependency for each table it reads.
 
     Raises NotAnalysable for text, functions with unknown effects, volatile functions and sources
-    that are no tables.
+    that are not tables.
     """
     check_analysable(statement)
     found = {str(each): each for each in _analysed(statement, None)}
     read = {each.table.fullname for each in found.values()}
     for table in tables_within(statement):
-        if table.fullname not in read:  # named where nothing above has looked
+        if table.fullname not in read:  # named in a place that the analysis above does not visit
             found.setdefault(f"{table.fullname}.*", Dependency(table))
     return without_narrower(found.values())
 
 
 def without_narrower(dependencies: Iterable[Dependency]) -> tuple[Dependency, ...]:
-    """The dependencies; of a table that is read as a whole somewhere no narrower tag beside it."""
+    """The dependencies, without narrow tags of a table that is also read as a whole."""
     found = tuple(dict.fromkeys(dependencies))
     whole = {each.table.fullname for each in found if each.column is None}
     return tuple(each for each in found if each.column is None or each.table.fullname not in whole)
@@ -91,7 +91,7 @@ def explain(dependencies: Sequence[Dependency]) -> str:
     return ", ".join(str(each) for each in dependencies) or "nothing"
 
 
-def _analysed(statement: Any, outer: Scope | None) -> Iterator[Dependency]:
+def _analysed(statement: Any, outer: SelectScope | None) -> Iterator[Dependency]:
     match statement:
         case CompoundSelect():
             for each in statement.selects:
@@ -106,9 +106,9 @@ def _analysed(statement: Any, outer: Scope | None) -> Iterator[Dependency]:
             raise NotAnalysable(f"a {type(statement).__name__}")
 
 
-def _analysed_select(statement: Select[Any], outer: Scope | None) -> Iterator[Dependency]:
+def _analysed_select(statement: Select[Any], outer: SelectScope | None) -> Iterator[Dependency]:
     froms = _own_froms(statement, outer)
-    scope = Scope({id_of(leaf) for each in froms for leaf in leaves(each)}, outer)
+    scope = SelectScope({id_of(leaf) for each in froms for leaf in leaves(each)}, outer)
     learn_equalities(froms, statement.whereclause, scope)
     for each in froms:
         yield from _read_from(each, scope)
@@ -116,8 +116,8 @@ def _analysed_select(statement: Select[Any], outer: Scope | None) -> Iterator[De
         yield from _analysed(inner, scope)
 
 
-def _own_froms(statement: Select[Any], outer: Scope | None) -> list[FromClause]:
-    """The FROMs that an inner SELECT renders: not those it is correlated to, as SQLAlchemy does."""
+def _own_froms(statement: Select[Any], outer: SelectScope | None) -> list[FromClause]:
+    """The FROMs that an inner SELECT renders, without those that SQLAlchemy correlates."""
     froms = list(statement.get_final_froms())
     if outer is None:
         return froms
@@ -133,17 +133,17 @@ def _own_froms(statement: Select[Any], outer: Scope | None) -> list[FromClause]:
     return froms
 
 
-def _read_from(source: FromClause, scope: Scope) -> Iterator[Dependency]:
+def _read_from(source: FromClause, scope: SelectScope) -> Iterator[Dependency]:
     for leaf in leaves(source):
         table = _table_of(leaf)
         inner = _select_of(leaf)
         if table is not None:
             yield _narrowest(leaf, table, scope)
         elif inner is not None:
-            # Only a lateral one sees what stands beside it.
+            # Only a lateral subquery sees the sources beside it.
             yield from _analysed(inner, scope if isinstance(leaf, Lateral) else None)
         elif not isinstance(leaf, Values):
-            raise NotAnalysable(f"the source {str(leaf)!r}, which is no table")
+            raise NotAnalysable(f"the source {str(leaf)!r}, which is not a table")
 
 
 def _select_of(leaf: FromClause) -> SelectBase | None:
@@ -164,7 +164,7 @@ def _table_of(leaf: FromClause) -> Table | None:
     return None
 
 
-def _narrowest(leaf: FromClause, table: Table, scope: Scope) -> Dependency:
+def _narrowest(leaf: FromClause, table: Table, scope: SelectScope) -> Dependency:
     candidates = []
     for column in table.columns:
         source = scope.value((id_of(leaf), column.key))
@@ -178,7 +178,7 @@ def _narrowest(leaf: FromClause, table: Table, scope: Scope) -> Dependency:
 
 
 def _parts(statement: Select[Any], froms: Iterable[FromClause]) -> list[Any]:
-    """Where SELECTs may stand inside of this one, but for its sources."""
+    """The parts of a SELECT that may contain other SELECTs, without its sources."""
     parts: list[Any] = [*statement._raw_columns, *statement._where_criteria]
     parts += [*statement._having_criteria, *getattr(statement, "_distinct_on", ())]
     parts += [join.onclause for each in froms for join in joins(each)]

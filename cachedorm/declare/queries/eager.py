@@ -1,4 +1,4 @@
-"""Which relationships a statement loads along with its rows: its answer depends on them too."""
+"""The relationships that a statement loads eagerly, on which its answer depends as well."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def eager_relations(statement: SelectBase) -> tuple[RelationshipProperty[Any], .
 
 
 def eager_tables(statement: SelectBase) -> Iterator[Table]:
-    """The tables that are read for the relationships loaded along; some more than once."""
+    """The tables that are read for the eager relationships, some more than once."""
     for relation in eager_relations(statement):
-        # A relationship to a class brings objects of its subclasses, with all their columns.
+        # A relationship loads objects of subclasses too, with all their columns.
         for mapper in relation.mapper.self_and_descendants:
             yield from (table for table in mapper.tables if isinstance(table, Table))
     for each in (*asked_conditions(statement), *declared_conditions(statement)):
-        # A column that is named outside of a SELECT is the parent's or the related class's own.
+        # A column outside of a SELECT belongs to the parent or to the related class.
         for inner in iterate(each):
             if isinstance(inner, SelectBase):
                 yield from tables_within(inner)
@@ -50,28 +50,28 @@ def eager_tables(statement: SelectBase) -> Iterator[Table]:
 
 
 def check_eager(statement: SelectBase) -> None:
-    """Raise NotAnalysable for what makes the relationships change while no row does."""
+    """Raise NotAnalysable for what may change the relationships without a write to a row."""
     conditions = (*asked_conditions(statement), *declared_conditions(statement))
     for each in (*conditions, *eager_sources(statement)):
         check_analysable(each)
 
 
 def asked_conditions(statement: SelectBase) -> Iterator[ClauseElement]:
-    """What the statement's options add to the relationships' own conditions (``and_()``)."""
+    """The conditions that the statement's options add to relationships (``and_()``)."""
     for element in option_elements(statement):
         if relations_on(element):
             yield from getattr(element, "_extra_criteria", ())
 
 
 def declared_conditions(statement: SelectBase) -> Iterator[ClauseElement]:
-    """What decides which related rows there are, and in which order."""
+    """The relationships' own conditions and orders."""
     for relation in eager_relations(statement):
         joined = (relation.primaryjoin, relation.secondaryjoin, *(relation.order_by or ()))
         yield from (each for each in joined if each is not None)
 
 
 def eager_sources(statement: SelectBase) -> Iterator[FromClause]:
-    """What related rows are read from, beside the related classes' own tables."""
+    """The sources of related rows other than the related classes' tables."""
     relations = eager_relations(statement)
     entities: list[Any] = [relation.entity for relation in relations]
     entities += [getattr(each, "_of_type", None) for each in option_elements(statement)]
@@ -82,19 +82,19 @@ def eager_sources(statement: SelectBase) -> Iterator[FromClause]:
 
 
 def option_elements(statement: SelectBase) -> Iterator[Any]:
-    """What the statement's options say, attribute by attribute."""
+    """The statement's loader options, attribute by attribute."""
     for option in getattr(statement, "_with_options", ()):
         yield from getattr(option, "context", ())
 
 
 def relations_on(element: Any) -> list[RelationshipProperty[Any]]:
-    """The relationships on the way to what an option is about."""
+    """The relationships on the path of a loader option."""
     path = element.path.natural_path
     return [step for step in path if isinstance(step, RelationshipProperty)]
 
 
 def repeats_itself(statement: SelectBase) -> bool:
-    """Whether loading goes on with a copy of the statement, values and all (``subqueryload``)."""
+    """Whether a loader runs a copy of the statement, with its values (``subqueryload``)."""
     if any(relation.lazy == "subquery" for relation in eager_relations(statement)):
         return True
     return any(

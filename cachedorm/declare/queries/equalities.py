@@ -1,8 +1,8 @@
 """Which columns of a SELECT are equal to a known value in every row that matters to its answer.
 
-Written down are the equalities of the conditions (``missions.user_id = :user_id``) and the columns
-that they make equal to each other (``missions.user_id = characters.user_id``). The condition of an
-outer join only restricts its optional side, by what the other side holds.
+They follow from the conditions: equalities with a value (``missions.user_id = :user_id``) and
+between columns (``missions.user_id = characters.user_id``). The condition of an outer join only
+restricts its optional side, by the values of the other side.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from sqlalchemy.types import NullType, TypeEngine
 
 from cachedorm.declare.kinds import kind_of, why_no_key
 
-# An IN of more values than this depends on the table's membership instead: each value is a stamp.
+# An IN of more values depends on the table's membership instead, since each value is a stamp.
 VALUES_MAX = 20
 
-# A column of one source of rows; a table that is read twice is two sources.
-Place = tuple[int, str]
+# A column of one source of rows. A table that is read twice is two sources.
+SourceColumn = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where the value of a narrow tag comes from: a parameter of the query, or the statement."""
+class ValueSource:
+    """Where the value of a narrow tag comes from: a parameter or the statement itself."""
 
     parameter: str | None = None
     values: tuple[Any, ...] = ()
     many: bool = False
-    # The bind it was read from; a statement of the same shape has another value there.
+    # The bind that holds the value; a statement of the same shape has another value there.
     bound: str | None = field(default=None, compare=False)
 
     def of(self, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values under these parameters."""
+        """The values for these parameters."""
         if self.parameter is None:
             return self.values
         value = parameters[self.parameter]
@@ -56,52 +56,52 @@ class Source:
 
 
 @dataclass(slots=True)
-class Scope:
-    """The known equalities of one SELECT. An inner one sees those of the SELECTs around it.
+class SelectScope:
+    """The known equalities of one SELECT. An inner SELECT sees those of the SELECTs around it.
 
-    ``own`` are the sources that it reads itself; the others that it names belong around it.
+    ``own`` are the sources that it reads itself. The others belong to the SELECTs around it.
     """
 
     own: set[int]
-    outer: Scope | None = None
-    # Each place's class: the places whose values are the same in every row of the answer.
-    same: dict[Place, set[Place]] = field(default_factory=dict)
-    known: dict[Place, Source] = field(default_factory=dict)
+    outer: SelectScope | None = None
+    # For each column, the columns that have the same value in every row of the answer.
+    same: dict[SourceColumn, set[SourceColumn]] = field(default_factory=dict)
+    known: dict[SourceColumn, ValueSource] = field(default_factory=dict)
 
     def all_around(self) -> set[int]:
         """The sources of this SELECT and of every one around it."""
         return self.own | (self.outer.all_around() if self.outer is not None else set())
 
-    def join(self, one: Place, other: Place) -> None:
-        """The two columns are equal in every row."""
+    def join(self, one: SourceColumn, other: SourceColumn) -> None:
+        """Note that the two columns are equal in every row."""
         both = self._class(one) | self._class(other)
         for place in both:
             self.same[place] = both
 
-    def learn(self, place: Place, source: Source) -> None:
-        """The column is equal to this in every row."""
+    def learn(self, place: SourceColumn, source: ValueSource) -> None:
+        """Note that the column is equal to this value in every row."""
         self.known.setdefault(place, source)
 
-    def value(self, place: Place) -> Source | None:
-        """What the column is equal to, by itself or by way of another."""
+    def value(self, place: SourceColumn) -> ValueSource | None:
+        """The value that the column is equal to, directly or through another column."""
         members = sorted(self._class(place))
         for member in members:
             if member in self.known:
                 return self.known[member]
         if self.outer is not None:
             for member in members:
-                # The same table, read here as well, has other rows here.
+                # A source of this SELECT has rows of its own here.
                 found = None if member[0] in self.own else self.outer.value(member)
                 if found is not None:
                     return found
         return None
 
-    def _class(self, place: Place) -> set[Place]:
+    def _class(self, place: SourceColumn) -> set[SourceColumn]:
         return self.same.get(place, {place})
 
 
-def learn_equalities(froms: Iterable[FromClause], where: Any, scope: Scope) -> None:
-    """Write down what joins and conditions of a SELECT say."""
+def learn_equalities(froms: Iterable[FromClause], where: Any, scope: SelectScope) -> None:
+    """Note the equalities of a SELECT's joins and conditions."""
     froms = tuple(froms)
     for each in froms:
         _learn_inner_joins(each, scope)
@@ -111,7 +111,7 @@ def learn_equalities(froms: Iterable[FromClause], where: Any, scope: Scope) -> N
 
 
 def leaves(source: FromClause) -> Iterator[FromClause]:
-    """The sources that are joined here, one by one."""
+    """The sources that are joined here."""
     source = _ungrouped(source)
     if isinstance(source, Join):
         yield from leaves(source.left)
@@ -130,7 +130,7 @@ def joins(source: FromClause) -> Iterator[Join]:
 
 
 def id_of(source: Any) -> int:
-    """What an annotated copy of a source shares with the source itself."""
+    """The identity that annotated copies of a source share with it."""
     return hash(source)
 
 
@@ -140,8 +140,8 @@ def _ungrouped(source: FromClause) -> FromClause:
     return source
 
 
-def _learn_inner_joins(source: FromClause, scope: Scope) -> None:
-    """Their conditions hold for every row of the answer."""
+def _learn_inner_joins(source: FromClause, scope: SelectScope) -> None:
+    """Note the conditions of inner joins, which hold for every row of the answer."""
     source = _ungrouped(source)
     if not isinstance(source, Join):
         return
@@ -151,8 +151,8 @@ def _learn_inner_joins(source: FromClause, scope: Scope) -> None:
         _learn_all(source.onclause, scope)
 
 
-def _learn_outer_joins(source: FromClause, scope: Scope) -> None:
-    """Their conditions restrict the optional side alone, by what the other holds."""
+def _learn_outer_joins(source: FromClause, scope: SelectScope) -> None:
+    """Note the conditions of outer joins, which restrict the optional side alone."""
     source = _ungrouped(source)
     if not isinstance(source, Join):
         return
@@ -167,11 +167,11 @@ def _learn_outer_joins(source: FromClause, scope: Scope) -> None:
     _learn_outer_joins(source.right, scope)
 
 
-def _learn_directed(element: Any, optional: set[int], scope: Scope) -> None:
+def _learn_directed(element: Any, optional: set[int], scope: SelectScope) -> None:
     for place, other in _equal_sides(element):
         if place[0] not in optional:
             continue
-        if isinstance(other, Source):
+        if isinstance(other, ValueSource):
             scope.learn(place, other)
         elif other[0] in optional:
             scope.join(place, other)
@@ -181,10 +181,10 @@ def _learn_directed(element: Any, optional: set[int], scope: Scope) -> None:
                 scope.learn(place, source)
 
 
-def _learn_all(condition: Any, scope: Scope) -> None:
+def _learn_all(condition: Any, scope: SelectScope) -> None:
     for element in _conjuncts(condition):
         for place, other in _equal_sides(element):
-            if isinstance(other, Source):
+            if isinstance(other, ValueSource):
                 scope.learn(place, other)
             else:
                 scope.join(place, other)
@@ -200,7 +200,7 @@ def _conjuncts(condition: Any) -> Iterator[Any]:
         yield condition
 
 
-def _equal_sides(element: Any) -> Iterator[tuple[Place, Place | Source]]:
+def _equal_sides(element: Any) -> Iterator[tuple[SourceColumn, SourceColumn | ValueSource]]:
     if not isinstance(element, BinaryExpression):
         return
     if element.operator is operators.in_op:
@@ -219,7 +219,7 @@ def _equal_sides(element: Any) -> Iterator[tuple[Place, Place | Source]]:
                 yield place, there
 
 
-def _place(element: Any) -> Place | None:
+def _place(element: Any) -> SourceColumn | None:
     table = getattr(element, "table", None)
     if not isinstance(element, ColumnClause) or table is None:
         return None
@@ -229,7 +229,7 @@ def _place(element: Any) -> Place | None:
 def _same_text(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
     """Whether values that the database finds equal have the same text in a tag.
 
-    A date equals the midnight of a timestamp, but is written in another way.
+    A date equals the midnight of a timestamp, but its text differs.
     """
     if isinstance(other, NullType) or one is other:
         return True
@@ -237,15 +237,15 @@ def _same_text(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
     return kind_of(one) == kind_of(other) and zones[0] == zones[1]
 
 
-def _source(bound: BindParameter[Any]) -> Source:
+def _source(bound: BindParameter[Any]) -> ValueSource:
     many = bool(bound.expanding)
     if not bound.unique:  # named by the author: another value may come with the call
-        return Source(parameter=bound.key, many=many, bound=bound.key)
+        return ValueSource(parameter=bound.key, many=many, bound=bound.key)
     value: Any = bound.effective_value
-    return Source(values=tuple(value) if many else (value,), many=many, bound=bound.key)
+    return ValueSource(values=tuple(value) if many else (value,), many=many, bound=bound.key)
 
 
-def _listed(right: Any, left: Any) -> Source | None:
+def _listed(right: Any, left: Any) -> ValueSource | None:
     if isinstance(right, Grouping):
         right = right.element
     if isinstance(right, BindParameter) and _same_text(left.type, right.type):
@@ -254,7 +254,7 @@ def _listed(right: Any, left: Any) -> Source | None:
         isinstance(each, BindParameter) and each.unique and _same_text(left.type, each.type)
         for each in right
     ):
-        source = Source(values=tuple(each.effective_value for each in right), many=True)
+        source = ValueSource(values=tuple(each.effective_value for each in right), many=True)
     else:
         return None
     return source if len(source.values) <= VALUES_MAX else None

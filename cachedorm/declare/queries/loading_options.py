@@ -1,4 +1,4 @@
-"""The loading options of a statement: what they say, and those that no entry can stand for."""
+"""The loader options of a statement: their text for a key, and those that a hit cannot obey."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cachedorm.declare.queries.eager import (
     option_elements,
 )
 
-# How an option may forbid a relationship, or leave it empty.
+# The strategies that forbid a relationship or leave it empty.
 _FORBIDDEN = frozenset({"raise", "raise_on_sql", "noload"})
 
 
 def why_not_loaded(statement: SelectBase) -> str | None:
     """The option that a hit could not obey, and what to do instead; None if there is none."""
     for option in getattr(statement, "_with_options", ()):
-        # One for whatever relationship there is, of any class, has no context.
+        # An option for every relationship of any class has no context.
         how = dict(getattr(option, "strategy", None) or ()).get("lazy")
         if how is not None and how != "select":
-            return f'{how} for "*": which relationships that means it does not say; name them'
+            return f'{how} for "*" does not say which relationships it means; name them'
     for element in option_elements(statement):
         reason = _why_not(dict(element.strategy or ()), element.path.natural_path)
         if reason is not None:
@@ -35,9 +35,9 @@ def why_not_loaded(statement: SelectBase) -> str | None:
 
 
 def loading_text(statement: SelectBase, dialect: Dialect, *, values: bool) -> str:
-    """What is loaded along, in words that change whenever that does.
+    """A text of the loader options that changes whenever they do.
 
-    With the ``values`` in the options' conditions, where nothing else tells those apart.
+    It contains the ``values`` of the options' conditions if nothing else distinguishes them.
     """
     options = [
         (list(map(_named, element.path.natural_path)), element.strategy)

@@ -1,4 +1,4 @@
-"""The parameters of a cached query: what a caller may give, and what the statement gives itself."""
+"""The parameters of a cached query: their names, defaults and types."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sqlalchemy.types import JSON, TypeDecorator, TypeEngine
 
 from cachedorm.errors import ArgumentError, DeclarationError
 
-# The types that the database takes in place of another without changing what is meant.
+# The types whose values the database accepts for another type without changing their meaning.
 _WIDER: Mapping[type, tuple[type, ...]] = {Decimal: (int,), float: (int, Decimal)}
 
 
 class Parameters:
-    """The named parameters of one statement, with their defaults and the types they take."""
+    """The named parameters of one statement, with their defaults and types."""
 
     __slots__ = ("_expected", "_quickly", "bound", "defaults", "never_null", "who")
 
@@ -39,7 +39,7 @@ class Parameters:
         }
 
     def complete(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The values with defaults for those not given; ArgumentError for what does not fit."""
+        """The values completed by defaults; ArgumentError for a wrong name or type."""
         names = self._quickly
         if values.keys() != names.keys():
             values = {**self.defaults, **values}
@@ -51,13 +51,13 @@ class Parameters:
         return values
 
     def _checked(self, name: str, value: Any, expected: type | None) -> Any:
-        """The value, if it is one that the column's type takes as it is."""
+        """The value, if the column's type takes it unchanged."""
         if self.bound[name].expanding:
             return self._checked_list(name, value, expected)
         if value is None:
             if name in self.never_null:
                 raise ArgumentError(
-                    f"{self.who}: {name}=None: a key is never made of NULL, which equals nothing;"
+                    f"{self.who}: {name}=None: a key cannot contain NULL, which equals nothing;"
                     " write a query of its own for rows without a value"
                 )
         elif not self._fits(name, value, expected):
@@ -80,7 +80,7 @@ class Parameters:
             return True
         if not _is_a(value, expected):
             return False
-        # The zone of the session would decide which moment is meant.
+        # The time zone of the session would decide which instant is meant.
         zoned = bool(getattr(self.bound[name].type, "timezone", False))
         return expected is not datetime or (value.utcoffset() is not None) is zoned
 
@@ -101,7 +101,7 @@ class Parameters:
 
 
 def _named(statement: SelectBase, who: str) -> dict[str, BindParameter[Any]]:
-    """Those with a name of their own; one that is met twice is told by where its type is known."""
+    """The parameters with a name of their own; of two of one name, the typed one."""
     found: dict[str, BindParameter[Any]] = {}
     for element in iterate(statement):
         if not isinstance(element, BindParameter):
@@ -124,7 +124,7 @@ def _named(statement: SelectBase, who: str) -> dict[str, BindParameter[Any]]:
 
 
 def _expected(type_: TypeEngine[Any]) -> type | None:
-    """The type of the values, None if only the type itself can judge them."""
+    """The Python type of the values, or None if only the column type can check them."""
     if isinstance(type_, TypeDecorator | JSON) or type_._isnull:
         return None
     try:

@@ -1,4 +1,4 @@
-"""CachedQuery: a SELECT whose answer is cached by its parameters and follows every write."""
+"""Cached SELECTs: ``CachedQuery``, declared once, and ``cached``, an option for any statement."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.interfaces import UserDefinedOption
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.policies.region import Region, milliseconds
@@ -24,14 +25,14 @@ from cachedorm.declare.queries.dependencies import (
 )
 from cachedorm.declare.queries.eager import check_eager, eager_tables, repeats_itself
 from cachedorm.declare.queries.parameters import Parameters
-from cachedorm.declare.statement import ASKING_MORE, Call, called
+from cachedorm.declare.statement import ASKING_MORE, QueryCall, called
 from cachedorm.errors import DeclarationError
 from cachedorm.store.protocol.keys import Template
 
 S = TypeVar("S", bound=SelectBase)
-OnWrite = Literal["invalidate", "refresh"]
+QueryOnWrite = Literal["invalidate", "refresh"]
 
-# A longer answer is not cached: it would hold up Redis, and every reader of it.
+# A longer answer is not cached: it would delay Redis and every reader of it.
 ROWS_MAX = 10_000
 
 _declared: WeakSet[CachedQuery[Any]] = WeakSet()
@@ -39,17 +40,17 @@ _declarations = count(1)
 
 
 class CachedQuery(Generic[S]):
-    """A SELECT that any session executes, answered from the cache where one is attached.
+    """A SELECT that any session executes, answered from the cache if one is attached.
 
-    ``key`` is a template whose fields are parameters of the statement; parameters that are not in
-    it are appended to the key. What the answer depends on is read off the statement (``repr``
-    shows it); ``depends_on`` adds tables or mapped classes, and says it where the statement cannot
-    be analysed. ``on_write="refresh"`` fills the entry anew when a commit has made it doubtful,
-    which needs all parameters to follow from the rows that were written. An answer of more than
-    ``rows_max`` rows is given and not kept. Calling it gives the statement; ArgumentError for
-    parameters that are missing, unknown or of another type.
-    Raises DeclarationError at once, or, for what only configured mappers tell, when a Cache is
-    attached.
+    ``key`` is a template whose fields are parameters of the statement. Other parameters are
+    appended to the key. The statement says what the answer depends on (see ``repr``);
+    ``depends_on`` adds tables or mapped classes, and replaces the analysis of a statement that
+    cannot be analysed. ``on_write="refresh"`` loads the entry again when a commit has invalidated
+    it, which requires that the written rows determine all parameters. An answer of more than
+    ``rows_max`` rows is returned and not stored. Calling the query returns the statement, and
+    raises ArgumentError for parameters that are missing, unknown or of another type.
+    Raises DeclarationError at once, or when a Cache is attached, for faults that only show after
+    mappers have configured.
     """
 
     _count: ClassVar[int] = 0
@@ -61,7 +62,7 @@ class CachedQuery(Generic[S]):
         statement: S,
         *,
         ttl: timedelta | float | None = None,
-        on_write: OnWrite = "invalidate",
+        on_write: QueryOnWrite = "invalidate",
         depends_on: Iterable[type | Table] = (),
         rows_max: int = ROWS_MAX,
     ) -> None:
@@ -85,10 +86,10 @@ class CachedQuery(Generic[S]):
         CachedQuery._count = next(_declarations)
 
     def __call__(self, **values: Any) -> S:
-        """The statement for these parameters: plain SQL to a session that no Cache serves."""
+        """The statement for these parameters: plain SQL to a session without a Cache."""
         values = self._takes.complete(values)
         statement = self.statement.params(values) if self._repeats_itself else self.statement
-        return called(statement, Call(self, values))
+        return called(statement, QueryCall(self, values))
 
     @cached_property
     def _repeats_itself(self) -> bool:
@@ -96,7 +97,7 @@ class CachedQuery(Generic[S]):
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
-        """What the answer depends on; DeclarationError if that cannot be told."""
+        """What the answer depends on; DeclarationError if it cannot be determined."""
         if self._dependencies is None:
             self._dependencies = self._analysed()
         return self._dependencies
@@ -118,25 +119,27 @@ class CachedQuery(Generic[S]):
                 f'{self._who}: on_write={self.on_write!r}; give "invalidate" or "refresh"'
             )
         if not isinstance(self.statement, SelectBase):
-            raise DeclarationError(f"{self._who}: {self.statement!r} is no SELECT")
+            raise DeclarationError(
+                f"{self._who}: the statement must be a SELECT, got {self.statement!r}"
+            )
         statement: Any = self.statement
         asks = sorted(ASKING_MORE.intersection(statement.get_execution_options()))
         if asks:
             raise DeclarationError(
-                f"{self._who}: the statement has the execution option {asks[0]}, which no cached"
-                " answer obeys; give it to the execution that needs it"
+                f"{self._who}: the statement has the execution option {asks[0]}, which a cached"
+                " answer cannot obey; give it to the execution that needs it"
             )
         if not self._depends_on:
             try:
                 check_analysable(self.statement)
             except NotAnalysable as error:
-                raise DeclarationError(self._untold(error)) from None
+                raise DeclarationError(self._not_analysable(error)) from None
 
     def _check_key(self) -> None:
         for name in self.template.fields:
             if name not in self.parameters:
                 raise DeclarationError(
-                    f"{self._who}: its key has the field {name!r}, which is no parameter of the"
+                    f"{self._who}: its key has the field {name!r}, which is not a parameter of the"
                     f" statement; its parameters are: {', '.join(self.parameters) or 'none'}."
                     f" Write bindparam({name!r}) in the statement"
                 )
@@ -146,7 +149,7 @@ class CachedQuery(Generic[S]):
             found = self._found()
             check_refresh(self, found)
         except DeclarationError:
-            _declared.discard(self)  # one that cannot work keeps nothing else from working
+            _declared.discard(self)  # a broken query must not break the others
             raise
         return found
 
@@ -159,33 +162,57 @@ class CachedQuery(Generic[S]):
             check_eager(self.statement)
         except NotAnalysable as error:
             if not added:
-                raise DeclarationError(self._untold(error)) from None
+                raise DeclarationError(self._not_analysable(error)) from None
             found = ()
         added += map(Dependency, eager_tables(self.statement))
         if not found and not added:
             raise DeclarationError(f"{self._who}: the statement reads no table")
         return without_narrower((*found, *added))
 
-    def _untold(self, error: NotAnalysable) -> str:
+    def _not_analysable(self, error: NotAnalysable) -> str:
         return (
-            f"{self._who}: it cannot be told what the answer depends on, because of {error};"
-            " say depends_on=(Model, ...) with every table that it reads"
+            f"{self._who}: cannot determine what the answer depends on, because of {error};"
+            " write depends_on=(Model, ...) with every table that it reads"
         )
 
 
+class SpotOption(UserDefinedOption):
+    """The option that ``cached`` puts on a statement."""
+
+    __slots__ = ("region", "ttl_ms")
+
+    def __init__(self, region: Region, ttl_ms: int) -> None:
+        super().__init__(payload=None)
+        self.region = region
+        self.ttl_ms = ttl_ms
+
+
+def cached(region: Region, *, ttl: timedelta | float | None = None) -> Any:
+    """An option for ``select(...).options(cached(REGION))`` that caches the answer in the region.
+
+    The entry is keyed by the compiled statement and its parameters. The region must follow every
+    table that the statement reads: by a model's policy without a key, or by a declared
+    ``CachedQuery``. If it does not, executing the statement raises a DeclarationError that says
+    what is missing.
+    """
+    if not isinstance(region, Region):
+        raise DeclarationError(f"cached(): region must be a Region, got {region!r}")
+    return SpotOption(region, region.ttl_ms if ttl is None else milliseconds(ttl, "cached: ttl"))
+
+
 def check_refresh(query: CachedQuery[Any], dependencies: Iterable[Dependency]) -> None:
-    """Raise DeclarationError for a refresh that needs more than a written row's tags tell."""
+    """Raise DeclarationError unless a written row's tags determine all parameters of a refresh."""
     if query.on_write != "refresh" or not query.parameters:
         return
     names = set(query.parameters)
     for each in dependencies:
         source = each.source
-        told = set() if source is None or source.many else {source.parameter}
-        if told != names:
-            missing = ", ".join(sorted(names - told))
+        known = set() if source is None or source.many else {source.parameter}
+        if known != names:
+            missing = ", ".join(sorted(names - known))
             raise DeclarationError(
                 f'CachedQuery({query.template.text!r}): on_write="refresh" needs a value for'
-                f" {missing}, which a write that touches {each} does not tell;"
+                f" {missing}, which a write that touches {each} does not determine;"
                 ' use on_write="invalidate" (the default), or make it a query of one parameter that'
                 " an equality ties to every table"
             )

@@ -1,4 +1,4 @@
-"""WarmSet: what an application wants in its cache before anybody asks."""
+"""``WarmSet``: the entries that an application loads into its cache in advance."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy.sql.selectable import SelectBase
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.errors import DeclarationError
 
-Parameters = Iterable[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]]
-# A cached read that is called with parameters and gives a statement, such as a Nearby.
-Statement = Callable[..., SelectBase]
+ParameterSets = Iterable[Mapping[str, Any]] | Callable[[], Iterable[Mapping[str, Any]]]
+# A cached read that returns a statement for parameters, such as a Nearby.
+StatementFactory = Callable[..., SelectBase]
 
 _declared: WeakSet[WarmSet] = WeakSet()
 
@@ -22,15 +22,15 @@ _declared: WeakSet[WarmSet] = WeakSet()
 class WarmSet:
     """A named set of entries that ``cachedorm warm`` and ``cache.warm`` fill.
 
-    ``what`` is a mapped class (all its rows) or a cached query; a query takes ``parameters``, one
-    mapping for each entry, or a function that makes them anew. Raises DeclarationError.
+    ``what`` is a mapped class (all its rows) or a cached query. A query takes ``parameters``: one
+    mapping for each entry, or a function that returns them. Raises DeclarationError.
     """
 
     def __init__(
         self,
         name: str,
-        what: type | CachedQuery[Any] | Statement,
-        parameters: Parameters | None = None,
+        what: type | CachedQuery[Any] | StatementFactory,
+        parameters: ParameterSets | None = None,
     ) -> None:
         self.name = name
         self.what = what
@@ -41,15 +41,19 @@ class WarmSet:
     def _check(self) -> None:
         who = f"WarmSet({self.name!r})"
         if not self.name:
-            raise DeclarationError(f"{who}: give it a name to call it by")
+            raise DeclarationError(f"{who}: the name must not be empty")
         if isinstance(self.what, type) and self.parameters is not None:
-            raise DeclarationError(f"{who}: all rows of a class take no parameters")
+            raise DeclarationError(
+                f"{who}: a mapped class takes no parameters; all its rows are loaded"
+            )
         if not callable(self.what):
-            raise DeclarationError(f"{who}: {self.what!r} is no mapped class and no query")
+            raise DeclarationError(
+                f"{who}: expected a mapped class or a cached query, got {self.what!r}"
+            )
 
     @classmethod
-    def of(cls, what: Any, parameters: Parameters | None = None) -> WarmSet:
-        """A set for one occasion, named after what it warms; a set itself stays as it is."""
+    def of(cls, what: Any, parameters: ParameterSets | None = None) -> WarmSet:
+        """An undeclared set, named after what it warms. A ``WarmSet`` is returned unchanged."""
         if isinstance(what, WarmSet):
             return what
         template = getattr(what, "template", None)
@@ -72,7 +76,7 @@ class WarmSet:
 
 
 def declared_warm_sets() -> list[WarmSet]:
-    """Every set declared so far that is still in use, by name; DeclarationError for two of one."""
+    """The declared sets that are still in use, by name; DeclarationError if two share a name."""
     found = sorted(_declared, key=lambda each: each.name)
     for one, other in pairwise(found):
         if one.name == other.name:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
 from cachedorm.declare.kinds import decorator_of, kind_of, raw_type
-from cachedorm.declare.policies.shape import Attribute, RowShape, why_not_stored
+from cachedorm.declare.policies.shape import Attribute, RowShape, unstorable_text
 from cachedorm.errors import DeclarationError, NotCacheable
 from cachedorm.store.codec import Kind, UndecodableError, row_codec
 
@@ -127,7 +127,7 @@ def _kind(attribute: Attribute, dialect: Dialect, mapper: Mapper[Any]) -> Kind:
     kind = kind_of(attribute.column.type, dialect)
     if kind is None:
         who = f"{mapper.class_.__name__}.__cache__ on {dialect.name}"
-        raise DeclarationError(why_not_stored(mapper, attribute.name, attribute.column, who))
+        raise DeclarationError(unstorable_text(mapper, attribute.name, attribute.column, who))
     return kind
 
 

@@ -16,14 +16,13 @@ from cachedorm.declare.policies.region import Region
 from cachedorm.declare.queries.dependencies import (
     Dependency,
     NotAnalysable,
-    Source,
+    ValueSource,
     dependencies_of,
     without_narrower,
 )
 from cachedorm.declare.queries.eager import check_eager, eager_tables
 from cachedorm.declare.queries.loading_options import loading_text
-from cachedorm.declare.queries.option import SpotOption
-from cachedorm.declare.queries.query import ROWS_MAX
+from cachedorm.declare.queries.query import ROWS_MAX, SpotOption
 from cachedorm.errors import DeclarationError
 from cachedorm.orm.interest.tables import Interests
 from cachedorm.store.protocol.keys import Template
@@ -104,7 +103,7 @@ def _by_position(dependency: Dependency, names: Mapping[str, str]) -> Dependency
     name = names.get(source.bound or "")
     if name is None:  # an IN of single binds, or a name that stands for two
         return Dependency(dependency.table)
-    return Dependency(dependency.table, dependency.column, Source(name, many=source.many))
+    return Dependency(dependency.table, dependency.column, ValueSource(name, many=source.many))
 
 
 def _followed(dependency: Dependency, region: Region, interests: Interests) -> Dependency:

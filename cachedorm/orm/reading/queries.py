@@ -14,8 +14,7 @@ from sqlalchemy.sql.selectable import SelectBase
 from cachedorm.declare.queries.dependencies import Dependency
 from cachedorm.declare.queries.equalities import VALUES_MAX
 from cachedorm.declare.queries.loading_options import loading_text
-from cachedorm.declare.queries.option import SpotOption
-from cachedorm.declare.queries.query import CachedQuery
+from cachedorm.declare.queries.query import CachedQuery, SpotOption
 from cachedorm.errors import ArgumentError, NotCacheable
 from cachedorm.geo.nearby import Nearby
 from cachedorm.geo.plan import NearbyPlan

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
 
 from cachedorm.declare.policies.model import Cached, KeyRead
-from cachedorm.declare.queries.option import SpotOption
-from cachedorm.declare.statement import ASKING_MORE, Call, CalledStatement, call_of
+from cachedorm.declare.queries.query import SpotOption
+from cachedorm.declare.statement import ASKING_MORE, CalledStatement, QueryCall, call_of
 from cachedorm.orm.database.compat import entity_result
 from cachedorm.orm.reading.bypass import BYPASSED
 from cachedorm.orm.reading.entities import Reader
@@ -184,7 +184,7 @@ def _listed(state: ORMExecuteState) -> IteratorResult[Any] | None:
     return None if found is BYPASSED else found
 
 
-def _called(session: Any, call: Call, *, autoflush: bool = True) -> Any:
+def _called(session: Any, call: QueryCall, *, autoflush: bool = True) -> Any:
     """The result of a cached read, or BYPASSED."""
     meet(session)
     _flush(session, autoflush=autoflush)

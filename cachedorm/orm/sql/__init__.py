@@ -1,1 +1,1 @@
-"""What a piece of SQL text may write."""
+"""SQL text: what it may write."""

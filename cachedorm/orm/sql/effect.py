@@ -1,4 +1,4 @@
-"""What a text may change, as a value: the relations it names, and what it does to the session."""
+"""The effect of a SQL text: the relations it writes and what it does to the session."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -8,7 +8,10 @@ Ending = Literal["commit", "rollback", "prepare", "commit prepared", "rollback p
 
 @dataclass(frozen=True, slots=True)
 class RelationName:
-    """A relation as a statement names it, folded as the database folds it; not yet a table."""
+    """A relation name as a statement spells it, folded as the database folds it.
+
+    ``resolve`` finds the tables that it may stand for.
+    """
 
     schema: str | None
     name: str
@@ -21,19 +24,18 @@ NO_NAMES: Final[frozenset[RelationName]] = frozenset()
 class Effect:
     """What one text may change.
 
-    `writes` is all that is inserted into, updated, deleted from, truncated or redefined; the
-    other sets are parts of it and say which foreign keys act. `everything`: every followed table
-    of the engine. `opaque`: later reads of this transaction bypass (it wrote, or it may have
-    changed what they see). `lingers`: a SET that outlives the transaction. `begins`: opens a
-    transaction that is open afterwards, which matters under AUTOCOMMIT. `ends_transaction` is
-    "perhaps" where the text could not be read and holds such a word: then settle, and keep what
-    was touched as well.
+    ``writes`` are the relations that it inserts into, updates, deletes from or truncates. The
+    other sets are parts of it and say which foreign keys act. ``everything`` stands for every
+    followed table of the engine. If ``opaque``, later reads of this transaction bypass the cache:
+    the text wrote, or it may have changed what they see. ``lingers``: the changed session state
+    outlives the transaction. ``begins``: the text leaves a transaction open, which matters under
+    AUTOCOMMIT. ``ends_transaction`` is "perhaps" if the text could not be read and may end the
+    transaction: settle, and keep what was touched as well.
     """
 
     writes: frozenset[RelationName] = NO_NAMES
     updates: frozenset[RelationName] = NO_NAMES
     deletes: frozenset[RelationName] = NO_NAMES
-    truncates: frozenset[RelationName] = NO_NAMES
     truncates_cascade: frozenset[RelationName] = NO_NAMES
     everything: bool = False
     opaque: bool = False
@@ -43,16 +45,15 @@ class Effect:
 
     @property
     def harmless(self) -> bool:
-        """True if nothing is written, no later read is affected, and no transaction ends."""
+        """Whether the text writes nothing, affects no later read and ends no transaction."""
         return self == READ
 
     def __or__(self, other: "Effect") -> "Effect":
-        """Give the effect of both, one after the other."""
+        """Combine two effects, this one first."""
         return Effect(
             self.writes | other.writes,
             self.updates | other.updates,
             self.deletes | other.deletes,
-            self.truncates | other.truncates,
             self.truncates_cascade | other.truncates_cascade,
             self.everything or other.everything,
             self.opaque or other.opaque,
@@ -62,7 +63,7 @@ class Effect:
         )
 
 
-# A text may end several transactions; what lets others see its rows weighs most.
+# A text may end several transactions; the ending that shows its rows to others weighs most.
 _GRAVITY: Final[tuple[Ending | None, ...]] = (
     None,
     "rollback",

@@ -1,7 +1,7 @@
-"""SQL text as tokens, one statement at a time, exactly as the database's own lexer would cut it.
+"""SQL text as tokens, one statement at a time, exactly as the database's own lexer cuts it.
 
-Whoever asks what a text writes must never mistake a string for code or code for a comment, so
-text that two databases (or two settings of one) would cut differently is not cut at all.
+The reader must never mistake a string for code or code for a comment. A text that two settings of
+a database would cut differently is therefore refused.
 """
 
 import re
@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-Kind = Literal["word", "name", "string", "number", "bind", "mark"]
+TokenKind = Literal["word", "name", "string", "number", "bind", "mark"]
 
 
 class Token(NamedTuple):
-    """One token: its kind, what it says (a word in lower case), and what a parser may be shown."""
+    """One token: its kind, its value (a word in lower case) and its text for sqlglot."""
 
-    kind: Kind
+    kind: TokenKind
     value: str
-    shown: str
+    parser_text: str
 
 
-Statement = Sequence[Token]
+Tokens = Sequence[Token]
 
 
 class Unreadable(ValueError):
@@ -29,16 +29,14 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Lexer:
-    """How one dialect cuts text: the pattern's group names are the kinds of token."""
+    """The lexical rules of one dialect. The pattern's group names are the kinds of token."""
 
     pattern: re.Pattern[str]
     nested_comments: bool
-    quote: str  # what a quoted name is shown in
-    backslash_may_escape: bool  # anywhere in a string, or only in front of a quote
     body: str  # the word that opens a routine's body
 
 
-# Letters beyond ASCII belong to words; what else there is (no-break spaces) is refused later.
+# Letters beyond ASCII belong to words; other characters (no-break spaces) are refused later.
 _WORD: Final = r"(?P<word>[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*)"
 _NUMBER: Final = r"(?P<number>[0-9]+)"
 _PLAIN: Final = r"'(?:[^']+|'')*+'"
@@ -48,7 +46,7 @@ _COLON: Final = r"(?P<mark2>::|:=)"
 # parameters the same characters would be a modulo and a string.
 _FORMAT: Final = (
     r"(?P<bind>%[sbt](?![A-Za-z0-9_])|%\([^()'\"$/-]*\)[sbt]|:[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<doubtful>%\([^)]*\)[sbt])"
+    r"|(?P<refused_bind>%\([^)]*\)[sbt])"
 )
 _PERCENT: Final = r"(?P<percent>%%)"
 _COMMENT: Final = r"(?P<block>/\*)"
@@ -78,8 +76,6 @@ _POSTGRESQL: Final = _Lexer(
         re.DOTALL,
     ),
     nested_comments=True,
-    quote='"',
-    backslash_may_escape=False,
     body="atomic",
 )
 _SQLITE: Final = _Lexer(
@@ -103,61 +99,27 @@ _SQLITE: Final = _Lexer(
         re.DOTALL,
     ),
     nested_comments=False,
-    quote='"',
-    backslash_may_escape=False,
     body="begin",
 )
-_MYSQL: Final = _Lexer(
-    re.compile(
-        "|".join(
-            (
-                r"(?P<space>[ \t\n\r\f\v]+|#[^\n]*|--(?=[ \t\n\r])[^\n]*)",
-                r"(?P<refused>/\*[!+M])",  # a comment that is run
-                _COMMENT,
-                # ANSI_QUOTES decides whether "..." is a string: shown as one, so never a table.
-                rf"(?P<string>(?:[bBxXnN]?{_PLAIN})|\"(?:[^\"]+|\"\")*+\")",
-                r"(?P<name2>`(?:[^`]+|``)++`)",
-                r"(?P<bindn>\?)",
-                _WORD,
-                _NUMBER,
-                r"(?P<mark2>:=)",
-                _FORMAT,
-                _PERCENT,
-                r"(?P<escape>\\:)",
-                _MARK,
-            )
-        ),
-        re.DOTALL,
-    ),
-    nested_comments=False,
-    quote="`",
-    backslash_may_escape=True,
-    body="begin",
-)
-LEXERS: Final = {
-    "postgresql": _POSTGRESQL,
-    "sqlite": _SQLITE,
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
-}
+LEXERS: Final = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
 
 _BLOCK_EDGE: Final = re.compile(r"/\*|\*/")
 _QUOTE_BEHIND_BACKSLASH: Final = re.compile(r"(?<!\\)(?:\\\\)*\\'")
 
 
 def statements(sql: str, dialect: str) -> list[list[Token]]:
-    """Give the statements of a text as tokens, without comments and empty statements.
+    """Split a text into statements of tokens, without comments and empty statements.
 
-    Raises `Unreadable` if the text, or the dialect, leaves any doubt.
+    Raises ``Unreadable`` if the text is ambiguous or the dialect is not known.
     """
     if (lexer := LEXERS.get(dialect)) is None:
         raise Unreadable(dialect)
     return [part for part in _split(_tokens(sql, lexer), lexer) if part]
 
 
-def shown(tokens: Statement) -> str:
-    """Give the text a parser may be shown: strings are emptied, binds are all alike."""
-    return "".join(token.shown for token in tokens)
+def parser_text(tokens: Tokens) -> str:
+    """The text for sqlglot: strings are emptied, and all binds look alike."""
+    return "".join(token.parser_text for token in tokens)
 
 
 def _tokens(sql: str, lexer: _Lexer) -> Iterator[Token]:
@@ -175,7 +137,7 @@ def _tokens(sql: str, lexer: _Lexer) -> Iterator[Token]:
                 position = _dollar_end(sql, position, text)
                 yield _STRING
             case _:
-                yield _token(kind or "", text, lexer)
+                yield _token(kind or "", text)
 
 
 _SPACE: Final = Token("mark", "", " ")
@@ -194,20 +156,20 @@ _FIXED: Final = {
 }
 
 
-def _token(kind: str, text: str, lexer: _Lexer) -> Token:
+def _token(kind: str, text: str) -> Token:
     if kind in _FIXED:
         return _FIXED[kind]
     match kind:
         case "word":
             return Token("word", _word(text), text)
         case "name" | "name2":
-            return _name(text, lexer.quote)
+            return _name(text)
         case "mark" | "mark2":
             return Token("mark", text, text)
         case "number":
             return Token("number", text, text)
         case "string":
-            return _string(text, lexer)
+            return _string(text)
         case "bind":  # :n may be the end of a slice, a[1:n], and stays whole
             return Token("bind", text, text) if text.startswith(":") else _BIND
     raise Unreadable(text)
@@ -215,19 +177,19 @@ def _token(kind: str, text: str, lexer: _Lexer) -> Token:
 
 def _word(text: str) -> str:
     if not text.isascii() and not all(c.isalnum() or c in "_$" for c in text):
-        raise Unreadable(text)  # a no-break space is a letter to PostgreSQL, a blank to others
+        raise Unreadable(text)  # PostgreSQL takes a no-break space for a letter, others for a blank
     return lower(text)
 
 
-def _name(text: str, quote: str) -> Token:
+def _name(text: str) -> Token:
     closing = text[-1]
     value = text[1:-1] if closing == "]" else text[1:-1].replace(closing * 2, closing)
-    return Token("name", value, quote + value.replace(quote, quote * 2) + quote)
+    return Token("name", value, '"' + value.replace('"', '""') + '"')
 
 
-def _string(text: str, lexer: _Lexer) -> Token:
-    # standard_conforming_strings=off (and MySQL, always) reads '\'' otherwise.
-    if "\\" in text and (lexer.backslash_may_escape or _QUOTE_BEHIND_BACKSLASH.search(text)):
+def _string(text: str) -> Token:
+    # With standard_conforming_strings=off the server reads '\'' differently.
+    if _QUOTE_BEHIND_BACKSLASH.search(text):
         raise Unreadable(text)
     return _STRING
 
@@ -261,7 +223,7 @@ _ASCII_UPPER: Final = re.compile("[A-Z]+")
 
 
 def _split(tokens: Iterator[Token], lexer: _Lexer) -> Iterator[list[Token]]:
-    """Cut at semicolons, but not inside parentheses or a routine's body (as psql does)."""
+    """Split at semicolons, but not within parentheses or a routine's body (as psql does)."""
     part: list[Token] = []
     depth = bodies = 0
     for token in tokens:
@@ -281,8 +243,8 @@ def _split(tokens: Iterator[Token], lexer: _Lexer) -> Iterator[list[Token]]:
     yield part
 
 
-def _step(bodies: int, part: Statement, token: Token, lexer: _Lexer) -> int:
-    """Count the bodies and CASEs that a word opens or closes in CREATE FUNCTION and the like."""
+def _step(bodies: int, part: Tokens, token: Token, lexer: _Lexer) -> int:
+    """The number of routine bodies and CASEs that this word opens, or -1 if it closes one."""
     match token.value:
         case lexer.body if _is_routine(part):
             return 1
@@ -293,7 +255,7 @@ def _step(bodies: int, part: Statement, token: Token, lexer: _Lexer) -> int:
     return 0
 
 
-def _is_routine(part: Statement) -> bool:
+def _is_routine(part: Tokens) -> bool:
     words = [token.value for token in part[:12] if token.kind == "word"]
     return words[:1] == ["create"] and not _ROUTINES.isdisjoint(words)
 
@@ -302,10 +264,10 @@ _ROUTINES: Final = frozenset({"function", "procedure", "trigger"})
 
 
 def is_blank(token: Token) -> bool:
-    """Say whether the token stands for a blank or a comment."""
+    """Whether the token stands for a blank or a comment."""
     return not token.value and token.kind == "mark"
 
 
-def without_blanks(part: Statement) -> list[Token]:
-    """Give the tokens without the blanks between them."""
+def without_blanks(part: Tokens) -> list[Token]:
+    """The tokens without the blanks between them."""
     return [token for token in part if not is_blank(token)]

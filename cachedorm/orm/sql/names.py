@@ -1,42 +1,42 @@
-"""From the names in a statement to the tables they stand for, or to everything."""
+"""Relation names in SQL text, and the tables that they may stand for."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from cachedorm.orm.sql.effect import RelationName
-from cachedorm.orm.sql.lexer import Statement, Unreadable, lower
+from cachedorm.orm.sql.lexer import Tokens, Unreadable, lower
 
 T = TypeVar("T")
-TableName = tuple[str | None, str]
+# Schema and name, as a Table has them.
+_TableKey = tuple[str | None, str]
 
 
-class Part(NamedTuple):
-    """One part of a name as written: whether it was quoted decides how it is folded."""
+class NamePart(NamedTuple):
+    """One part of a name as written. Quoted parts are folded differently."""
 
     text: str
     quoted: bool
 
 
-_LONGEST_NAME_BYTES: Final = 63  # PostgreSQL cuts longer ones, with a mere notice
+_LONGEST_NAME_BYTES: Final = 63  # PostgreSQL truncates longer ones, with only a notice
 
 
-def folded(parts: Sequence[Part], dialect: str) -> RelationName:
-    """Give the relation that one to three parts name (a database in front says nothing new)."""
+def folded(parts: Sequence[NamePart], dialect: str) -> RelationName:
+    """The relation that one to three parts name; a database name in front is ignored."""
     texts = [_fold(part, dialect) for part in parts]
     return RelationName(texts[-2] if len(texts) > 1 else None, texts[-1])
 
 
-def _fold(part: Part, dialect: str) -> str:
+def _fold(part: NamePart, dialect: str) -> str:
     if dialect != "postgresql":
-        return part.text.lower()  # one table whatever its case; see resolve(any_case=True)
+        return part.text.lower()  # names have no case; see resolve(any_case=True)
     text = part.text if part.quoted else lower(part.text)
     return text.encode()[:_LONGEST_NAME_BYTES].decode(errors="ignore")
 
 
-def relation(tokens: Statement, start: int, dialect: str) -> tuple[RelationName, int]:
-    """Give the relation named from here on, and where the statement goes on."""
+def relation(tokens: Tokens, start: int, dialect: str) -> tuple[RelationName, int]:
+    """The relation whose name starts at this token, and the place behind it."""
     parts = [_part(tokens, start)]
     while start + 1 < len(tokens) and tokens[start + 1].value == ".":
         start += 2
@@ -44,14 +44,14 @@ def relation(tokens: Statement, start: int, dialect: str) -> tuple[RelationName,
     return folded(parts, dialect), start + 1
 
 
-def _part(tokens: Statement, at: int) -> Part:
+def _part(tokens: Tokens, at: int) -> NamePart:
     if at >= len(tokens) or tokens[at].kind not in ("word", "name"):
         raise Unreadable("a name was expected")
-    return Part(tokens[at].value, tokens[at].kind == "name")
+    return NamePart(tokens[at].value, tokens[at].kind == "name")
 
 
 class Everything(Enum):
-    """The type of `EVERYTHING`: every followed table of the engine."""
+    """The type of ``EVERYTHING``: every followed table of the engine."""
 
     EVERYTHING = "everything"
 
@@ -61,61 +61,41 @@ EVERYTHING: Final = Everything.EVERYTHING
 
 def resolve(
     names: Iterable[RelationName],
-    followed: Mapping[TableName, T],
-    known: AbstractSet[TableName],
-    search_path: Sequence[str] | None,
+    tables: Mapping[_TableKey, T],
     default_schema: str | None,
     *,
     any_case: bool = False,
 ) -> set[T] | Literal[Everything.EVERYTHING]:
-    """Give the followed tables that the names may stand for, or `EVERYTHING`.
+    """The tables that the names may stand for, or ``EVERYTHING``.
 
-    Keys are (schema, name) as `Table` has them; schema None is wherever the search path leads.
-    A known table that nobody follows is nothing. A name that is neither may be a view or a
-    partition of any table: `EVERYTHING`. Without a search path an unqualified name is every
-    table of that name. `any_case` for databases whose names have no case (SQLite, MySQL).
+    The search path is not known: a name without a schema matches every table of that name, and a
+    table without a schema may be in the default one. A name that matches no table may be a view
+    or a partition of any table, hence ``EVERYTHING``. ``any_case`` is for databases whose names
+    have no case (SQLite).
     """
-    tables = _by_name((*followed, *known), any_case=any_case)
-    reachable = None if search_path is None else {*search_path, default_schema}
+    by_name = _by_name(tables, any_case=any_case)
     found: set[T] = set()
     for name in names:
-        matches = list(_matches(name, tables.get(name.name, ()), reachable, default_schema))
+        matches = [
+            key
+            for key in by_name.get(name.name, ())
+            if _matches(name.schema, key[0], default_schema)
+        ]
         if not matches:
             return EVERYTHING
-        found.update(followed[key] for key in matches if key in followed)
+        found.update(tables[key] for key in matches)
     return found
 
 
-def _by_name(keys: Iterable[TableName], *, any_case: bool) -> dict[str, list[TableName]]:
-    tables: dict[str, list[TableName]] = {}
+def _by_name(keys: Iterable[_TableKey], *, any_case: bool) -> dict[str, list[_TableKey]]:
+    tables: dict[str, list[_TableKey]] = {}
     for key in keys:
         tables.setdefault(key[1].lower() if any_case else key[1], []).append(key)
     return tables
 
 
-def _matches(
-    name: RelationName,
-    keys: Iterable[TableName],
-    reachable: AbstractSet[str | None] | None,
-    default_schema: str | None,
-) -> Iterator[TableName]:
-    """Give the tables of this name that the schema, or the search path, allows for.
-
-    All of them, not the first on the path: a table that is declared need not exist.
-    """
-    for key in keys:
-        if name.schema is None:
-            if key[0] is None or reachable is None or key[0] in reachable:
-                yield key
-        elif key[0] is None:
-            if _may_be_default(name.schema, reachable, default_schema):
-                yield key
-        elif key[0] == name.schema:
-            yield key
-
-
-def _may_be_default(
-    schema: str, reachable: AbstractSet[str | None] | None, default_schema: str | None
-) -> bool:
-    """Say whether a table declared without a schema may live in this one."""
-    return default_schema is None or schema == default_schema or schema in (reachable or ())
+def _matches(named: str | None, declared: str | None, default_schema: str | None) -> bool:
+    """Whether a table declared in one schema may be the one that the text names."""
+    if named is None or named == declared:
+        return True
+    return declared is None and default_schema in (None, named)

@@ -22,8 +22,6 @@ from cachedorm.orm.tracking.ledger import Ledger
 from cachedorm.orm.tracking.recorder import Recorder
 from cachedorm.orm.tracking.statement_rows import table_of
 
-_NO_CASE = frozenset({"sqlite", "mysql", "mariadb"})
-
 
 class TextRecorder:
     """Records what SQL text writes, for the tables that one Cache follows."""
@@ -58,7 +56,7 @@ class TextRecorder:
             self.everything(ledger)
         elif effect.writes:
             schema = getattr(dialect, "default_schema_name", None)
-            self._record_names(ledger, effect, schema, dialect.name in _NO_CASE)
+            self._record_names(ledger, effect, schema, dialect.name == "sqlite")
         return effect
 
     def everything(self, ledger: Ledger) -> None:
@@ -96,7 +94,7 @@ class TextRecorder:
             (effect.updates, CascadeEffect.UPDATE),
             (effect.truncates_cascade, CascadeEffect.TRUNCATE_CASCADE),
         ):
-            found = resolve(names, self._tables, set(), None, schema, any_case=any_case)
+            found = resolve(names, self._tables, schema, any_case=any_case)
             if isinstance(found, Everything):
                 self.everything(ledger)
                 return

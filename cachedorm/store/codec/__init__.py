@@ -1,6 +1,6 @@
-"""From values to bytes and back, exactly: what comes out has the type and value that went in.
+"""Values as bytes and back, exactly: decoding returns the type and value that was encoded.
 
-MessagePack by msgspec, typed by column; nothing is ever executed to read it. A value that
+The bytes are MessagePack by msgspec, typed by column; decoding executes nothing. A value that
 would come back changed (a subclass, an integer of 65 bits in an integer column, a zone without
 a name) is refused when it is stored. As stored, in format version 1:
 
@@ -8,7 +8,7 @@ a name) is refused when it is stored. As stored, in format version 1:
     uuid                       16 bytes
     decimal date timedelta     text, as Python and ISO 8601 write them
     datetime                   naive: ISO text; in timezone.utc: a timestamp; else [either of
-                               these, zone], see moments.py
+                               these, zone], see timezones.py
     time                       naive: ISO text; else [naive, zone]
     enum                       the member's name
     json                       as it is; integers beyond 64 bits are extension 1

@@ -1,4 +1,4 @@
-"""How one column's values are stored: msgspec's type, who may enter, how they are read again."""
+"""How one column's values are stored, checked and read again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cachedorm.store.codec.timezones import (
 
 
 class UndecodableError(ValueError):
-    """Bytes that are MessagePack but not what was to be read: count a miss."""
+    """Valid MessagePack of the wrong shape or meaning: counted as a miss."""
 
 
 UNDECODABLE: Final = (
@@ -55,8 +55,8 @@ _INT_MAX: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """How one column is stored: msgspec's type, who may enter (by exact type), how it is read."""
+class ColumnCodec:
+    """One column: msgspec's type, a writer for each exact Python type, and the reader."""
 
     wire: Any
     writes: Mapping[type, Write]
@@ -69,20 +69,20 @@ def not_cacheable(where: str, value: object, error: BaseException) -> NotCacheab
     return NotCacheable(f"{where}: {what} cannot be stored without changing it{why}")
 
 
-def refuse(why: str) -> NoReturn:
+def reject(why: str) -> NoReturn:
     raise ValueError(why)
 
 
-def _enum_cell(enum: type[Enum]) -> Cell:
+def _enum_codec(enum: type[Enum]) -> ColumnCodec:
     members = dict(enum.__members__)
 
     def write(member: Enum) -> str:
-        # A combination of flags has a name too, but is no member.
+        # A combination of flags has a name too, but is not a member.
         if members.get(member.name) is not member:
-            refuse("it is a combination, not a member")
+            reject("it is a combination, not a member")
         return member.name
 
-    return Cell(str, {enum: write}, members.__getitem__)
+    return ColumnCodec(str, {enum: write}, members.__getitem__)
 
 
 def write_int(value: int) -> int | Ext:
@@ -102,7 +102,7 @@ def _write_json(value: Any) -> Any:
     kind = type(value)
     if kind is dict:
         if any(type(key) is not str for key in value):
-            refuse("a JSON object has only str for keys")
+            reject("a JSON object has only str for keys")
         return {key: _write_json(item) for key, item in value.items()}
     if kind is list:
         return [_write_json(item) for item in value]
@@ -110,7 +110,7 @@ def _write_json(value: Any) -> Any:
         return write_int(value)
     if value is None or kind is str or kind is float or kind is bool:
         return value
-    return refuse(f"JSON has no {kind.__qualname__}")
+    return reject(f"JSON has no {kind.__qualname__}")
 
 
 _JSON: Final[Mapping[type, Write]] = {
@@ -126,9 +126,9 @@ _JSON: Final[Mapping[type, Write]] = {
 _DEPTH_MAX: Final = 6
 
 
-def _array_cell(kind: Kind, item_kind: Kind) -> Cell:
+def _array_codec(kind: Kind, item_kind: Kind) -> ColumnCodec:
     container: type[Any] = tuple if kind.as_tuple else list
-    item = cell_of(item_kind)
+    item = column_codec(item_kind)
     item_writes = {type(None): None, **item.writes}
     # Where items may be lists, only the declaration can tell where the array ends.
     depth_fixed = (kind.dimensions or 1) if container in item_writes else None
@@ -139,22 +139,22 @@ def _array_cell(kind: Kind, item_kind: Kind) -> Cell:
             writer = item_writes[type(value)]
             return value if writer is None else writer(value)
         if type(value) is not container:
-            refuse(f"its parts are not all nested {container.__name__}s of one depth")
+            reject(f"its parts are not all nested {container.__name__}s of one depth")
         return [write_nested(part, depth - 1) for part in value]
 
     def write(value: Any) -> tuple[int, Any]:
         depth = depth_fixed or _depth_of(value, container)
         if depth > _DEPTH_MAX:
-            refuse(f"arrays have at most {_DEPTH_MAX} dimensions")
+            reject(f"arrays have at most {_DEPTH_MAX} dimensions")
         try:
             return depth, write_nested(value, depth)
         except KeyError as error:
-            return refuse(f"{error.args[0].__qualname__} is no {item_kind}")
+            return reject(f"{error.args[0].__qualname__} is not of kind {item_kind}")
 
     def read(stored: tuple[int, msgspec.Raw]) -> Any:
         return decoders[stored[0]](stored[1])
 
-    return Cell(tuple[int, msgspec.Raw], {container: write}, read)
+    return ColumnCodec(tuple[int, msgspec.Raw], {container: write}, read)
 
 
 def _depth_of(value: Any, container: type[Any]) -> int:
@@ -165,7 +165,7 @@ def _depth_of(value: Any, container: type[Any]) -> int:
     return depth
 
 
-def _array_decoders(container: type[Any], item: Cell) -> dict[int, Callable[[Any], Any]]:
+def _array_decoders(container: type[Any], item: ColumnCodec) -> dict[int, Callable[[Any], Any]]:
     """One reader for each depth an array can have."""
     decoders: dict[int, Callable[[Any], Any]] = {}
     wire: Any = item.wire | None
@@ -196,15 +196,15 @@ _READ_GEOMETRY_DATA: Final[dict[int, Callable[[bytes], Any]]] = {
 }
 
 
-def _geometry_cell() -> Cell:
+def _geometry_codec() -> ColumnCodec:
     from geoalchemy2.elements import WKBElement
 
     def write(value: Any) -> tuple[int, bytes, int, bool]:
         data, srid, extended = value.data, value.srid, value.extended
         if type(srid) is not int or type(extended) is not bool or (extended and srid == -1):
-            refuse("srid and extended have to be known")
+            reject("srid and extended have to be known")
         if type(data) not in _GEOMETRY_DATA:
-            refuse(f"its data are {type(data).__qualname__}")
+            reject(f"its data are {type(data).__qualname__}")
         stored = data.encode() if isinstance(data, str) else bytes(data)
         return _GEOMETRY_DATA.index(type(data)), stored, srid, extended
 
@@ -215,28 +215,28 @@ def _geometry_cell() -> Cell:
         element.srid, element.extended = stored[2:]
         return element
 
-    return Cell(tuple[int, bytes, int, bool], {WKBElement: write}, read)
+    return ColumnCodec(tuple[int, bytes, int, bool], {WKBElement: write}, read)
 
 
-SCALARS: Final[Mapping[Kind, Cell]] = {
-    Kind.INT: Cell(int, {int: None}),
-    Kind.FLOAT: Cell(float, {float: None}),
-    Kind.STR: Cell(str, {str: None}),
-    Kind.BOOL: Cell(bool, {bool: None}),
-    Kind.BYTES: Cell(bytes, {bytes: None}),
-    Kind.UUID: Cell(UUID, {UUID: None}),
-    Kind.DECIMAL: Cell(Decimal, {Decimal: None}),
-    Kind.DATE: Cell(date, {date: None}),
-    Kind.TIMEDELTA: Cell(timedelta, {timedelta: None}),
-    Kind.DATETIME: Cell(StoredDatetime, {datetime: write_datetime}, read_datetime),
-    Kind.TIME: Cell(StoredTime, {time: write_time}, read_time),
-    Kind.JSON: Cell(Any, _JSON),
+SCALARS: Final[Mapping[Kind, ColumnCodec]] = {
+    Kind.INT: ColumnCodec(int, {int: None}),
+    Kind.FLOAT: ColumnCodec(float, {float: None}),
+    Kind.STR: ColumnCodec(str, {str: None}),
+    Kind.BOOL: ColumnCodec(bool, {bool: None}),
+    Kind.BYTES: ColumnCodec(bytes, {bytes: None}),
+    Kind.UUID: ColumnCodec(UUID, {UUID: None}),
+    Kind.DECIMAL: ColumnCodec(Decimal, {Decimal: None}),
+    Kind.DATE: ColumnCodec(date, {date: None}),
+    Kind.TIMEDELTA: ColumnCodec(timedelta, {timedelta: None}),
+    Kind.DATETIME: ColumnCodec(StoredDatetime, {datetime: write_datetime}, read_datetime),
+    Kind.TIME: ColumnCodec(StoredTime, {time: write_time}, read_time),
+    Kind.JSON: ColumnCodec(Any, _JSON),
 }
 
 
-def cell_of(kind: Kind) -> Cell:
+def column_codec(kind: Kind) -> ColumnCodec:
     if kind.enum is not None:
-        return _enum_cell(kind.enum)
+        return _enum_codec(kind.enum)
     if kind.item is not None:
-        return _array_cell(kind, kind.item)
-    return _geometry_cell() if kind == geometry_kind() else SCALARS[kind]
+        return _array_codec(kind, kind.item)
+    return _geometry_codec() if kind == geometry_kind() else SCALARS[kind]

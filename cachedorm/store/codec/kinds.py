@@ -1,4 +1,4 @@
-"""Which kinds of values a row may hold: a closed set, named without SQLAlchemy."""
+"""The kinds of values that a row may hold: a closed set, independent of SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Kind:
     """One kind of column; ``str(kind)`` is stable text for a fingerprint.
 
     The plain ones are ``Kind.INT`` and so on; the others are made by ``enum_kind``,
-    ``array_kind`` and ``geometry_kind``. None is welcome in every kind.
+    ``array_kind`` and ``geometry_kind``. Every kind also holds None.
     """
 
     name: str
@@ -120,7 +120,7 @@ _FOR_PYTHON: Final[dict[type, Kind]] = {
 
 
 def kind_for_python(python_type: type) -> Kind | None:
-    """The kind that holds exactly this Python type, or None: then it needs saying which."""
+    """The kind that holds exactly this Python type, or None if it must be given explicitly."""
     known = _FOR_PYTHON.get(python_type)
     if known is not None:
         return known

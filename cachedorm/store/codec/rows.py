@@ -11,10 +11,10 @@ from cachedorm.errors import NotCacheable
 from cachedorm.store.codec.columns import (
     MEANINGLESS,
     REFUSED,
-    Cell,
+    ColumnCodec,
     UndecodableError,
     Write,
-    cell_of,
+    column_codec,
     encode_msgpack,
     not_cacheable,
     read_big_int,
@@ -33,20 +33,20 @@ def row_codec(kinds: Sequence[Kind]) -> tuple[Encode, Decode]:
     ``encode`` raises NotCacheable naming the position and type of a value that would come back
     changed. ``decode`` makes fresh mutable values every time and raises only UNDECODABLE.
     """
-    cells = [cell_of(kind) for kind in kinds]
-    return _row_encoder(kinds, cells), _row_decoder(cells)
+    codecs = [column_codec(kind) for kind in kinds]
+    return _row_encoder(kinds, codecs), _row_decoder(codecs)
 
 
 def rows_codec(
     kinds: Sequence[Kind],
 ) -> tuple[Encode, Callable[[bytes], list[tuple[Any, ...]]]]:
     """As ``row_codec``, for a whole list of such rows in one payload."""
-    cells = [cell_of(kind) for kind in kinds]
-    return _rows_encoder(kinds, cells), _rows_decoder(cells)
+    codecs = [column_codec(kind) for kind in kinds]
+    return _rows_encoder(kinds, codecs), _rows_decoder(codecs)
 
 
-def _writes_of(cells: Sequence[Cell]) -> Writes:
-    return [{type(None): None, **cell.writes} for cell in cells]
+def _writes_of(codecs: Sequence[ColumnCodec]) -> Writes:
+    return [{type(None): None, **codec.writes} for codec in codecs]
 
 
 def _written(row: Sequence[Any], writes: Writes) -> list[Any]:
@@ -59,8 +59,8 @@ def _written(row: Sequence[Any], writes: Writes) -> list[Any]:
     return written
 
 
-def _rows_encoder(kinds: Sequence[Kind], cells: Sequence[Cell]) -> Encode:
-    encode_row, writes = _row_encoder(kinds, cells), _writes_of(cells)
+def _rows_encoder(kinds: Sequence[Kind], codecs: Sequence[ColumnCodec]) -> Encode:
+    encode_row, writes = _row_encoder(kinds, codecs), _writes_of(codecs)
 
     def encode(rows: Sequence[Sequence[Any]]) -> bytes:
         try:
@@ -74,10 +74,10 @@ def _rows_encoder(kinds: Sequence[Kind], cells: Sequence[Cell]) -> Encode:
     return encode
 
 
-def _rows_decoder(cells: Sequence[Cell]) -> Callable[[bytes], list[tuple[Any, ...]]]:
-    row_type = _tuple_type(tuple(cell.wire | None for cell in cells))
+def _rows_decoder(codecs: Sequence[ColumnCodec]) -> Callable[[bytes], list[tuple[Any, ...]]]:
+    row_type = _tuple_type(tuple(codec.wire | None for codec in codecs))
     native = Decoder(_list_type(row_type), ext_hook=read_big_int).decode
-    readers = tuple((at, cell.read) for at, cell in enumerate(cells) if cell.read is not None)
+    readers = tuple((at, codec.read) for at, codec in enumerate(codecs) if codec.read is not None)
     if not readers:
         return native
 
@@ -101,8 +101,8 @@ def _read_row(
     return tuple(row)
 
 
-def _row_encoder(kinds: Sequence[Kind], cells: Sequence[Cell]) -> Encode:
-    writes = _writes_of(cells)
+def _row_encoder(kinds: Sequence[Kind], codecs: Sequence[ColumnCodec]) -> Encode:
+    writes = _writes_of(codecs)
 
     def write(at: int, value: Any) -> Any:
         try:
@@ -125,10 +125,10 @@ def _row_encoder(kinds: Sequence[Kind], cells: Sequence[Cell]) -> Encode:
     return encode
 
 
-def _row_decoder(cells: Sequence[Cell]) -> Decode:
-    types = tuple(cell.wire | None for cell in cells)
+def _row_decoder(codecs: Sequence[ColumnCodec]) -> Decode:
+    types = tuple(codec.wire | None for codec in codecs)
     native = Decoder(_tuple_type(types), ext_hook=read_big_int).decode
-    readers = tuple((at, cell.read) for at, cell in enumerate(cells) if cell.read is not None)
+    readers = tuple((at, codec.read) for at, codec in enumerate(codecs) if codec.read is not None)
     if not readers:
         return native
 

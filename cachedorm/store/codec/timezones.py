@@ -1,4 +1,4 @@
-"""Datetimes and times with their zones, taken apart for storage and put together again.
+"""Datetimes and times with their zones, split for storage and joined again.
 
 msgspec keeps naive ones and datetimes in timezone.utc. Every other zone goes beside the value
 as text: the fold (0 or 1), then nothing (naive), ``z`` and the key of a ZoneInfo, or ``o`` and
@@ -18,7 +18,7 @@ StoredTime = time | tuple[time, str]
 
 
 def write_datetime(value: datetime) -> StoredDatetime:
-    """What is stored of a datetime; ValueError for a zone that cannot be found again."""
+    """The stored form of a datetime; ValueError for a zone without a name."""
     zone, fold = value.tzinfo, value.fold
     if (zone is None or zone is UTC) and not fold:
         return value
@@ -28,7 +28,7 @@ def write_datetime(value: datetime) -> StoredDatetime:
 
 
 def _instant_of(value: datetime) -> datetime | None:
-    """Give the instant if the same reading of the clock can be had back from it.
+    """The instant, if the same local time can be computed back from it.
 
     It cannot in the hour that a zone skips, with a fold that means nothing, or at the ends of
     the calendar. Reading an instant takes half the time, and follows the zone if it changes.
@@ -56,7 +56,7 @@ def read_datetime(stored: StoredDatetime) -> datetime:
 
 
 def write_time(value: time) -> StoredTime:
-    """What is stored of a time; ValueError for a zone that cannot be found again."""
+    """The stored form of a time; ValueError for a zone without a name."""
     if value.tzinfo is None and not value.fold:
         return value
     return value.replace(tzinfo=None, fold=0), _zone_text(value.tzinfo, value.fold)

@@ -1,4 +1,4 @@
-"""Plain values, whose types no column declares."""
+"""Plain values, for which no column declares a type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cachedorm.store.codec.columns import (
     encode_msgpack,
     not_cacheable,
     read_big_int,
-    refuse,
+    reject,
     then,
     write_int,
 )
@@ -64,7 +64,7 @@ def _write_plain(value: Any) -> Any:
     try:
         writer = _PLAIN_WRITES[type(value)]
     except KeyError:
-        return refuse(f"{type(value).__qualname__} is no plain type")
+        return reject(f"{type(value).__qualname__} is not a plain type")
     return value if writer is None else writer(value)
 
 
@@ -105,10 +105,10 @@ _PLAIN_READS: Final[dict[int, Callable[[Any], Any]]] = {}
 
 def _register_scalars() -> None:
     for code, kind in _PLAIN_SCALARS.items():
-        cell = SCALARS[kind]
-        for python_type, write in cell.writes.items():
+        codec = SCALARS[kind]
+        for python_type, write in codec.writes.items():
             _PLAIN_WRITES[python_type] = _scalar_writer(code, write)
-        _PLAIN_READS[code] = then(Decoder(cell.wire).decode, cell.read)
+        _PLAIN_READS[code] = then(Decoder(codec.wire).decode, codec.read)
 
 
 _register_scalars()

@@ -17,6 +17,7 @@ from cachedorm.store.memory.state import CountedIntents, KeptInterests, Place
 from cachedorm.store.protocol.changes import Fixed, Offer, Touched
 from cachedorm.store.protocol.entry import (
     HEADER_BYTES,
+    SERVER_BYTES,
     STAMP_BYTES,
     TOKEN_BYTES,
     intent_slot,
@@ -27,7 +28,6 @@ from cachedorm.store.protocol.entry import (
 from cachedorm.store.protocol.interest_registry import Glance, Registry
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import (
-    SERVER_BYTES,
     Acquired,
     Filled,
     Granted,

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TOKEN_BYTES = 16
-STAMP_BYTES = 16
-SERVER_BYTES = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Granted:

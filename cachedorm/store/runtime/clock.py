@@ -1,8 +1,7 @@
-"""The clocks that entries live by: this machine's, unless a test has stopped them.
+"""The clocks that measure the age of entries: the machine's, unless a test replaces them.
 
-Two, because a machine's clock may be set: lives in this process's memory are reckoned by one that
-only goes on, moments that other machines read by the time of day. Waits and time limits are not
-reckoned by these.
+There are two because the time of day may be set. Lifetimes in this process's memory use the
+monotonic clock; times that other machines read use the time of day. Waits and timeouts use neither.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from cachedorm.errors import ConfigurationError
 
 
 class Clock(Protocol):
-    """Seconds that only go on, and milliseconds since the epoch."""
+    """Monotonic seconds, and milliseconds since the epoch."""
 
     def monotonic(self) -> float: ...
 
@@ -24,7 +23,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """This machine's."""
+    """The machine's clocks."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -38,7 +37,7 @@ _clock: Clock = _SYSTEM
 
 
 def monotonic() -> float:
-    """Seconds since some moment, never set back."""
+    """Monotonic seconds since an arbitrary moment."""
     return _clock.monotonic()
 
 
@@ -49,8 +48,8 @@ def now_ms() -> int:
 
 @contextmanager
 def replaced(clock: Clock) -> Iterator[None]:
-    """For the whole process, within the block; ConfigurationError if it is replaced already."""
-    global _clock  # noqa: PLW0603 - one time for everybody, as the machine has
+    """Replace the clocks of the process within the block; ConfigurationError if they already are."""
+    global _clock  # noqa: PLW0603 - one clock for the process, as the machine has
     if _clock is not _SYSTEM:
         raise ConfigurationError(
             f"the clock is {_clock!r} already; use that one, or leave it first"

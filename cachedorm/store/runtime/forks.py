@@ -1,4 +1,4 @@
-"""What must not cross a fork: sockets, threads, and locks that somebody may hold."""
+"""Forks: objects that hold sockets, threads or locks start afresh in the child."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class Forked(Protocol):
-    """Somebody who has something to leave behind."""
+    """An object that must not share its state with a forked child."""
 
     def begin_in_child(self) -> None:
-        """Called in the forked child, where only the forking thread lives on."""
+        """Reset in the forked child, where only the forking thread continues."""
 
 
 _followed: weakref.WeakSet[Forked] = weakref.WeakSet()
@@ -19,14 +19,14 @@ _following = False
 
 
 def follow_forks(owner: Forked) -> None:
-    """Has the owner's ``begin_in_child`` called after every fork, for as long as it lives."""
-    global _following  # noqa: PLW0603 - such hooks cannot be taken back, so there is one for all
+    """Call the owner's ``begin_in_child`` after every fork, as long as the owner lives."""
+    global _following  # noqa: PLW0603 - such hooks cannot be removed, so there is one for all
     _followed.add(owner)
     if not _following and hasattr(os, "register_at_fork"):
         _following = True
-        os.register_at_fork(after_in_child=_tell_all)
+        os.register_at_fork(after_in_child=_begin_all_in_child)
 
 
-def _tell_all() -> None:
+def _begin_all_in_child() -> None:
     for owner in list(_followed):
         owner.begin_in_child()

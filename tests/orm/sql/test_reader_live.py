@@ -97,7 +97,7 @@ class Truth:
         if effect.everything:
             return EVERYTHING
         tables = {(t.schema, t.name): t for t in self.metadata.tables.values()}
-        direct = resolve(effect.writes, tables, set(), ["s", "public"], "s")
+        direct = resolve(effect.writes, tables, "s")
         if isinstance(direct, Everything):
             return EVERYTHING
         return {t.name for t in direct} | self._cascaded(effect)
@@ -140,8 +140,6 @@ EXACT: dict[str, set[str]] = {
     "select E'it\\'s; delete from a --'": set(),
     "select /* /* */ ; delete from a */ 1 -- ; delete from a": set(),
     'select x as "; delete from a" from a': set(),
-    "explain delete from a": set(),
-    "explain (verbose) update a set x = 1": set(),
     "savepoint a; release a": set(),
     "table a; values (1)": set(),
     "insert into a values (3)": {"a"},
@@ -150,7 +148,6 @@ EXACT: dict[str, set[str]] = {
     "delete from c": {"c"},
     "delete from b": {"b", "c"},
     "delete from a": {"a", "b", "c"},
-    "explain analyze delete from a": {"a", "b", "c"},
     "update a set id = id + 10": {"a", "b"},
     "with gone as (delete from c returning id) insert into a select id + 9 from gone": {"a", "c"},
     "with d as (with e as (select 1) select * from e) update only c set b_id = null": {"c"},
@@ -160,9 +157,7 @@ EXACT: dict[str, set[str]] = {
     "truncate table a restart identity cascade": {"a", "b", "c"},
     "update c set b_id = null; insert into a values (7)": {"a", "c"},
     "/* select */ (((select 1)))": set(),
-    "create temp table a as select * from s.a; reset all": set(),
-    "alter table c add column y int": set(),
-    "create index on a (x); analyze a; comment on table a is 'x'": set(),
+    "analyze a; comment on table a is 'x'": set(),
 }
 
 
@@ -197,8 +192,9 @@ def test_bound(truth: Truth, sql: str) -> None:
     ("sql", "written"), [("copy c (id) from stdin", {"c"}), ("copy a to stdout", set())]
 )
 def test_copy(truth: Truth, sql: str, written: set[str]) -> None:
-    """COPY FROM writes, COPY TO does not."""
-    assert truth.copied(sql) == truth.read(sql) == written
+    """COPY FROM writes; what a COPY names is not looked at."""
+    assert truth.copied(sql) == written
+    assert truth.read(sql) is EVERYTHING
 
 
 HIDDEN: dict[str, set[str]] = {
@@ -206,6 +202,12 @@ HIDDEN: dict[str, set[str]] = {
     'delete from "select"': {"b", "c"},
     "insert into p values (7, 7)": {"p"},
     "update p_1 set x = 2": {"p_1"},
+    "explain delete from a": set(),
+    "explain analyze delete from a": {"a", "b", "c"},
+    "create temp table a as select * from s.a; insert into s.a values (3)": {"a"},
+    "alter table c add column y int": set(),
+    "drop table c": set(),
+    "create index on a (x)": set(),
     "do $$ begin delete from a; end $$": {"a", "b", "c"},
     "call wipe()": {"a", "b", "c"},
     "prepare q as delete from c; execute q": {"c"},

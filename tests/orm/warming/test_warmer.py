@@ -307,9 +307,9 @@ def test_faults_of_declaration(filled: sessionmaker[Session], cache: Cache) -> N
         cache.warm(Diary)
     with pytest.raises(ArgumentError, match="no mapped class"):
         cache.warm(int)
-    with pytest.raises(DeclarationError, match="take no parameters"):
+    with pytest.raises(DeclarationError, match="takes no parameters"):
         cache.warm(Author, [{}])
-    with pytest.raises(DeclarationError, match="no mapped class and no query"):
+    with pytest.raises(DeclarationError, match="expected a mapped class or a cached query"):
         WarmSet("odd", 3)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="batch=0"):
         cache.warm(Author, batch=0)
