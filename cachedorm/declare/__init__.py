@@ -7,14 +7,12 @@ from cachedorm.declare.policies.tag import tag
 from cachedorm.declare.queries.option import cached
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.declare.queries.warmset import WarmSet
-from cachedorm.geo.nearby import Nearby
 
 __all__ = [
     "CachePolicy",
     "Cached",
     "CachedQuery",
     "KeyRead",
-    "Nearby",
     "Region",
     "Regions",
     "WarmSet",

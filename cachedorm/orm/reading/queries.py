@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import BindParameter
 from sqlalchemy.engine import Compiled, Connection, Dialect, IteratorResult
@@ -12,19 +12,18 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.queries.dependencies import Dependency
+from cachedorm.declare.queries.derived import DerivedQuery
 from cachedorm.declare.queries.equalities import VALUES_MAX
 from cachedorm.declare.queries.loading_options import loading_text
 from cachedorm.declare.queries.option import SpotOption
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.errors import ArgumentError, NotCacheable
-from cachedorm.geo.nearby import Nearby
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.observe import Observer
 from cachedorm.orm.database.compat import repeats_rows, rows_result
 from cachedorm.orm.database.profile import Profile
 from cachedorm.orm.mapping.field_stamps import field_stamps, stamped_fields
 from cachedorm.orm.mapping.key_values import asked_value, key_value
-from cachedorm.orm.mapping.source import Source
+from cachedorm.orm.mapping.source import Readable, Source, Sourced
 from cachedorm.orm.reading.adhoc_queries import SpotQuery, spot_values
 from cachedorm.orm.reading.bypass import BYPASSED, Bypassed
 from cachedorm.orm.reading.results import EntityElement, answer_of, first_mapper
@@ -174,6 +173,29 @@ class QueryPlan:
         return rows_result(self.names, self.extra, self.entities, rows, repeats=self.repeats)
 
 
+class DerivedPlan(Sourced, Protocol):
+    """How one derived query is keyed, stored and answered under one Cache."""
+
+    @property
+    def region(self) -> CachedRegion: ...
+    @property
+    def form(self) -> Form: ...
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """The stamps of which every entry carries at least one."""
+
+    def answer(
+        self, session: Session, values: Mapping[str, Any], serving: Serving
+    ) -> IteratorResult[Any] | Bypassed:
+        """The result; BYPASSED where only the database can give it."""
+
+    def key_of_texts(self, texts: Mapping[str, str]) -> EntryKey | None:
+        """The key whose fields have these texts; None if no call makes such a key."""
+
+    def readable(self, payload: bytes, most: int) -> Readable:
+        """The payload for people, at most ``most`` rows of it; raises only UNDECODABLE."""
+
+
 class QueryReader:
     """Answers cached queries for the sessions of one Cache."""
 
@@ -181,7 +203,7 @@ class QueryReader:
 
     def __init__(
         self,
-        plan_of: Callable[[CachedQuery[Any] | Nearby], QueryPlan | NearbyPlan | None],
+        plan_of: Callable[[CachedQuery[Any] | DerivedQuery], QueryPlan | DerivedPlan | None],
         spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
         serving: Serving,
     ) -> None:
@@ -190,17 +212,17 @@ class QueryReader:
         self._serving = serving
 
     def answer(
-        self, session: Session, query: CachedQuery[Any] | Nearby, values: Mapping[str, Any]
+        self, session: Session, query: CachedQuery[Any] | DerivedQuery, values: Mapping[str, Any]
     ) -> IteratorResult[Any] | Bypassed:
         """The query's result, or BYPASSED: it is the database's, in SQLAlchemy's own way."""
         plan = self._plan_of(query)
         if plan is None:
             return BYPASSED
-        if isinstance(plan, NearbyPlan):
+        if not isinstance(plan, QueryPlan):
             if self._serving.bypasses(session, plan, query.region.name):
                 return BYPASSED
             return plan.answer(session, values, self._serving)
-        return self._answer(session, plan, query.statement, values, values)
+        return self._answer(session, plan, plan.query.statement, values, values)
 
     def answer_spot(
         self, session: Session, statement: SelectBase, option: SpotOption

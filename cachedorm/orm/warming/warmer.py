@@ -16,17 +16,16 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
 
 from cachedorm.declare.policies.shape import entity_shape
+from cachedorm.declare.queries.derived import DerivedQuery
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.declare.queries.warmset import WarmSet
 from cachedorm.declare.statement import call_of
 from cachedorm.errors import ArgumentError, CacheUnavailable, ConfigurationError
-from cachedorm.geo.nearby import Nearby
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.observe import Observer
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.mapping.source import Sourced
 from cachedorm.orm.reading.bypass import FollowerOf, why_not_publish
-from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
 from cachedorm.orm.reading.session import CachedReads
 from cachedorm.orm.warming.pages import Page, Pages, Position
 from cachedorm.store.entries.batch import BATCH, lease_missing, publish_loaded
@@ -82,7 +81,7 @@ class Warmer:
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
-        query_plan_of: Callable[[CachedQuery[Any] | Nearby], Any],
+        query_plan_of: Callable[[CachedQuery[Any] | DerivedQuery], Any],
         follower_of: FollowerOf,
         observer: Observer,
     ) -> None:
@@ -228,16 +227,16 @@ class Warmer:
             warmed = replace(warmed, seen=warmed.seen + 1, position=position.text)
             yield warmed
 
-    def _check_served(self, session: Session, statement: Callable[..., Any]) -> NearbyPlan | None:
+    def _check_served(self, session: Session, statement: Callable[..., Any]) -> DerivedPlan | None:
         _connection(session, None)
         if not isinstance(session, CachedReads):
             raise ConfigurationError(
                 f"warm({statement!r}): its answers come through sessions that are served, and only"
                 " an engine is attached; give source= a factory that is"
             )
-        if not isinstance(statement, Nearby):
+        if not isinstance(statement, DerivedQuery):
             return None
-        plan: NearbyPlan | None = self._query_plan_of(statement)
+        plan: DerivedPlan | None = self._query_plan_of(statement)
         if plan is None:
             raise ConfigurationError(
                 f"warm({statement!r}): every engine attached is a replica, and what is read"
