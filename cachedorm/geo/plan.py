@@ -45,9 +45,8 @@ from cachedorm.geo.geohash import PRECISION_MAX, box_of, cell_of, cell_tag, cove
 from cachedorm.orm.database.compat import rows_result
 from cachedorm.orm.database.profile import OWN, Profile
 from cachedorm.orm.mapping.source import Readable, Source
-from cachedorm.orm.reading.bypass import BYPASSED, Bypassed
+from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath
 from cachedorm.orm.reading.results import EntityElement, elements_of
-from cachedorm.orm.reading.serving import Serving
 from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form
@@ -127,21 +126,25 @@ class NearbyPlan:
         return Readable("candidate", len(found), rows)
 
     def answer(
-        self, session: Session, values: Values, serving: Serving
+        self, session: Session, values: Values, path: ReadPath
     ) -> IteratorResult[Any] | Bypassed:
-        """The rows for a point; BYPASSED where only the database can tell them."""
+        """The rows for a point; BYPASSED where SQLAlchemy must read them."""
+        reason = path.why_bypass(session, self)
+        if reason is not None:
+            path.count_bypass(self.region.settings.name, reason)
+            return BYPASSED
         found: Candidates | Split = SPLIT
         for cell, key in self._cells(values):
-            found = serving.entry(session, self, self.region, key, self._load(cell, key, values))
+            found = path.entry(session, self, self.region, key, self._load(cell, key, values))
             if not isinstance(found, Split):
                 break
             self._remember(key)
         if isinstance(found, Split):
-            serving.observer.bypass(self.region.settings.name, "crowded cell")
+            path.observer.bypass(self.region.settings.name, "crowded cell")
             return BYPASSED
         nearest = found.nearest(values["lat"], values["lon"], values["radius_m"], values["k"])
         if nearest is None:
-            serving.observer.bypass(self.region.settings.name, "within a millimetre")
+            path.observer.bypass(self.region.settings.name, "within a millimetre")
             return BYPASSED
         return self._result(session, found, nearest, key)
 

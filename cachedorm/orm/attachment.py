@@ -30,8 +30,8 @@ from cachedorm.orm.interest.registration import Foreign
 from cachedorm.orm.interest.tables import Interests, KeyInterest, Names
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.reading.adhoc_queries import spot_query
-from cachedorm.orm.reading.bypass import why_not_publish
 from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
+from cachedorm.orm.reading.read_path import why_not_publish
 from cachedorm.orm.reading.refresher import Refresher
 from cachedorm.orm.tracking.commits import Commits, owner_of
 from cachedorm.orm.tracking.engine import EngineFollower
@@ -47,6 +47,17 @@ _NO_DIALECT = DefaultDialect()
 _PORTS: dict[str, Any] = {"postgresql": 5432}
 # How many shapes of statements cached on the spot are remembered.
 SPOTS_MAX = 500
+
+
+class _Plans(dict[Mapper[Any], EntityPlan | None]):
+    """The plans by mapper. ``plans[mapper]`` makes a missing one, and costs a hit no call."""
+
+    def __init__(self, make: Callable[[Mapper[Any]], EntityPlan | None]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, mapper: Mapper[Any]) -> EntityPlan | None:
+        return self._make(mapper)
 
 
 class Followed:
@@ -66,7 +77,9 @@ class Followed:
         self._observer = observer
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
-        self._plans: dict[Mapper[Any], EntityPlan | None] = {}
+        self._plans = _Plans(self._plan_made)
+        # How rows of a mapper are read here, or None if they are not cached one by one.
+        self.plan_of: Callable[[Mapper[Any]], EntityPlan | None] = self._plans.__getitem__
         # Bounded: an application may build statements without end.
         self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
         # Of a CachedQuery a QueryPlan; a DerivedQuery makes its own.
@@ -133,13 +146,6 @@ class Followed:
                 # The session joins a transaction, and we have not seen what that wrote.
                 self._everything(ledger_of(connection))
         follower.begin(connection)
-
-    def plan_of(self, mapper: Mapper[Any]) -> EntityPlan | None:
-        """How rows of this mapper are read here, or None if they are not cached one by one."""
-        try:
-            return self._plans[mapper]
-        except KeyError:
-            return self._plan_made(mapper)
 
     def query_plan_of(
         self, query: CachedQuery[Any] | DerivedQuery

@@ -145,8 +145,7 @@ def loaded_fresh(
 
 
 def _object(session: Session, plan: RowPlan, values: tuple[Any, ...]) -> Any:
-    identity = tuple(values[position] for position in plan.key_positions)
-    return hydrate(session, plan, (plan.mapper._identity_class, identity, None), values)
+    return hydrate(session, plan, values)
 
 
 def _unwrapped(value: Any) -> Any:

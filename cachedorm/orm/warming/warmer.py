@@ -24,8 +24,8 @@ from cachedorm.errors import ArgumentError, CacheUnavailable, ConfigurationError
 from cachedorm.observe import Observer
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.mapping.source import Sourced
-from cachedorm.orm.reading.bypass import FollowerOf, why_not_publish
 from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
+from cachedorm.orm.reading.read_path import FollowerOf, why_not_publish
 from cachedorm.orm.reading.session import CachedReads
 from cachedorm.orm.warming.pages import Page, Pages, Position
 from cachedorm.store.entries.batch import BATCH, lease_missing, publish_loaded
