@@ -36,7 +36,7 @@ def box_of(cell: str) -> Box:
 def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set[str]:
     """The cells, of each level, that a row is in or within ``slack`` degrees of.
 
-    Raises ArgumentError for what is no place on earth.
+    Raises ArgumentError for degrees that are not a place on earth.
     """
     if not (abs(lat) <= 90 and abs(lon) <= 180):  # a NaN neither
         raise ArgumentError(f"lat={lat!r}, lon={lon!r} is no place on earth")
@@ -51,7 +51,7 @@ def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set
 
 
 def cover(lat: float, lon: float, metres: float, levels: Iterable[int]) -> tuple[str, ...] | None:
-    """The cells that hold all within so many metres of a point: at most four, of one level.
+    """The cells that hold all within ``metres`` of a point: at most four, of one level.
 
     They are of the finest of these levels at which four suffice. None where none does, or where a
     pole is near, around which the cells of every level run together.

@@ -202,7 +202,7 @@ class Nearby(DerivedQuery):
             )
 
     def _configure(self, mapper: Mapper[Any], model: type[Any]) -> None:
-        """Check what can only be told of a configured mapper, and build the plain statement."""
+        """Check what only a configured mapper shows, and build the plain statement."""
         self._check_mapper(mapper)
         self._check_columns()
         regions = getattr(model, "__cache_regions__", None)

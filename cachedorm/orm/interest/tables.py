@@ -30,7 +30,7 @@ TableName = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """A query to fill anew when a table is written: which column's value is its parameter's."""
+    """A query to refresh when a table is written: which column has its parameter's value."""
 
     query: CachedQuery[Any]
     column: str | None = None
@@ -122,7 +122,7 @@ class TableInterest:
         self.tags: dict[Column[Any], set[int]] = {}
         # Tags that follow from several columns' values, such as the cells of a place.
         self.derived: list[DerivedTags] = []
-        # The queries whose answers a writer fills anew.
+        # The queries whose answers a writer refreshes.
         self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
@@ -331,9 +331,9 @@ class Interests:
                 # Of many values the whole table is depended on, so that stamps stay few.
                 interest.add_query(query.region.db, None)
             if query.on_write == "refresh":
-                told = None if source is None else source.parameter
-                name = None if column is None or told is None else column.name
-                interest.refreshed.append(Refreshed(query, name, told))
+                parameter = None if source is None else source.parameter
+                name = None if column is None or parameter is None else column.name
+                interest.refreshed.append(Refreshed(query, name, parameter))
 
     def _follow_derived(self, query: DerivedQuery) -> None:
         interest = self._spelled(query.table)

@@ -156,7 +156,7 @@ class EntityPlan:
     def _plain_key_of(self, values: Sequence[Any]) -> EntryKey:
         value = values[0]
         if type(value) is not self._plain or len(values) != 1:
-            raise ArgumentError(f"{value!r} is no {self._plain}")
+            raise ArgumentError(f"{value!r} is not a {self._plain}")
         return EntryKey(self.template.render_one(value), self.stamps, self.form, self.ttl_ms)
 
     def _reordered_key_of(self, identity: Sequence[Any]) -> EntryKey:
@@ -208,7 +208,7 @@ class EntityPlan:
         if not isinstance(end, datetime):
             return 0
         if end.tzinfo is None:
-            # Whose clock is meant nobody says: the sooner end of UTC's and this machine's.
+            # It does not say whose clock is meant: take the earlier of UTC's and this machine's.
             end = min(end.replace(tzinfo=UTC), end.astimezone())
         return int(end.timestamp() * 1000) - now_ms()
 

@@ -27,7 +27,7 @@ from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.entry import ABSENT
 from cachedorm.store.protocol.keys import EntryKey
 
-# Databases that compare text byte by byte unless told otherwise (and then it is declared).
+# Databases that compare text byte by byte unless a collation is declared.
 _BINARY_COLLATION = frozenset({"postgresql", "sqlite"})
 
 
@@ -89,7 +89,7 @@ class ManyReader:
     def _found(
         self, session: Session, plan: EntityPlan, asked: KeyList
     ) -> dict[Identity, Any] | None:
-        """The objects by key; None if they cannot be told to be of one moment."""
+        """The objects by key; None if they may not be of one moment."""
         # NULL equals nothing.
         identities = [each for each in dict.fromkeys(asked.identities) if None not in each]
         keyed = {each: plan.key_of_identity(each) for each in identities}
@@ -161,9 +161,9 @@ class ManyReader:
             if identity in wanted
         }
         if _compares_exactly(plan.mapper, connection.dialect):
-            nobody = Loaded(ABSENT, plan.negative_ttl_ms, publish)
-            loaded.update((at, nobody) for at in wanted.values() if at not in loaded)
-        # Else who is absent cannot be told from here: those are read in SQLAlchemy's own way.
+            absent = Loaded(ABSENT, plan.negative_ttl_ms, publish)
+            loaded.update((at, absent) for at in wanted.values() if at not in loaded)
+        # Else a missing row may have been found under another spelling: SQLAlchemy reads those.
         return loaded
 
 

@@ -42,8 +42,8 @@ class Unstored:
     graph: Graph
     reason: NotCacheable
 
-    def anew(self) -> Graph:
-        """The graph with values of its own: sessions that share a load must not share those."""
+    def copied(self) -> Graph:
+        """The graph with copies of its values: sessions share a load, but not mutable values."""
         nodes, rows = self.graph
         return [(plan, deepcopy(values), links) for plan, values, links in nodes], deepcopy(rows)
 

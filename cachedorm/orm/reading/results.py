@@ -306,7 +306,7 @@ class GraphAnswer:
 
     def rows(self, session: Session, value: Any) -> Rows:
         if isinstance(value, Unstored):
-            return self._codec.objects(session, value.anew())
+            return self._codec.objects(session, value.copied())
         graph = self._codec.decode(value) if isinstance(value, bytes) else value
         return self._codec.objects(session, graph)
 

@@ -1,7 +1,7 @@
-"""Warming: entries filled before anybody asks, in batches, never over anything newer.
+"""Warming: entries filled before the first read, in batches, never over anything newer.
 
-Every entry is leased before the database is read for it, as in a miss. What is cached already, what
-somebody else is filling and what a writer is about to change is left alone.
+Every entry is leased before the database is read for it, as in a miss. An entry is left alone if
+it is cached already, if another process fills it, or if a writer is about to change it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ class Warmed:
     """How far a warming has come.
 
     ``seen`` entries were looked at: ``stored`` now, ``fresh`` already there, ``passed`` over
-    (somebody else is at them, or they may not be kept); reads that fill themselves are only
-    ``seen``. ``position`` is what ``after=`` takes to
-    go on from here. ``seconds`` since the start.
+    (another process fills them, or they may not be kept); reads that fill themselves are only
+    ``seen``. ``position`` is what ``after=`` takes to go on from here. ``seconds`` since the start.
     """
 
     name: str
@@ -101,7 +100,7 @@ class Warmer:
     ) -> Warmed:
         """Fill every entry of the set that is not there; how far it came.
 
-        Raises CacheUnavailable if Redis is away, ConfigurationError where nothing may be stored.
+        Raises CacheUnavailable without Redis, ConfigurationError where nothing may be stored.
         """
         if batch < 1:
             raise ArgumentError(f"warm(batch={batch}): give 1 or more")
@@ -242,7 +241,7 @@ class Warmer:
                 f"warm({statement!r}): every engine attached is a replica, and what is read"
                 " there may be old; attach the primary too"
             )
-        # Asking would not tell: while Redis is away the database answers.
+        # A query would not show it: while Redis is unavailable the database answers.
         plan.region.entries.slots.read(plan.region.settings.db, ("~",))
         return plan
 
@@ -308,10 +307,10 @@ def _ask(sessions: Sessions, statement: Any) -> None:
 
 
 def _waited(entries: Entries, stamps: Iterable[str]) -> bool:
-    """Waits until these may be published under, if they may not yet; whether it had to.
+    """Wait until entries with these stamps may be published; whether there was a wait.
 
-    Nobody may fill over a table whose first interest ever is new; readers come again, a warming
-    does not.
+    A table that is cached for the first time ever may not be filled at once. A reader comes again,
+    a warming does not.
     """
     seconds = entries.slots.registry.ripe_in(stamps)
     if seconds:
