@@ -25,7 +25,8 @@ import sqlalchemy
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cache, Nearby
+from cachedorm import Cache
+from cachedorm.geo import Nearby
 from cachedorm.geo.candidates import Candidates
 from examples.servers import scratch_database, servers
 from tests.differential.world import Base, Spot, nearby_by

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,7 +16,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from cachedorm.declare.policies.region import Region, Regions
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.declare.queries.warmset import ParameterSets, WarmSet
-from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
+from cachedorm.errors import ArgumentError, ConfigurationError
 from cachedorm.inspection.declarations import Insight
 from cachedorm.observe import LogObserver, Observer, Observers, Stats
 from cachedorm.orm.attachment import Followed
@@ -34,7 +33,7 @@ from cachedorm.orm.invalidation import ByHand
 from cachedorm.orm.reading.entities import Reader
 from cachedorm.orm.reading.many import ManyReader
 from cachedorm.orm.reading.queries import QueryReader
-from cachedorm.orm.reading.serving import Serving
+from cachedorm.orm.reading.read_path import ReadPath, ReadSwitch
 from cachedorm.orm.reading.session import cached_session_class
 from cachedorm.orm.warming.warmer import Progress, Warmed, Warmer
 from cachedorm.store.dogpile.region import CachedRegion
@@ -84,20 +83,28 @@ class Cache:
         self._closed_list = regions is not None and len(regions) > 0
         self._declared = regions if regions is not None else Regions()
         self._regions: dict[str, CachedRegion] = {}
+        self._switch = ReadSwitch()
+        self._check_open = self._switch.check_open
         self._followed = Followed(self._store, self._live, observer, database, self._check_open)
         followed = self._followed
-        serving = Serving(followed.follower_of, self._serves, observer)
-        self._reader = Reader(followed.plan_of, serving)
-        self._many = ManyReader(followed.plan_of, serving)
-        self._queries = QueryReader(followed.query_plan_of, followed.spot_plan_of, serving)
+        path = ReadPath(followed.follower_of, self._switch, observer)
+        self._reader = Reader(followed.plan_of, path)
+        self._many = ManyReader(followed.plan_of, path)
+        self._queries = QueryReader(followed.query_plan_of, followed.spot_plan_of, path)
         self._by_hand = ByHand(followed, self._store, self._live, observer)
         self._warmer = Warmer(
             followed.plan_of, followed.query_plan_of, followed.follower_of, observer
         )
-        self._bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
-        self._closed = False
-        self.enabled = True
+
+    @property
+    def enabled(self) -> bool:
+        """The kill switch: False sends this process's reads to the database."""
+        return self._switch.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._switch.enabled = enabled
 
     def attach(self, target: Target, *, publish: bool = True) -> None:
         """Serve the sessions of a factory from this cache, or follow the writes of an engine.
@@ -151,11 +158,11 @@ class Cache:
     @contextmanager
     def bypass(self) -> Iterator[None]:
         """Within the block, this caller's reads go to the database; its writes are followed."""
-        token = self._bypassing.set(True)
+        token = self._switch.bypassing.set(True)
         try:
             yield
         finally:
-            self._bypassing.reset(token)
+            self._switch.bypassing.reset(token)
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
@@ -283,12 +290,12 @@ class Cache:
 
     def close(self) -> None:
         """Let go of Redis. Detach factories and engines first: a closed cache refuses to serve."""
-        self._closed = True
+        self._switch.closed = True
         self._store.close()
 
     async def aclose(self) -> None:
         """As ``close``, for connections opened by async sessions."""
-        self._closed = True
+        self._switch.closed = True
         await self._store.aclose()
 
     def __enter__(self) -> Self:
@@ -314,23 +321,12 @@ class Cache:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self.enabled else "disabled"
+        state = "closed" if self._switch.closed else "open" if self.enabled else "disabled"
         factories, engines = len(self._attached), len(self._followed.engines)
         return (
             f"<Cache {state} {self._store!r} factories={factories} engines={engines}"
             f" database={self._followed.database!r}>"
         )
-
-    def _serves(self) -> bool:
-        self._check_open()
-        return self.enabled and not self._bypassing.get()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise CacheClosedError(
-                "this Cache is closed, but sessions attached to it are still in use;"
-                " close it last, or detach their factories and engines first"
-            )
 
     def _live(self, region: Region) -> CachedRegion:
         if self._closed_list:

@@ -4,7 +4,8 @@ from geoalchemy2 import Geography, WKBElement
 from sqlalchemy import CheckConstraint, Computed, Double, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from cachedorm import Cached, CachePolicy, Nearby
+from cachedorm import Cached, CachePolicy
+from cachedorm.geo import Nearby
 from models.base import Base, Moment, new_id
 from models.regions import LOCATION
 

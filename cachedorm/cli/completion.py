@@ -13,9 +13,9 @@ from typing import Any
 from cachedorm.cli.application import place_of
 from cachedorm.declare.policies.region import Region
 from cachedorm.declare.policies.shape import shapes
+from cachedorm.declare.queries.derived import derived_queries
 from cachedorm.declare.queries.query import declared_queries
 from cachedorm.declare.queries.warmset import declared_warm_sets
-from cachedorm.geo.nearby import declared_nearbys
 
 
 def _declare(context: Any) -> bool:
@@ -42,7 +42,7 @@ def complete_region(ctx: Any, incomplete: str) -> list[str]:
     for shape in shapes():
         regions.update(getattr(shape.owner.class_, "__cache_regions__", ()))
     regions |= {each.region for each in declared_queries()}
-    regions |= {each.region for each in declared_nearbys()}
+    regions |= {each.region for each in derived_queries()}
     return sorted(each.name for each in regions if each.name.startswith(incomplete))
 
 

@@ -13,7 +13,7 @@ from cachedorm.cli.errors import one_line
 from cachedorm.cli.key_statistics import kind_of
 from cachedorm.errors import CachedormError
 from cachedorm.inspection.declarations import Insight, Plan
-from cachedorm.inspection.entry_values import Readable, readable, readable_unknown
+from cachedorm.inspection.entry_values import Readable, readable_unknown
 from cachedorm.inspection.key_owners import Recognised, entry_key, meaning, recognised
 from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.entries.derived import Made, derived_key, made_form
@@ -207,7 +207,7 @@ def _decode(made: Verdict, most: int) -> None:
         if made.derived is not None:
             made.value = readable_made(made.derived)
         elif plan is not None and made.slot.fingerprint == plan.form.fingerprint:
-            made.value = readable(plan, made.slot.payload, most)
+            made.value = plan.readable(made.slot.payload, most)
         else:
             plain = made.slot.fingerprint == PLAIN.fingerprint
             made.value = readable_unknown(made.slot.payload, plain=plain)

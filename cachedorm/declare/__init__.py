@@ -6,14 +6,12 @@ from cachedorm.declare.policies.region import Region, Regions, days, hours, minu
 from cachedorm.declare.policies.tag import tag
 from cachedorm.declare.queries.query import CachedQuery, cached
 from cachedorm.declare.queries.warmset import WarmSet
-from cachedorm.geo.nearby import Nearby
 
 __all__ = [
     "CachePolicy",
     "Cached",
     "CachedQuery",
     "KeyRead",
-    "Nearby",
     "Region",
     "Regions",
     "WarmSet",

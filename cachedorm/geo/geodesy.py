@@ -20,7 +20,7 @@ SLACK_M = 0.01
 DOUBT_M = 0.001
 
 # The smallest radius of curvature of WGS 84, b^2/a at the equator along the meridian, rounded
-# down. Every path on the spheroid is at least so many times as long as the path of the same
+# down. Every path on the spheroid is at least this many times as long as the path of the same
 # latitudes and longitudes on the unit sphere, since there ds^2 = M^2 dlat^2 + N^2 cos^2(lat) dlon^2
 # with M and N, the radii of curvature, nowhere smaller.
 CURVATURE_MIN_M = 6_335_439.0
@@ -84,7 +84,7 @@ def half_diagonal(box: Box) -> float:
 
 
 def around(lat: float, lon: float, metres: float) -> Box | None:
-    """A box that holds all within so many metres; None where a pole is near.
+    """A box that holds all within a distance in metres; None near a pole.
 
     East may be beyond 180, west beyond -180: the box then crosses the antimeridian.
     """

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column
 
+from cachedorm.declare.queries.derived import DerivedTags
 from cachedorm.errors import ArgumentError
 from cachedorm.geo.geodesy import Box, around, geo_library
-from cachedorm.geo.nearby import Nearby
 from cachedorm.store.protocol.keys import value_tag
 
+# A cell of precision 3 is as wide as a country, one of 9 at most as wide as a house.
+PRECISION_MIN, PRECISION_MAX = 3, 9
 # How many cells' stamps an entry may carry beside its table's wildcard.
 COVER_MAX = 4
 # Degrees, a tenth of a millimetre: beyond what the arithmetic of cells and of degrees rounds off.
@@ -34,7 +36,7 @@ def box_of(cell: str) -> Box:
 def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set[str]:
     """The cells, of each level, that a row is in or within ``slack`` degrees of.
 
-    Raises ArgumentError for what is no place on earth.
+    Raises ArgumentError for degrees that are not a place on earth.
     """
     if not (abs(lat) <= 90 and abs(lon) <= 180):  # a NaN neither
         raise ArgumentError(f"lat={lat!r}, lon={lon!r} is no place on earth")
@@ -49,7 +51,7 @@ def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set
 
 
 def cover(lat: float, lon: float, metres: float, levels: Iterable[int]) -> tuple[str, ...] | None:
-    """The cells that hold all within so many metres of a point: at most four, of one level.
+    """The cells that hold all within ``metres`` of a point: at most four, of one level.
 
     They are of the finest of these levels at which four suffice. None where none does, or where a
     pole is near, around which the cells of every level run together.
@@ -117,35 +119,28 @@ def _sides(level: int) -> tuple[float, float]:
 _DEGREE_M = 110_000
 
 
-Values = Mapping[str, Any]
-TagsOf = Callable[[Values], Iterator[str]]
-
-
 def cell_tag(table: str, cell: str) -> str:
     """The tag of the rows in a cell."""
     return value_tag(table, "geohash", cell)
 
 
-def cell_tags(nearby: Nearby) -> tuple[str, tuple[Column[Any], Column[Any]], TagsOf]:
-    """How the tags are made, of which columns, and the tags of a row with these columns' values.
-
-    The tags raise KeyError for a value that is not known, ArgumentError for what is no place.
-    """
-    geo_library("pygeohash")  # said when a Cache is attached, not when a row is written
-    lat, lon = nearby.column("lat"), nearby.column("lon")
-    table, levels = nearby.table.fullname, tag_levels(nearby.precision, nearby.radius_max_m)
-    # A Numeric keeps so many places of what it is given.
+def cell_tags(
+    db: int, table: str, lat: Column[Any], lon: Column[Any], levels: Sequence[int]
+) -> DerivedTags:
+    """The tags of the cells that a row of this table is in."""
+    geo_library("pygeohash")  # missing, it is reported on attach, not when a row is written
+    # A Numeric rounds what it is given to its scale.
     slack = max(_step(lat), _step(lon))
 
-    def tags(row: Values) -> Iterator[str]:
+    def tags(row: Mapping[str, Any]) -> Iterator[str]:
         at = row[lat.name], row[lon.name]
         if None in at:
-            return  # no place, so near none
+            return  # a row without a place is near no point
         for cell in cells_at(_degrees(at[0]), _degrees(at[1]), levels, slack):
             yield cell_tag(table, cell)
 
-    made = f"geohash({lat.name},{lon.name}):{','.join(map(str, levels))}"
-    return made, (lat, lon), tags
+    name = f"geohash({lat.name},{lon.name}):{','.join(map(str, levels))}"
+    return DerivedTags(db, name, (lat, lon), tags)
 
 
 def _degrees(value: Any) -> float:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from decimal import Decimal
-from itertools import count
 from typing import Any, ClassVar
-from weakref import WeakSet
 
 from sqlalchemy import (
     REAL,
@@ -29,15 +27,19 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper, QueryableAttribute, class_mapper
 
 from cachedorm.declare.policies.region import Region, Regions, milliseconds
+from cachedorm.declare.queries.derived import DerivedQuery, DerivedTags
 from cachedorm.declare.statement import QueryCall, called
 from cachedorm.errors import ArgumentError, DeclarationError
+from cachedorm.geo.geohash import PRECISION_MAX, PRECISION_MIN, cell_tags, tag_levels
+from cachedorm.geo.plan import NearbyPlan
+from cachedorm.orm.database.profile import Profile
+from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.keys import Template
 
-# A cell of precision 3 is as wide as a country, one of 9 no wider than a house.
-PRECISION_MIN, PRECISION_MAX = 3, 9
 CANDIDATES_MAX = 10_000
 RADIUS_MAX_M = 1_000_000.0
 
@@ -45,11 +47,8 @@ _FIELDS = ("geohash", "radius")
 _EAGER = frozenset({"joined", "selectin", "subquery", "immediate", False})
 _SRID = 4326
 
-_declared: WeakSet[Nearby] = WeakSet()
-_declarations = count(1)
 
-
-class Nearby:
+class Nearby(DerivedQuery):
     """The k nearest within r metres of a point, of one mapped class, as a statement to execute.
 
     ``lat`` and ``lon`` are the truth, ``geography`` is generated from them; each is given as an
@@ -61,7 +60,8 @@ class Nearby:
     primary key deciding between equals. Raises DeclarationError when mappers configure.
     """
 
-    _declarations_seen: ClassVar[int] = 0
+    kind: ClassVar[str] = "nearby"
+    appended = ("k",)
 
     def __init__(
         self,
@@ -91,10 +91,11 @@ class Nearby:
             self._configure(self.mapper, model)
         else:
             event.listen(self.mapper, "mapper_configured", self._configure)
-        _declared.add(self)
-        Nearby._declarations_seen = next(_declarations)
+        self.declare()
 
-    def __call__(self, *, lat: float, lon: float, radius_m: float, k: int = 20) -> Select[Any]:
+    def __call__(  # type: ignore[override]
+        self, *, lat: float, lon: float, radius_m: float, k: int = 20
+    ) -> Select[Any]:
         """The statement for this point: plain SQL to a session that no Cache serves.
 
         ``lat`` and ``lon`` in degrees. Raises ArgumentError for what is out of range.
@@ -103,7 +104,7 @@ class Nearby:
             "lat": _number(self._who, "lat", lat, -90.0, 90.0),
             "lon": _number(self._who, "lon", lon, -180.0, 180.0),
             "radius_m": _number(self._who, "radius_m", radius_m, 0.0, self.radius_max_m),
-            "k": self._count(k),
+            "k": self._checked_k(k),
         }
         if values["radius_m"] <= 0:
             raise ArgumentError(
@@ -119,6 +120,33 @@ class Nearby:
         if not self.mapper.configured:
             self.mapper.registry.configure()
         return self._statement
+
+    @property
+    def name(self) -> str:
+        """The key's template and the model."""
+        return f"{self.template.text} of {self.model.__name__}"
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The lengths of the cells by which rows are tagged."""
+        return tag_levels(self.precision, self.radius_max_m)
+
+    @property
+    def depends_on(self) -> str:
+        """The text of the cells' tags."""
+        lat, lon = self.column("lat").name, self.column("lon").name
+        return f"{self.table.fullname}.geohash({lat},{lon})"
+
+    def derived_tags(self) -> DerivedTags:
+        """The cells' tags; ConfigurationError without the extra ``geo``."""
+        lat, lon = self.column("lat"), self.column("lon")
+        return cell_tags(self.region.db, self.table.fullname, lat, lon, self.levels)
+
+    def plan(
+        self, region: CachedRegion, database: str, profile: Profile, dialect: Dialect
+    ) -> NearbyPlan:
+        """How its entries are keyed, stored and read under one Cache."""
+        return NearbyPlan(self, region, database, profile, dialect)
 
     @property
     def table(self) -> Table:
@@ -152,7 +180,7 @@ class Nearby:
     def _who(self) -> str:
         return f"Nearby({self.template.text!r})"
 
-    def _count(self, k: Any) -> int:
+    def _checked_k(self, k: Any) -> int:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_candidates:
             raise ArgumentError(
                 f"{self._who}: k={k!r}; give a whole number from 1 to {self.max_candidates}"
@@ -174,7 +202,7 @@ class Nearby:
             )
 
     def _configure(self, mapper: Mapper[Any], model: type[Any]) -> None:
-        """Check what can only be told of a configured mapper, and build the plain statement."""
+        """Check what only a configured mapper shows, and build the plain statement."""
         self._check_mapper(mapper)
         self._check_columns()
         regions = getattr(model, "__cache_regions__", None)
@@ -238,21 +266,6 @@ class Nearby:
                 f"{self._who}: {column} has type {column.type!r}, whose values Python does not see"
                 " as the database does; use Double, or Numeric"
             )
-
-
-def declared_nearbys() -> list[Nearby]:
-    """Every Nearby declared so far that is still in use."""
-    return sorted(_declared, key=lambda each: (each.region.name, each.template.text))
-
-
-def nearby_count() -> int:
-    """How many were declared so far, those that are gone included."""
-    return Nearby._declarations_seen
-
-
-def radius_text(radius_m: float) -> Decimal:
-    """The radius in kilometres, exactly, as it stands in keys: 5 for 5000 m."""
-    return Decimal(repr(radius_m)).scaleb(-3)
 
 
 def _name(attribute: Any) -> str:

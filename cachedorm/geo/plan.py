@@ -30,8 +30,10 @@ import hashlib
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, Double, Integer, Select, bindparam, case, cast, func, select
 from sqlalchemy.engine import Connection, Dialect, IteratorResult
@@ -39,24 +41,26 @@ from sqlalchemy.orm import Session
 
 from cachedorm.geo.candidates import SPLIT, Candidates, CandidatesCodec, Hit, Split
 from cachedorm.geo.geodesy import geo_library, half_diagonal
-from cachedorm.geo.geohash import box_of, cell_of, cell_tag, cover, tag_levels
-from cachedorm.geo.nearby import PRECISION_MAX, Nearby, radius_text
+from cachedorm.geo.geohash import PRECISION_MAX, box_of, cell_of, cell_tag, cover
 from cachedorm.orm.database.compat import rows_result
 from cachedorm.orm.database.profile import OWN, Profile
-from cachedorm.orm.mapping.source import Source
-from cachedorm.orm.reading.bypass import BYPASSED, Bypassed
+from cachedorm.orm.mapping.source import Readable, Source
+from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath
 from cachedorm.orm.reading.results import EntityElement, elements_of
-from cachedorm.orm.reading.serving import Serving
 from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form
 from cachedorm.store.protocol.keys import EntryKey, membership_tag, stamp_key, wildcard_tag
+
+if TYPE_CHECKING:
+    from cachedorm.geo.nearby import Nearby
 
 # How many precisions a crowded cell is split down; beyond that the database answers.
 SPLITS_MAX = 3
 # How many keys, with their stamps, and how many splits a plan remembers.
 KEYS_MAX = 20_000
 SPLIT_SECONDS = 600.0
+GEOHASH = frozenset("0123456789bcdefghjkmnpqrstuvwxyz")
 
 Values = Mapping[str, Any]
 
@@ -82,7 +86,7 @@ class NearbyPlan:
         self._names = tuple(each.name for each in found.each)
         self._extra = tuple(each.extra for each in found.each)
         self._candidates = _candidates_of(nearby, entity)
-        self._levels = tag_levels(nearby.precision, nearby.radius_max_m)
+        self._levels = nearby.levels
         self._table = nearby.table.fullname
         self._wildcard = stamp_key(wildcard_tag(self._table))
         self._membership = stamp_key(membership_tag(self._table))
@@ -102,31 +106,45 @@ class NearbyPlan:
         """The stamps of which every entry carries at least one."""
         return (self._wildcard, self._membership)
 
-    def key_of_cell(self, cell: str, radius_m: float, k: int) -> EntryKey:
-        """The key of a cell's candidates, with the stamps that they carry."""
+    def key_of_texts(self, texts: Mapping[str, str]) -> EntryKey | None:
+        """The key that these texts of its fields stand in; None if no call makes such a key."""
+        cell, k = texts["geohash"], int(texts["k"])
+        radius_m = float(Decimal(texts["radius"]) * 1000)
+        if not 1 <= len(cell) <= PRECISION_MAX or not GEOHASH.issuperset(cell):
+            return None
+        if not 0 < radius_m <= self.query.radius_max_m or not 1 <= k <= self.query.max_candidates:
+            return None
         return self._key(cell, radius_m, k)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of what is stored of a row."""
-        return self._entity.plan.names
+    def readable(self, payload: bytes, most: int) -> Readable:
+        """The candidates of a cell, or that it is split; raises only UNDECODABLE."""
+        found = self.form.decode(payload)
+        if isinstance(found, Split):
+            return Readable("crowded cell, answered by smaller ones", 0, [])
+        names = self._entity.plan.names
+        rows = [dict(zip(names, row, strict=True)) for row in islice(found.rows, most)]
+        return Readable("candidate", len(found), rows)
 
     def answer(
-        self, session: Session, values: Values, serving: Serving
+        self, session: Session, values: Values, path: ReadPath
     ) -> IteratorResult[Any] | Bypassed:
-        """The rows for a point; BYPASSED where only the database can tell them."""
+        """The rows for a point; BYPASSED where SQLAlchemy must read them."""
+        reason = path.why_bypass(session, self)
+        if reason is not None:
+            path.count_bypass(self.region.settings.name, reason)
+            return BYPASSED
         found: Candidates | Split = SPLIT
         for cell, key in self._cells(values):
-            found = serving.entry(session, self, self.region, key, self._load(cell, key, values))
+            found = path.entry(session, self, self.region, key, self._load(cell, key, values))
             if not isinstance(found, Split):
                 break
             self._remember(key)
         if isinstance(found, Split):
-            serving.observer.bypass(self.region.settings.name, "crowded cell")
+            path.observer.bypass(self.region.settings.name, "crowded cell")
             return BYPASSED
         nearest = found.nearest(values["lat"], values["lon"], values["radius_m"], values["k"])
         if nearest is None:
-            serving.observer.bypass(self.region.settings.name, "within a millimetre")
+            path.observer.bypass(self.region.settings.name, "within a millimetre")
             return BYPASSED
         return self._result(session, found, nearest, key)
 
@@ -212,6 +230,11 @@ class NearbyPlan:
 
     def __repr__(self) -> str:
         return f"<NearbyPlan {self.query.template.text!r} splits known={len(self._split)}>"
+
+
+def radius_text(radius_m: float) -> Decimal:
+    """The radius in kilometres, exactly, as it stands in keys: 5 for 5000 m."""
+    return Decimal(repr(radius_m)).scaleb(-3)
 
 
 def _candidates(rows: Any) -> Candidates:

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import BindParameter, Table
 from sqlalchemy.types import TypeEngine
 
 from cachedorm.declare.policies.region import Region, Regions
 from cachedorm.declare.policies.shape import EntityShape, shapes
+from cachedorm.declare.queries.derived import DerivedQuery, derived_queries
 from cachedorm.declare.queries.query import CachedQuery, declared_queries
-from cachedorm.geo.nearby import Nearby, declared_nearbys
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.orm.attachment import Followed
 from cachedorm.orm.interest.tables import Interests
 from cachedorm.orm.mapping.entity_plan import EntityPlan
-from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
 from cachedorm.orm.tracking.engine import EngineFollower
 from cachedorm.store.protocol.keys import Template
 from cachedorm.store.redis.survey import Survey
 from cachedorm.store.store import Store
 
-Plan = EntityPlan | QueryPlan | NearbyPlan
+Plan = EntityPlan | QueryPlan | DerivedPlan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Declared:
-    """One declaration that makes keys: a model's policy, a query, or a search for what is near."""
+    """One declaration that makes keys: a model's policy, a query, or a derived query."""
 
-    what: EntityShape | CachedQuery[Any] | Nearby
-    kind: Literal["model", "query", "nearby"]
+    what: EntityShape | CachedQuery[Any] | DerivedQuery
+    # "model", "query", or a derived query's own word.
+    kind: str
     name: str
     region: Region
     template: Template
@@ -66,8 +66,7 @@ class Declared:
             return tuple(sorted(table.fullname for table in self.tables))
         if isinstance(self.what, CachedQuery):
             return tuple(str(each) for each in self.what.dependencies)
-        lat, lon = self.what.column("lat").name, self.what.column("lon").name
-        return (f"{self.what.table.fullname}.geohash({lat},{lon})",)
+        return (self.what.depends_on,)
 
 
 class Insight:
@@ -156,9 +155,7 @@ def _declared() -> Iterator[Declared]:
         yield Declared(
             query, "query", text, query.region, query.template, query.ttl_ms, query.appended
         )
-    for nearby in declared_nearbys():
-        text, model = nearby.template.text, nearby.model.__name__
+    for each in derived_queries():
         yield Declared(
-            nearby, "nearby", f"{text} of {model}", nearby.region, nearby.template,
-            nearby.ttl_ms, ("k",),
-        )  # fmt: skip
+            each, each.kind, each.name, each.region, each.template, each.ttl_ms, each.appended
+        )

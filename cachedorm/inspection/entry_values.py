@@ -5,62 +5,11 @@ Stored values, not the attributes' own: what a column's TypeDecorator decrypts s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
-
-from cachedorm.geo.candidates import Split
-from cachedorm.geo.plan import NearbyPlan
-from cachedorm.inspection.declarations import Plan
-from cachedorm.orm.mapping.entity_plan import EntityPlan
+from cachedorm.orm.mapping.source import Readable
 from cachedorm.store.codec import decode_plain
 from cachedorm.store.entries.plain_values import PLAIN
 
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """What an entry says: how many rows, and the first of them by name. ``what`` is one row's."""
-
-    what: str
-    count: int
-    rows: Sequence[dict[str, Any]]
-
-
-def readable(plan: Plan, payload: bytes, most: int) -> Readable:
-    """The value under this plan, at most so many rows of it; raises only UNDECODABLE."""
-    if isinstance(plan, EntityPlan):
-        rows, values = plan.form.decode(payload)
-        return Readable(rows.name, 1, [dict(zip(rows.names, values, strict=True))])
-    if isinstance(plan, NearbyPlan):
-        return _near(plan, payload, most)
-    found = plan.form.decode(payload)
-    if isinstance(found, list):
-        names = [each.name for each in plan.answer.elements.stored]
-        shown = [_named(names, row) for row in found[:most]]
-        return Readable("row", len(found), shown)
-    nodes, _ = found
-    shown = [
-        {"class": rows.name, **dict(zip(rows.names, values, strict=True))}
-        for rows, values, _ in nodes[:most]
-    ]
-    return Readable("object", len(nodes), shown)
-
-
-def _near(plan: NearbyPlan, payload: bytes, most: int) -> Readable:
-    found = plan.form.decode(payload)
-    if isinstance(found, Split):
-        return Readable("crowded cell, answered by smaller ones", 0, [])
-    rows = [dict(zip(plan.names, row, strict=True)) for row in islice(found.rows, most)]
-    return Readable("candidate", len(found), rows)
-
-
-def _named(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
-    """The row by its names; one that stands twice is told by its place."""
-    return {
-        name if names.count(name) == 1 else f"{name} ({at + 1})": value
-        for at, (name, value) in enumerate(zip(names, row, strict=True))
-    }
+__all__ = ["Readable", "readable_unknown"]
 
 
 def readable_unknown(payload: bytes, *, plain: bool) -> Readable:

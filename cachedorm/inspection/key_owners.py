@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.engine import Dialect
@@ -17,8 +16,6 @@ from sqlalchemy.types import NullType, TypeEngine
 from cachedorm.declare.kinds import kind_of
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.errors import ArgumentError
-from cachedorm.geo.nearby import PRECISION_MAX, Nearby
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.inspection.declarations import Declared, Plan
 from cachedorm.inspection.key_text import UNREADABLE, Texts, parsed, texts_of, unescaped
 from cachedorm.orm.mapping.entity_plan import EntityPlan
@@ -31,7 +28,6 @@ from cachedorm.store.protocol.keys import (
     wildcard_tag,
 )
 
-_GEOHASH = frozenset("0123456789bcdefghjkmnpqrstuvwxyz")
 # Besides what reading a text back raises: what making a key of a wrong guess may.
 _NO_KEY = (*UNREADABLE, ArgumentError, TypeError, LookupError, AttributeError)
 
@@ -76,7 +72,8 @@ def _made(found: Recognised, plan: Plan, dialect: Dialect) -> EntryKey | None:
         query = found.declared.what
         assert isinstance(query, CachedQuery)
         return plan.key(_parameters(query, found.texts, dialect))
-    return _cell_key(found, plan)
+    texts = {name: unescaped((each or ("",))[0]) for name, each in found.texts.items()}
+    return plan.key_of_texts(texts)
 
 
 def _one(texts: tuple[str, ...] | None, type_: TypeEngine[Any] | None, dialect: Dialect) -> Any:
@@ -96,20 +93,6 @@ def _parameters(query: CachedQuery[Any], texts: Texts, dialect: Dialect) -> Mapp
         else:
             values[name] = _one(each, bound.type, dialect)
     return values
-
-
-def _cell_key(found: Recognised, plan: NearbyPlan) -> EntryKey | None:
-    nearby, texts = found.declared.what, found.texts
-    assert isinstance(nearby, Nearby)
-    cell, kilometres, k = (
-        unescaped((texts[name] or ("",))[0]) for name in ("geohash", "radius", "k")
-    )
-    if not 1 <= len(cell) <= PRECISION_MAX or not _GEOHASH.issuperset(cell):
-        return None
-    radius_m = float(Decimal(kilometres) * 1000)
-    if not 0 < radius_m <= nearby.radius_max_m or not 1 <= int(k) <= nearby.max_candidates:
-        return None
-    return plan.key_of_cell(cell, radius_m, int(k))
 
 
 def meaning(stamp: str) -> str:

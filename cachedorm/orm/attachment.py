@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,10 +17,9 @@ from sqlalchemy.util import LRUCache
 
 from cachedorm.declare.policies.region import Region
 from cachedorm.declare.policies.shape import EntityShape, entity_shape, mapped_count, shapes
+from cachedorm.declare.queries.derived import DerivedQuery, derived_count, derived_queries
 from cachedorm.declare.queries.query import CachedQuery, SpotOption, declared_queries, query_count
 from cachedorm.errors import ConfigurationError
-from cachedorm.geo.nearby import Nearby, declared_nearbys, nearby_count
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.observe import Observer
 from cachedorm.orm.database.commit_outcome import Doubts
 from cachedorm.orm.database.profile import is_idle
@@ -29,8 +29,8 @@ from cachedorm.orm.interest.registration import Foreign
 from cachedorm.orm.interest.tables import Interests, KeyInterest, Names
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.reading.adhoc_queries import spot_query
-from cachedorm.orm.reading.bypass import why_not_publish
-from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
+from cachedorm.orm.reading.read_path import why_not_publish
 from cachedorm.orm.reading.refresher import Refresher
 from cachedorm.orm.tracking.commits import Commits, owner_of
 from cachedorm.orm.tracking.engine import EngineFollower
@@ -46,6 +46,17 @@ _NO_DIALECT = DefaultDialect()
 _PORTS: dict[str, Any] = {"postgresql": 5432}
 # How many shapes of statements cached on the spot are remembered.
 SPOTS_MAX = 500
+
+
+class _Plans(dict[Mapper[Any], EntityPlan | None]):
+    """The plans by mapper. ``plans[mapper]`` makes a missing one, and costs a hit no call."""
+
+    def __init__(self, make: Callable[[Mapper[Any]], EntityPlan | None]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, mapper: Mapper[Any]) -> EntityPlan | None:
+        return self._make(mapper)
 
 
 class Followed:
@@ -65,12 +76,15 @@ class Followed:
         self._observer = observer
         self.database = database
         self._engines: dict[Engine, EngineFollower] = {}
-        self._plans: dict[Mapper[Any], EntityPlan | None] = {}
+        self._plans = _Plans(self._plan_made)
+        # How rows of a mapper are read here, or None if they are not cached one by one.
+        self.plan_of: Callable[[Mapper[Any]], EntityPlan | None] = self._plans.__getitem__
         # Bounded: an application may build statements without end.
         self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
-        self._query_plans: WeakKeyDictionary[CachedQuery[Any] | Nearby, QueryPlan | NearbyPlan] = (
-            WeakKeyDictionary()
-        )
+        # Of a CachedQuery a QueryPlan; a DerivedQuery makes its own.
+        self._query_plans: WeakKeyDictionary[
+            CachedQuery[Any] | DerivedQuery, QueryPlan | DerivedPlan
+        ] = WeakKeyDictionary()
         self._built_of: tuple[int, ...] = ()
         self._tables: list[Mapping[str, Table]] = []
         self._schemas: set[str] = set()
@@ -132,14 +146,9 @@ class Followed:
                 self._everything(ledger_of(connection))
         follower.begin(connection)
 
-    def plan_of(self, mapper: Mapper[Any]) -> EntityPlan | None:
-        """How rows of this mapper are read here, or None if they are not cached one by one."""
-        try:
-            return self._plans[mapper]
-        except KeyError:
-            return self._plan_made(mapper)
-
-    def query_plan_of(self, query: CachedQuery[Any] | Nearby) -> QueryPlan | NearbyPlan | None:
+    def query_plan_of(
+        self, query: CachedQuery[Any] | DerivedQuery
+    ) -> QueryPlan | DerivedPlan | None:
         """How the answers of this query are read here, or None while no database is known."""
         plan = self._query_plans.get(query)
         source = self._source() if plan is None else None
@@ -147,11 +156,8 @@ class Followed:
             self._renew()
             region = self._region_of(query.region)
             profile, dialect = source.know(), source.engine.dialect
-            plan = (
-                NearbyPlan(query, region, self.database, profile, dialect)
-                if isinstance(query, Nearby)
-                else QueryPlan(query, region, self.database, profile, dialect)
-            )
+            make = query.plan if isinstance(query, DerivedQuery) else partial(QueryPlan, query)
+            plan = make(region, self.database, profile, dialect)
             self._query_plans[query] = plan
             region.watch(plan.stamps)
         return plan
@@ -273,20 +279,20 @@ class Followed:
         return (
             mapped_count(),
             query_count(),
-            nearby_count(),
+            derived_count(),
             len(self._schemas),
             *map(len, self._tables),
         )
 
     def _rebuild(self) -> None:
-        counted = (mapped_count(), query_count(), nearby_count())
+        counted = (mapped_count(), query_count(), derived_count())
         configure_mappers()
-        declared, queries, nearbys = shapes(), declared_queries(), declared_nearbys()
-        self._tables = [metadata.tables for metadata in _metadatas(declared, nearbys)]
+        declared, queries, derived = shapes(), declared_queries(), derived_queries()
+        self._tables = [metadata.tables for metadata in _metadatas(declared, derived)]
         _, _, _, *size = self._size()
         names = Names(tuple(self._schemas))
         tables = [table for each in self._tables for table in tuple(each.values())]
-        interests = Interests(declared, tables, names, queries=queries, nearbys=nearbys)
+        interests = Interests(declared, tables, names, queries=queries, derived=derived)
         for interest in interests:
             for db in interest.dbs:
                 self._store.know(db, interest.stamps)
@@ -319,10 +325,10 @@ class Followed:
         return [engine for engine, follower in self._engines.items() if follower.publish]
 
 
-def _metadatas(declared: Iterable[EntityShape], nearbys: Iterable[Nearby]) -> set[MetaData]:
+def _metadatas(declared: Iterable[EntityShape], derived: Iterable[DerivedQuery]) -> set[MetaData]:
     """Those of the declared classes, with all their tables."""
     found = {shape.owner.registry.metadata for shape in declared}
-    found.update(nearby.table.metadata for nearby in nearbys)
+    found.update(query.table.metadata for query in derived)
     for shape in declared:
         found.update(each.metadata for each in shape.owner.tables if isinstance(each, Table))
     return found

@@ -15,9 +15,9 @@ from sqlalchemy.orm import InstanceState, Mapper
 from cachedorm.declare.policies.region import Region
 from cachedorm.declare.policies.shape import EntityShape, entity_shape, shapes
 from cachedorm.declare.policies.tag import Tag
+from cachedorm.declare.queries.derived import derived_queries
 from cachedorm.declare.queries.query import CachedQuery, declared_queries
 from cachedorm.errors import ArgumentError, CacheUnavailable
-from cachedorm.geo.nearby import declared_nearbys
 from cachedorm.observe import Observer
 from cachedorm.orm.attachment import Followed
 from cachedorm.orm.interest.tables import as_stored
@@ -80,7 +80,7 @@ class ByHand:
         self._followed.known_interests()
         found = [shape.policy.region for shape in shapes()]
         found += [query.region for query in declared_queries()]
-        found += [nearby.region for nearby in declared_nearbys()]
+        found += [query.region for query in derived_queries()]
         return list(dict.fromkeys(found))
 
     def _by_db(self, regions: Iterable[Region]) -> dict[int, set[str]]:
@@ -145,7 +145,7 @@ class ByHand:
             if query.region == region
             for dependency in query.dependencies
         ]
-        tables += [nearby.table for nearby in declared_nearbys() if nearby.region == region]
+        tables += [query.table for query in derived_queries() if query.region == region]
         names = (getattr(table, "fullname", str(table)) for table in tables)
         return {stamp_key(wildcard_tag(name)) for name in names} | self._live(region).stamps
 

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Select, create_engine, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Nearby
+from cachedorm.geo import Nearby
 from examples.servers import scratch_database, servers
 from tests.differential.report import REPORT, Report, described
 from tests.differential.world import ROWS, SEOUL, SIDE, Spot, nearby, populate

@@ -8,7 +8,8 @@ from geoalchemy2 import Geography
 from sqlalchemy import Computed, Double, Engine, Index, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cachedorm import Nearby, Region, Regions, hours
+from cachedorm import Region, Regions, hours
+from cachedorm.geo import Nearby
 
 PLACES = Region("places", db=4, ttl=hours(24), jitter=0)
 ROWS = 100_000

@@ -167,6 +167,14 @@ def application_in_the_library(found: Import) -> Iterator[str]:
         yield f"{found.place}: cachedorm never imports {found.module}"
 
 
+def geo_in_the_library(found: Import) -> Iterator[str]:
+    """Applications import cachedorm.geo; the rest of the library asks each query for its plan."""
+    if not found.path.startswith("cachedorm/") or found.path.startswith("cachedorm/geo/"):
+        return
+    if any(target.split(".")[:2] == ["cachedorm", "geo"] for target in found.targets):
+        yield f"{found.place}: cachedorm.geo is imported by applications only"
+
+
 def private_names_in_the_application(found: Import) -> Iterator[str]:
     """models/ and examples/ use what every user may use."""
     if not found.path.startswith(("models/", "examples/", "migrations/")):
@@ -184,6 +192,7 @@ RULES = (
     beside_the_doorway,
     orm_in_the_store,
     application_in_the_library,
+    geo_in_the_library,
     private_names_in_the_application,
 )
 
@@ -359,6 +368,7 @@ def test_circles_are_found() -> None:
         ("cachedorm/store/protocol/keys.py", "from geoalchemy2 import WKBElement", "codec/ only"),
         ("cachedorm/testing/served.py", "import pytest", "plugin.py only"),
         ("cachedorm/cache.py", "from models.my import User", "never imports models.my"),
+        ("cachedorm/cache.py", "from cachedorm.geo import Nearby", "by applications only"),
         ("models/my.py", "from cachedorm.declare import Cached", "is not public"),
         ("examples/recycling/demo.py", "from cachedorm import _secret", "is not public"),
     ],

@@ -22,15 +22,16 @@ _Read = Callable[[Session], Mapping[Any, Any]]
 if _IS_20:
     # The binds of single classes and tables that a session was given.
     session_binds: _Read = attrgetter("_Session__binds")
+
+    # The execution options that all of a session's statements get.
+    def session_options(_session: Session, /) -> Mapping[Any, Any]:
+        return _NOTHING
+
     _UNIQUE: dict[str, Any] = {"_unique_filters": [id]}
 else:
     session_binds = attrgetter("binds")
+    session_options: _Read = attrgetter("execution_options")  # type: ignore[no-redef]
     _UNIQUE = {"_create_unique_filters": lambda _result: [id]}
-
-
-def session_options(session: Session) -> Mapping[Any, Any]:
-    """The execution options that all of a session's statements get: none before 2.1."""
-    return getattr(session, "execution_options", _NOTHING)
 
 
 _metadata: WeakKeyDictionary[type, SimpleResultMetaData] = WeakKeyDictionary()

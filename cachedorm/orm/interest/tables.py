@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Column, Table
@@ -12,10 +12,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapper
 
 from cachedorm.declare.policies.shape import EntityShape
+from cachedorm.declare.queries.derived import DerivedQuery, DerivedTags
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.errors import ArgumentError
-from cachedorm.geo.geohash import cell_tags
-from cachedorm.geo.nearby import Nearby
 from cachedorm.orm.mapping.key_values import key_value
 from cachedorm.store.protocol.changes import Touched
 from cachedorm.store.protocol.keys import (
@@ -31,7 +30,7 @@ TableName = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """A query to fill anew when a table is written: which column's value is its parameter's."""
+    """A query to refresh when a table is written: which column has its parameter's value."""
 
     query: CachedQuery[Any]
     column: str | None = None
@@ -89,16 +88,6 @@ class KeyInterest:
         return self.template.render(values)
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedTags:
-    """Tags that entries in one database carry, and how they follow from a row."""
-
-    db: int
-    name: str
-    columns: tuple[Column[Any], ...]
-    tags_of: Callable[[Values], Iterable[str]]
-
-
 class TableInterest:
     """Everything cached over one table: whole entries, and the stamps that entries carry."""
 
@@ -133,7 +122,7 @@ class TableInterest:
         self.tags: dict[Column[Any], set[int]] = {}
         # Tags that follow from several columns' values, such as the cells of a place.
         self.derived: list[DerivedTags] = []
-        # The queries whose answers a writer fills anew.
+        # The queries whose answers a writer refreshes.
         self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
         self.watched: tuple[Column[Any], ...] = ()
@@ -168,21 +157,11 @@ class TableInterest:
             # A second Table of this name has it and this one has not: no row tells its value.
             self.keyless = True
 
-    def add_derived(
-        self,
-        db: int,
-        name: str,
-        columns: Iterable[Column[Any]],
-        tags_of: Callable[[Values], Iterable[str]],
-    ) -> None:
-        """Follow this table for entries that carry tags made of these columns' values.
-
-        ``name`` says how they are made: writers that know it touch the same tags. ``tags_of`` gives
-        a row's tags; it raises KeyError or ArgumentError where it cannot tell.
-        """
-        self.dbs.add(db)
-        mine = tuple(self.table.columns[column.key] for column in columns)
-        self.derived.append(DerivedTags(db, name, mine, tags_of))
+    def add_derived(self, tags: DerivedTags) -> None:
+        """Follow this table for entries that carry these tags."""
+        self.dbs.add(tags.db)
+        mine = tuple(self.table.columns[column.key] for column in tags.columns)
+        self.derived.append(replace(tags, columns=mine))
         self._watch()
 
     def has_tag(self, db: int, column: str) -> bool:
@@ -275,7 +254,7 @@ class Interests:
         names: Names | None = None,
         *,
         queries: Iterable[CachedQuery[Any]] = (),
-        nearbys: Iterable[Nearby] = (),
+        derived: Iterable[DerivedQuery] = (),
     ) -> None:
         self._names = names or Names()
         self._by_name: dict[TableName, TableInterest] = {}
@@ -290,8 +269,8 @@ class Interests:
                 self._follow(shape, mapper)
         for query in queries:
             self._follow_query(query)
-        for nearby in nearbys:
-            self._follow_nearby(nearby)
+        for each in derived:
+            self._follow_derived(each)
 
     def __getitem__(self, table: Table) -> TableInterest | None:
         return self._by_name.get(self._names.of(table))
@@ -352,15 +331,15 @@ class Interests:
                 # Of many values the whole table is depended on, so that stamps stay few.
                 interest.add_query(query.region.db, None)
             if query.on_write == "refresh":
-                told = None if source is None else source.parameter
-                name = None if column is None or told is None else column.name
-                interest.refreshed.append(Refreshed(query, name, told))
+                parameter = None if source is None else source.parameter
+                name = None if column is None or parameter is None else column.name
+                interest.refreshed.append(Refreshed(query, name, parameter))
 
-    def _follow_nearby(self, nearby: Nearby) -> None:
-        table = nearby.table
-        interest = self._spelled(table)
-        interest.add_query(nearby.region.db, None)  # entries near the poles
-        interest.add_derived(nearby.region.db, *cell_tags(nearby))
+    def _follow_derived(self, query: DerivedQuery) -> None:
+        interest = self._spelled(query.table)
+        # Entries that no derived tag covers depend on the table as a whole.
+        interest.add_query(query.region.db, None)
+        interest.add_derived(query.derived_tags())
 
     def _spelled(self, table: Table) -> TableInterest:
         interest = self._by_name.setdefault(self._names.of(table), TableInterest(table))

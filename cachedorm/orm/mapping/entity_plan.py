@@ -17,7 +17,7 @@ from cachedorm.orm.database.profile import Profile
 from cachedorm.orm.mapping.field_stamps import field_stamps
 from cachedorm.orm.mapping.key_values import asked_value, key_value, plain_key_type
 from cachedorm.orm.mapping.row_plan import RowPlan
-from cachedorm.orm.mapping.source import Source
+from cachedorm.orm.mapping.source import Readable, Source
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form, now_ms
@@ -45,14 +45,14 @@ class EntityPlan:
         "_columns",
         "_dialect",
         "_discriminator",
-        "_order",
         "_plain",
         "by_primary_key",
         "fields",
         "form",
-        "identity_class",
+        "in_key_order",
         "is_from",
         "key_of",
+        "key_of_identity",
         "mapper",
         "negative_ttl_ms",
         "polymorphic",
@@ -80,7 +80,6 @@ class EntityPlan:
         assert shape.template is not None
         owner = shape.owner
         self.mapper = owner
-        self.identity_class = owner._identity_class
         self.template = shape.template
         self.fields = shape.template.fields
         self.by_primary_key = shape.by_primary_key
@@ -125,10 +124,11 @@ class EntityPlan:
 
     def _plan_keys(self, owner: Mapper[Any], dialect: Dialect) -> None:
         order = [owner.get_property_by_column(column).key for column in owner.primary_key]
-        self._order = (
-            None
-            if not self.by_primary_key or tuple(order) == self.fields
-            else tuple(order.index(field) for field in self.fields)
+        # A primary key in the order of the template's fields; None if that is its own order.
+        self.in_key_order: Callable[[Sequence[Any]], Sequence[Any]] | None = (
+            _ordered(tuple(order.index(field) for field in self.fields))
+            if self.by_primary_key and tuple(order) != self.fields
+            else None
         )
         plain = [plain_key_type(column, dialect) for column in self._columns]
         self._plain: type | None = plain[0] if len(plain) == 1 else None
@@ -136,6 +136,9 @@ class EntityPlan:
         self.key_of: Callable[[Sequence[Any]], EntryKey] = (
             self._plain_key_of if self._plain is not None else self._asked_key_of
         )
+
+        # The same of a primary key.
+        self.key_of_identity = self.key_of if self.in_key_order is None else self._reordered_key_of
 
     def key(self, values: Sequence[Any]) -> EntryKey:
         """The entry's key for a row that has these values in the key's fields, in their order."""
@@ -153,8 +156,12 @@ class EntityPlan:
     def _plain_key_of(self, values: Sequence[Any]) -> EntryKey:
         value = values[0]
         if type(value) is not self._plain or len(values) != 1:
-            raise ArgumentError(f"{value!r} is no {self._plain}")
-        return EntryKey(self.template.render_each((value,)), self.stamps, self.form, self.ttl_ms)
+            raise ArgumentError(f"{value!r} is not a {self._plain}")
+        return EntryKey(self.template.render_one(value), self.stamps, self.form, self.ttl_ms)
+
+    def _reordered_key_of(self, identity: Sequence[Any]) -> EntryKey:
+        assert self.in_key_order is not None
+        return self.key_of(self.in_key_order(identity))
 
     def _asked_key_of(self, values: Sequence[Any]) -> EntryKey:
         if len(values) != len(self._columns):
@@ -172,12 +179,10 @@ class EntityPlan:
             stamps += field_stamps(self.fields, values)
         return EntryKey(self.template.render(values), stamps, self.form, self.ttl_ms)
 
-    def in_key_order(self, identity: Sequence[Any]) -> Sequence[Any]:
-        """A primary key in the order of the key template's fields."""
-        order = self._order
-        if order is None or len(identity) != len(order):
-            return identity
-        return tuple(identity[position] for position in order)
+    def readable(self, payload: bytes, most: int) -> Readable:
+        """The payload for people; raises only UNDECODABLE."""
+        plan, values = self._decode(payload)
+        return Readable(plan.name, 1, [dict(zip(plan.names, values, strict=True))])
 
     def concrete(self, plan: RowPlan, values: tuple[Any, ...]) -> RowPlan:
         """The plan of the mapper that the row's discriminator names; UnknownRow if there is none.
@@ -203,16 +208,9 @@ class EntityPlan:
         if not isinstance(end, datetime):
             return 0
         if end.tzinfo is None:
-            # Whose clock is meant nobody says: the sooner end of UTC's and this machine's.
+            # It does not say whose clock is meant: take the earlier of UTC's and this machine's.
             end = min(end.replace(tzinfo=UTC), end.astimezone())
         return int(end.timestamp() * 1000) - now_ms()
-
-    def identity(self, plan: RowPlan, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The primary key of a row, of its live values."""
-        positions = plan.key_positions
-        if len(positions) == 1:
-            return (values[positions[0]],)
-        return tuple(values[position] for position in positions)
 
     def _encode(self, row: Row) -> bytes:
         plan, values = row
@@ -251,3 +249,12 @@ class EntityPlan:
         ):
             return "strings compare wider than Python's"
         return None
+
+
+def _ordered(order: tuple[int, ...]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    def ordered(identity: Sequence[Any]) -> Sequence[Any]:
+        if len(identity) != len(order):
+            return identity  # not a primary key: making a key of it says so
+        return tuple(identity[position] for position in order)
+
+    return ordered

@@ -1,8 +1,8 @@
-"""Entries by one field of their keys: what ends every one that has it with a value.
+"""The stamps by which ``invalidate_where`` finds entries with one value of a field.
 
-Most are found without looking: the field alone makes the key, or narrows the query, so that a tag
-stands for it. The others (templates of several fields, or with parameters appended) have keys that
-nobody can list; they carry one more stamp, of the field and its value.
+Most entries need none: the field alone makes the key, or narrows the query, so that a tag stands
+for it. The keys of the others (templates of several fields, or with parameters appended) cannot be
+listed; those entries carry one more stamp, of the field and its value.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ row goes through ``Session.merge(load=False)``, which is public and four times s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -28,13 +28,13 @@ from cachedorm.orm.mapping.row_plan import RowPlan
 IdentityKey = tuple[type, tuple[Any, ...], Any]
 
 
-def hydrate(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any, ...]) -> Any:
+def hydrate(session: Session, plan: RowPlan, values: tuple[Any, ...]) -> Any:
     """The session's object for this row: its own if it has one, else a new persistent one.
 
     The session's own object always wins: only its expired attributes are filled.
     """
-    identity_map = session.identity_map
-    state = identity_map._dict.get(key)
+    key = (plan.identity_class, plan.identity_of(values), None)
+    state = session.identity_map._dict.get(key)
     if state is not None:
         instance = state.obj()
         if instance is not None:
@@ -53,54 +53,38 @@ def hydrate_each(
 
     None for a row whose primary key is null: an outer join found none.
     """
-    class_, known = plan.mapper._identity_class, session.identity_map._dict.get
-    make = _maker(session, plan) if quick_way_works() else None
+    class_, known, quick = plan.identity_class, session.identity_map._dict.get, quick_way_works()
     at, *more = plan.key_positions
     found: list[Any | None] = []
     for values in rows:
         identity = (values[at], *(values[each] for each in more)) if more else (values[at],)
         key = (class_, identity, None)
-        if make is not None and identity[0] is not None and known(key) is None:
-            found.append(make(key, values))
+        if quick and identity[0] is not None and known(key) is None:
+            found.append(_made(session, plan, key, values))
         elif all(part is None for part in identity):
             found.append(None)
         else:
-            found.append(hydrate(session, plan, key, values))
+            found.append(hydrate(session, plan, values))
     return found
 
 
-def _maker(session: Session, plan: RowPlan) -> Callable[[IdentityKey, tuple[Any, ...]], Any]:
-    """What makes this session's objects of one class."""
-    manager, names, unstored = plan.mapper.class_manager, plan.names, plan.unstored
-    new, add, session_id = (
-        manager.new_instance,
-        session.identity_map._add_unpresent,
-        session.hash_key,
-    )
-    load: Any = manager.dispatch.load or None
-    loaded: Any = session.dispatch.loaded_as_persistent or None
-
-    def make(key: IdentityKey, values: tuple[Any, ...]) -> Any:
-        instance = new()
-        state = instance_state(instance)
-        instance.__dict__.update(zip(names, values, strict=True))
-        state.key = key
-        state.identity_token = key[2]
-        state.session_id = session_id
-        add(state, key)
-        if unstored:
-            state.expired_attributes.update(unstored)
-        if load is not None:
-            load(state, None)
-        if loaded is not None:
-            loaded(session, state)
-        return instance
-
-    return make
-
-
 def _made(session: Session, plan: RowPlan, key: IdentityKey, values: tuple[Any, ...]) -> Any:
-    return _maker(session, plan)(key, values)
+    """A new persistent object, set up as SQLAlchemy's own loader does it."""
+    manager: Any = plan.mapper.class_manager
+    instance = manager.new_instance()
+    state = instance_state(instance)
+    instance.__dict__.update(zip(plan.names, values, strict=True))
+    state.key = key
+    state.identity_token = key[2]
+    state.session_id = session.hash_key
+    session.identity_map._add_unpresent(state, key)
+    if plan.unstored:
+        state.expired_attributes.update(plan.unstored)
+    if manager.dispatch.load:
+        manager.dispatch.load(state, None)
+    if session.dispatch.loaded_as_persistent:
+        session.dispatch.loaded_as_persistent(session, state)
+    return instance
 
 
 def fill(plan: RowPlan, state: Any, values: tuple[Any, ...], names: Any) -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation, localcontext
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -51,6 +52,13 @@ def asked_value(column: Any, value: Any, dialect: Dialect) -> Any:
     if type(found) is Decimal and found != _bound(column.type, value, dialect):
         raise ArgumentError(f"no {column} is equal to {value!r}")
     return found
+
+
+def asked_value_of(column: Any, dialect: Dialect) -> _Exact:
+    """``asked_value`` of one column or parameter, for values other than None."""
+    if kind_of(column.type, dialect) is Kind.DECIMAL:
+        return partial(asked_value, column, dialect=dialect)
+    return _exact_for(column.type, dialect)
 
 
 def _bound(type_: TypeEngine[Any], value: Any, dialect: Dialect) -> Any:

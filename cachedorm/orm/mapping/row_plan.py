@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Select, TypeDecorator, select, type_coerce
@@ -31,6 +32,8 @@ class RowPlan:
         "_restored",
         "decode",
         "encode",
+        "identity_class",
+        "identity_of",
         "key_positions",
         "live",
         "mapper",
@@ -52,6 +55,13 @@ class RowPlan:
         self.stored = frozenset(self.names)
         keys = [owner.get_property_by_column(column).key for column in owner.primary_key]
         self.key_positions = tuple(self.names.index(name) for name in keys)
+        self.identity_class = shape.mapper._identity_class
+        # The primary key in a row of live values.
+        self.identity_of: Callable[[Sequence[Any]], tuple[Any, ...]] = (
+            itemgetter(*self.key_positions)
+            if len(self.key_positions) > 1
+            else itemgetter(slice(self.key_positions[0], self.key_positions[0] + 1))
+        )
         self.unstored = frozenset(
             key for key in shape.mapper.class_manager if key in shape.excluded
         )
@@ -67,7 +77,7 @@ class RowPlan:
         self._restored: tuple[_Restore, ...] = tuple(_restored(shape.attributes, dialect))
         # The attributes' values from the stored ones.
         self.live: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
-            self._restore if self._restored else _as_they_are
+            self._restore if self._restored else tuple
         )
         self.statement: Select[Any] = select(
             *(own_value(attribute.column, dialect) for attribute in shape.attributes)
@@ -116,10 +126,6 @@ class RowPlan:
 
     def __repr__(self) -> str:
         return f"<RowPlan {self.name}: {', '.join(self.names)}>"
-
-
-def _as_they_are(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return values
 
 
 def _kind(attribute: Attribute, dialect: Dialect, mapper: Mapper[Any]) -> Kind:

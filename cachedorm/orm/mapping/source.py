@@ -1,8 +1,8 @@
-"""Where cached rows come from: which tables, of which database."""
+"""What every plan answers: which tables of which database it reads, and what an entry says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -25,6 +25,18 @@ class Sourced(Protocol):
 
     def is_from(self, profile: Profile) -> bool:
         """Whether a connection of this profile reaches the very tables whose rows are cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """An entry for people: how many rows it holds, and the first of them by name.
+
+    ``what`` is the word for one row.
+    """
+
+    what: str
+    count: int
+    rows: Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Statements cached on the spot: a plan for each shape of statement, the values from its binds."""
+"""Ad hoc queries: statements with the option ``cached(...)``, one plan for each shape of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cachedorm.store.protocol.keys import Template
 
 @dataclass(frozen=True, eq=False)
 class SpotQuery:
-    """A statement's shape, in the form of a declared query: its binds are its parameters."""
+    """The shape of a statement, in the form of a declared query: its binds are the parameters."""
 
     region: Region
     template: Template
@@ -49,14 +49,14 @@ class SpotQuery:
 def spot_query(
     statement: SelectBase, option: SpotOption, interests: Interests, dialect: Dialect
 ) -> SpotQuery:
-    """The shape of a statement; DeclarationError if what it reads is not followed."""
+    """The shape of a statement; DeclarationError if writes to its tables are not followed."""
     key = statement._generate_cache_key()
     assert key is not None
     sql = str(statement.compile(dialect=dialect)) + loading_text(statement, dialect, values=False)
     digest = hashlib.blake2b(sql.encode(), digest_size=8).hexdigest()
     bound = dict(zip(_names(key.bindparams), key.bindparams, strict=True))
     times = Counter(each.key for each in bound.values())
-    # Of two binds of one name the values may differ, and it takes one to be told.
+    # Two binds of one name may have different values: a name stands for a bind only if unique.
     named = {each.key: name for name, each in bound.items() if times[each.key] == 1}
     dependencies = _dependencies(statement, named)
     return SpotQuery(

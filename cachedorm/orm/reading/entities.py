@@ -13,32 +13,31 @@ from cachedorm.orm.database.catalog import REFUSALS
 from cachedorm.orm.database.profile import OWN
 from cachedorm.orm.mapping.entity_plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.mapping.hydration import fill, hydrate
-from cachedorm.orm.reading.bypass import BYPASSED, Bypassed, holds_connection
-from cachedorm.orm.reading.serving import Serving
+from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath, holds_connection
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.entry import ABSENT, Absent
 from cachedorm.store.protocol.keys import EntryKey
 
-# A row that is another class's each time it is read is left to the database.
+# Stop after this many reads if the discriminator keeps changing.
 _READS_MAX = 6
 
 
 class Reader:
     """Reads rows by key for the sessions of one Cache."""
 
-    __slots__ = ("_plan_of", "_serving", "_told")
+    __slots__ = ("_path", "_plan_of", "_reported")
 
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
-        serving: Serving,
+        path: ReadPath,
     ) -> None:
         self._plan_of = plan_of
-        self._serving = serving
-        # The plans whose tables turned out to be none, so that this is said once.
-        self._told: set[EntityPlan] = set()
+        self._path = path
+        # The plans whose refused tables were reported already.
+        self._reported: set[EntityPlan] = set()
 
     def get(self, session: Session, mapper: Mapper[Any], identity: tuple[Any, ...]) -> Any:
         """The object with this primary key, None if there is no such row, or BYPASSED.
@@ -50,10 +49,11 @@ class Reader:
             return BYPASSED
         if not plan.by_primary_key:
             return self._past(plan, "key is not the primary key")
-        row = self._row(session, plan, plan.in_key_order(identity))
-        if row is None or isinstance(row, Bypassed):
+        values = identity if plan.in_key_order is None else plan.in_key_order(identity)
+        row = self._row(session, plan, values)
+        if row is None or row is BYPASSED:
             return row
-        return self._object(session, plan, mapper, row)
+        return self._object(session, mapper, row)
 
     def by(self, session: Session, mapper: Mapper[Any], values: Sequence[Any]) -> Any:
         """The object whose key columns have these values, None, or BYPASSED."""
@@ -61,9 +61,9 @@ class Reader:
         if plan is None:
             return BYPASSED
         row = self._row(session, plan, values)
-        if row is None or isinstance(row, Bypassed):
+        if row is None or row is BYPASSED:
             return row
-        return self._object(session, plan, mapper, row)
+        return self._object(session, mapper, row)
 
     def refresh(self, session: Session, mapper: Mapper[Any], state: Any, names: Any) -> bool:
         """Fill expired attributes of an object from the cache; False if the database must."""
@@ -73,7 +73,8 @@ class Reader:
         concrete = plan.rows.get(mapper)
         if concrete is None or not concrete.refills(names):
             return False
-        row = self._row(session, plan, plan.in_key_order(state.key[1]))
+        values = state.key[1] if plan.in_key_order is None else plan.in_key_order(state.key[1])
+        row = self._row(session, plan, values)
         if row is None or isinstance(row, Bypassed):
             return False  # if the row is gone, SQLAlchemy's own loader says so
         row_plan, values = row
@@ -87,31 +88,27 @@ class Reader:
         return True
 
     def _past(self, plan: EntityPlan, reason: str) -> Bypassed:
-        self._serving.past(plan.region_name, reason)
-        if reason in REFUSALS and plan not in self._told:
-            self._told.add(plan)
+        self._path.count_bypass(plan.region_name, reason)
+        if reason in REFUSALS and plan not in self._reported:
+            self._reported.add(plan)
             names = ", ".join(str(table) for table in plan.tables)
             text = (
                 f"{plan.mapper.class_.__name__}.__cache__: {names}: {REFUSALS[reason]};"
                 " it is never served: take the key out of the policy"
             )
-            self._serving.observer.error("declaration", DeclarationError(text))
+            self._path.observer.error("declaration", DeclarationError(text))
         return BYPASSED
 
     def _row(
         self, session: Session, plan: EntityPlan, values: Sequence[Any]
     ) -> Row | Bypassed | None:
-        if not self._serving.enabled():
-            return self._past(plan, "disabled")
-        if plan.why_never is not None:
-            return self._past(plan, plan.why_never)
+        reason = self._path.why_bypass(session, plan) or plan.why_never
+        if reason is not None:
+            return self._past(plan, reason)
         try:
             key = plan.key_of(values)
         except ArgumentError:
             return self._past(plan, "key of another type")
-        reason = self._serving.why_bypass(session, plan)
-        if reason is not None:
-            return self._past(plan, reason)
         found: Row | Absent | Any = plan.region.get(key)
         if found is NO_VALUE:
             try:
@@ -131,7 +128,7 @@ class Reader:
         connection = session.connection(bind_arguments={"mapper": plan.mapper})
         parameters = {f"key_{number}": value for number, value in enumerate(values)}
         row = self._select(connection, plan, parameters)
-        publish = self._serving.publishes(connection, plan)
+        publish = self._path.publishes(connection, plan)
         if row is None:
             return Loaded(ABSENT, plan.negative_ttl_ms, publish)
         # A column whose equality is wider than was declared must not give one row two keys.
@@ -163,12 +160,11 @@ class Reader:
             row_plan = concrete
         raise UnknownRow("its class changes all the time")
 
-    def _object(self, session: Session, plan: EntityPlan, mapper: Mapper[Any], row: Any) -> Any:
+    def _object(self, session: Session, mapper: Mapper[Any], row: Any) -> Any:
         row_plan, values = row
         try:
             values = row_plan.live(values)
         except UndecodableError:
-            return BYPASSED  # what the column's type has to say about it, it says there
-        key = (plan.identity_class, plan.identity(row_plan, values), None)
-        found = hydrate(session, row_plan, key, values)
+            return BYPASSED  # SQLAlchemy's own load raises what the column's type raises
+        found = hydrate(session, row_plan, values)
         return found if isinstance(found, mapper.class_) else None

@@ -18,9 +18,8 @@ from cachedorm.orm.mapping.entity_plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.mapping.hydration import hydrate_each
 from cachedorm.orm.mapping.key_values import plain_key_type
 from cachedorm.orm.mapping.row_plan import RowPlan
-from cachedorm.orm.reading.bypass import BYPASSED, Bypassed
 from cachedorm.orm.reading.key_list import Identity, KeyList
-from cachedorm.orm.reading.serving import Serving, meet
+from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath, note_session
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entries.batch import BATCH, fill_many
 from cachedorm.store.entries.entries import NO_VALUE, Entries, Look
@@ -28,26 +27,26 @@ from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.entry import ABSENT
 from cachedorm.store.protocol.keys import EntryKey
 
-# Databases that compare text byte by byte unless told otherwise (and then it is declared).
+# Databases that compare text byte by byte unless a collation is declared.
 _BINARY_COLLATION = frozenset({"postgresql", "sqlite"})
 
 
 class ManyReader:
     """Reads many rows by primary key for the sessions of one Cache."""
 
-    __slots__ = ("_plan_of", "_serving")
+    __slots__ = ("_path", "_plan_of")
 
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
-        serving: Serving,
+        path: ReadPath,
     ) -> None:
         self._plan_of = plan_of
-        self._serving = serving
+        self._path = path
 
     def get_many(self, session: Session, class_: type, keys: Iterable[Any]) -> list[Any]:
         """The objects with these primary keys, in their order; None where there is no such row."""
-        meet(session)
+        note_session(session)
         mapper = _mapper_of(class_)
         given: object = keys
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):
@@ -84,16 +83,16 @@ class ManyReader:
                 reason = "key of another type"
             except UnknownRow:
                 reason = "unknown discriminator"
-        self._serving.past(plan.region_name, reason)
+        self._path.count_bypass(plan.region_name, reason)
         return BYPASSED
 
     def _found(
         self, session: Session, plan: EntityPlan, asked: KeyList
     ) -> dict[Identity, Any] | None:
-        """The objects by key; None if they cannot be told to be of one moment."""
+        """The objects by key; None if they may not be of one moment."""
         # NULL equals nothing.
         identities = [each for each in dict.fromkeys(asked.identities) if None not in each]
-        keyed = {each: plan.key_of(plan.in_key_order(each)) for each in identities}
+        keyed = {each: plan.key_of_identity(each) for each in identities}
         found = self._served(session, plan, keyed, as_one=True)
         return found if len(found) == len(keyed) else None
 
@@ -105,7 +104,7 @@ class ManyReader:
             return _from_database(session, mapper, identities)
         reason = self._why_bypass(session, plan)
         if reason is not None:
-            self._serving.past(plan.region_name, reason)
+            self._path.count_bypass(plan.region_name, reason)
             return _from_database(session, mapper, identities)
         keyed = dict(_keyed(plan, identities))
         try:
@@ -121,11 +120,7 @@ class ManyReader:
     def _why_bypass(self, session: Session, plan: EntityPlan) -> str | None:
         if not plan.by_primary_key:
             return "key is not the primary key"
-        if not self._serving.enabled():
-            return "disabled"
-        if plan.why_never is not None:
-            return plan.why_never
-        return self._serving.why_bypass(session, plan)
+        return self._path.why_bypass(session, plan) or plan.why_never
 
     def _served(
         self,
@@ -159,16 +154,16 @@ class ManyReader:
         self, connection: Connection, plan: EntityPlan, wanted: Mapping[Identity, int]
     ) -> dict[int, Loaded]:
         rows = rows_by_identity(connection, plan, list(wanted))
-        publish = self._serving.publishes(connection, plan)
+        publish = self._path.publishes(connection, plan)
         loaded = {
             wanted[identity]: Loaded(row, plan.ttl_of(row), publish)
             for identity, row in rows.items()
             if identity in wanted
         }
         if _compares_exactly(plan.mapper, connection.dialect):
-            nobody = Loaded(ABSENT, plan.negative_ttl_ms, publish)
-            loaded.update((at, nobody) for at in wanted.values() if at not in loaded)
-        # Else who is absent cannot be told from here: those are read in SQLAlchemy's own way.
+            absent = Loaded(ABSENT, plan.negative_ttl_ms, publish)
+            loaded.update((at, absent) for at in wanted.values() if at not in loaded)
+        # Else a missing row may have been found under another spelling: SQLAlchemy reads those.
         return loaded
 
 
@@ -226,7 +221,7 @@ def concrete_rows(
     """The same rows, by primary key, each as its concrete mapper has it."""
     others: dict[RowPlan, list[Identity]] = {}
     for row in rows:
-        identity = _identity_in(plan, row)
+        identity = _identity_in(row)
         concrete = plan.concrete(*row) if plan.polymorphic else row[0]
         if concrete is row[0]:
             yield identity, row
@@ -236,12 +231,12 @@ def concrete_rows(
     for row_plan, identities in others.items():
         for row in _selected(connection, row_plan, identities):
             if plan.concrete(*row) is row_plan:
-                yield _identity_in(plan, row), row
+                yield _identity_in(row), row
 
 
-def _identity_in(plan: EntityPlan, row: Row) -> Identity:
+def _identity_in(row: Row) -> Identity:
     row_plan, values = row
-    return plan.identity(row_plan, row_plan.live(values))
+    return row_plan.identity_of(row_plan.live(values))
 
 
 def _selected(
@@ -302,7 +297,7 @@ def _keyed(plan: EntityPlan, identities: Iterable[Identity]) -> Iterator[tuple[I
     """The keys of those that may be served; the others are the database's to compare."""
     for identity in identities:
         try:
-            yield identity, plan.key_of(plan.in_key_order(identity))
+            yield identity, plan.key_of_identity(identity)
         except ArgumentError:
             continue
 

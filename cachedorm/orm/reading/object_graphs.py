@@ -42,8 +42,8 @@ class Unstored:
     graph: Graph
     reason: NotCacheable
 
-    def anew(self) -> Graph:
-        """The graph with values of its own: sessions that share a load must not share those."""
+    def copied(self) -> Graph:
+        """The graph with copies of its values: sessions share a load, but not mutable values."""
         nodes, rows = self.graph
         return [(plan, deepcopy(values), links) for plan, values, links in nodes], deepcopy(rows)
 
@@ -145,8 +145,7 @@ def loaded_fresh(
 
 
 def _object(session: Session, plan: RowPlan, values: tuple[Any, ...]) -> Any:
-    identity = tuple(values[position] for position in plan.key_positions)
-    return hydrate(session, plan, (plan.mapper._identity_class, identity, None), values)
+    return hydrate(session, plan, values)
 
 
 def _unwrapped(value: Any) -> Any:

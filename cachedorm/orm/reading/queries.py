@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import BindParameter
 from sqlalchemy.engine import Compiled, Connection, Dialect, IteratorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.queries.dependencies import Dependency
+from cachedorm.declare.queries.derived import DerivedQuery
 from cachedorm.declare.queries.equalities import VALUES_MAX
 from cachedorm.declare.queries.loading_options import loading_text
 from cachedorm.declare.queries.query import CachedQuery, SpotOption
 from cachedorm.errors import ArgumentError, NotCacheable
-from cachedorm.geo.nearby import Nearby
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.observe import Observer
 from cachedorm.orm.database.compat import repeats_rows, rows_result
 from cachedorm.orm.database.profile import Profile
 from cachedorm.orm.mapping.field_stamps import field_stamps, stamped_fields
-from cachedorm.orm.mapping.key_values import asked_value, key_value
-from cachedorm.orm.mapping.source import Source
+from cachedorm.orm.mapping.key_values import asked_value_of, key_value
+from cachedorm.orm.mapping.source import Readable, Source, Sourced
 from cachedorm.orm.reading.adhoc_queries import SpotQuery, spot_values
-from cachedorm.orm.reading.bypass import BYPASSED, Bypassed
+from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath
 from cachedorm.orm.reading.results import EntityElement, answer_of, first_mapper
-from cachedorm.orm.reading.serving import Serving
 from cachedorm.store.codec import encode_plain
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form
@@ -44,12 +41,13 @@ class QueryPlan:
     """How the answers of one query are keyed, stored and read under one Cache."""
 
     __slots__ = (
+        "_asked",
         "_dialect",
         "_fields",
         "_narrow",
         "_tagged",
         "_whole",
-        "answer",
+        "codec",
         "entities",
         "extra",
         "form",
@@ -73,8 +71,8 @@ class QueryPlan:
         self.query = query
         self.region = region
         self._dialect = dialect
-        self.answer = answer_of(query.statement, dialect, f"CachedQuery({query.template.text!r})")
-        each = self.answer.elements.each
+        self.codec = answer_of(query.statement, dialect, f"CachedQuery({query.template.text!r})")
+        each = self.codec.elements.each
         self.mapper = first_mapper(query.statement)
         self.names = tuple(element.name for element in each)
         self.extra = tuple(element.extra for element in each)
@@ -85,12 +83,15 @@ class QueryPlan:
         self._narrow = tuple(each for each in query.dependencies if each.column is not None)
         self._tagged = {each.source.parameter for each in self._narrow if each.source is not None}
         self._fields = stamped_fields(query)
+        self._asked = {
+            name: asked_value_of(parameter, dialect) for name, parameter in query.parameters.items()
+        }
         source = Source.of(self.mapper, {each.table for each in query.dependencies}, profile)
         self.tables, self.is_from = source.tables, source.is_from
         self.form = Form(
             self._fingerprint(compiled, (database, *source.whose)),
-            self.answer.encode,
-            self.answer.decode,
+            self.codec.encode,
+            self.codec.decode,
         )
 
     def _fingerprint(self, compiled: Compiled, database: tuple[str | None, ...]) -> bytes:
@@ -100,7 +101,7 @@ class QueryPlan:
         own = isinstance(query, CachedQuery)
         values = sorted(compiled.params.items()) if own else ()
         along = loading_text(query.statement, self._dialect, values=own)
-        stored = self.answer.describe()
+        stored = self.codec.describe()
         text = (database, query.template.text, str(compiled), values, stored, along)
         digest.update(repr(text).encode())
         return digest.digest()
@@ -112,8 +113,13 @@ class QueryPlan:
 
     def key(self, values: Mapping[str, Any]) -> EntryKey:
         """The entry's key under these parameters, with the stamps of their tags."""
-        bound = {name: self._bound(name, value) for name, value in values.items()}
         query = self.query
+        bound: dict[str, Any] = {}
+        for name, value in values.items():
+            if query.parameters[name].expanding:
+                bound[name] = tuple([self._exact(name, each) for each in value])
+            else:
+                bound[name] = self._exact(name, value)
         text = query.template.render(bound, query.appended)
         stamps = self._whole
         for dependency in self._narrow:
@@ -132,21 +138,19 @@ class QueryPlan:
         table = dependency.table.fullname
         if len(values) > VALUES_MAX:
             return (stamp_key(membership_tag(table)),)
-        return tuple(
-            stamp_key(value_tag(table, column.name, value)) for value in values if value is not None
-        )
+        stamps: tuple[str, ...] = ()
+        for value in values:
+            if value is not None:
+                stamps += (stamp_key(value_tag(table, column.name, value)),)
+        return stamps
 
-    def _bound(self, name: str, value: Any) -> Any:
-        parameter = self.query.parameters[name]
-        if parameter.expanding:
-            return tuple(self._exact(name, parameter, each) for each in value)
-        return self._exact(name, parameter, value)
-
-    def _exact(self, name: str, parameter: BindParameter[Any], value: Any) -> Any:
+    def _exact(self, name: str, value: Any) -> Any:
         """The value as it goes to the database, or what stands for it in the key."""
+        if value is None:
+            return None
         # As asked: 1.234 is another question than 1.23, though a column may hold no such value.
         try:
-            return asked_value(parameter, value, self._dialect)
+            return self._asked[name](value)
         except ArgumentError:
             if name in self._tagged:
                 raise
@@ -161,45 +165,94 @@ class QueryPlan:
         observer: Observer,
     ) -> tuple[Any, bool]:
         """The answer from the database, and whether it is short enough to keep."""
-        value, count = self.answer.load(connection, statement, given)
+        value, count = self.codec.load(connection, statement, given)
         keep = count <= self.query.rows_max
         if not keep:
             observer.error("store", _too_long(self.query, count))
         return value, keep
 
+    def answer(
+        self,
+        session: Session,
+        values: Mapping[str, Any],
+        path: ReadPath,
+        statement: SelectBase | None = None,
+    ) -> IteratorResult[Any] | Bypassed:
+        """The result under these parameters; BYPASSED where SQLAlchemy must read it.
+
+        ``statement`` has the values in it, where it is another than the query's own.
+        """
+        reason = path.why_bypass(session, self)
+        if reason is not None:
+            path.count_bypass(self.query.region.name, reason)
+            return BYPASSED
+        try:
+            key = self.key(values)
+        except ArgumentError:
+            path.observer.bypass(self.query.region.name, "key has no text")
+            return BYPASSED
+        given = values if statement is None else {}
+        read = self.query.statement if statement is None else statement
+
+        def load(connection: Connection) -> tuple[Any, bool]:
+            return self.load(connection, read, given, path.observer)
+
+        return self.result(session, path.entry(session, self, self.region, key, load))
+
+    def readable(self, payload: bytes, most: int) -> Readable:
+        """The payload for people, at most ``most`` rows of it; raises only UNDECODABLE."""
+        return self.codec.readable(payload, most)
+
     def result(self, session: Session, value: Any) -> IteratorResult[Any]:
         """The answer as SQLAlchemy would give it: entities live, columns under their names."""
-        rows = self.answer.rows(session, value)
+        rows = self.codec.rows(session, value)
         return rows_result(self.names, self.extra, self.entities, rows, repeats=self.repeats)
+
+
+class DerivedPlan(Sourced, Protocol):
+    """How one derived query is keyed, stored and answered under one Cache."""
+
+    @property
+    def region(self) -> CachedRegion: ...
+    @property
+    def form(self) -> Form: ...
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """The stamps of which every entry carries at least one."""
+
+    def answer(
+        self, session: Session, values: Mapping[str, Any], path: ReadPath
+    ) -> IteratorResult[Any] | Bypassed:
+        """The result; BYPASSED where SQLAlchemy must read it."""
+
+    def key_of_texts(self, texts: Mapping[str, str]) -> EntryKey | None:
+        """The key whose fields have these texts; None if no call makes such a key."""
+
+    def readable(self, payload: bytes, most: int) -> Readable:
+        """The payload for people, at most ``most`` rows of it; raises only UNDECODABLE."""
 
 
 class QueryReader:
     """Answers cached queries for the sessions of one Cache."""
 
-    __slots__ = ("_plan_of", "_serving", "_spot_plan_of")
+    __slots__ = ("_path", "_plan_of", "_spot_plan_of")
 
     def __init__(
         self,
-        plan_of: Callable[[CachedQuery[Any] | Nearby], QueryPlan | NearbyPlan | None],
+        plan_of: Callable[[CachedQuery[Any] | DerivedQuery], QueryPlan | DerivedPlan | None],
         spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
-        serving: Serving,
+        path: ReadPath,
     ) -> None:
         self._plan_of = plan_of
         self._spot_plan_of = spot_plan_of
-        self._serving = serving
+        self._path = path
 
     def answer(
-        self, session: Session, query: CachedQuery[Any] | Nearby, values: Mapping[str, Any]
+        self, session: Session, query: CachedQuery[Any] | DerivedQuery, values: Mapping[str, Any]
     ) -> IteratorResult[Any] | Bypassed:
-        """The query's result, or BYPASSED: it is the database's, in SQLAlchemy's own way."""
+        """The query's result; BYPASSED where SQLAlchemy must read it."""
         plan = self._plan_of(query)
-        if plan is None:
-            return BYPASSED
-        if isinstance(plan, NearbyPlan):
-            if self._serving.bypasses(session, plan, query.region.name):
-                return BYPASSED
-            return plan.answer(session, values, self._serving)
-        return self._answer(session, plan, query.statement, values, values)
+        return BYPASSED if plan is None else plan.answer(session, values, self._path)
 
     def answer_spot(
         self, session: Session, statement: SelectBase, option: SpotOption
@@ -209,29 +262,7 @@ class QueryReader:
         plan = None if shape is None else self._spot_plan_of(statement, shape.key, option)
         if plan is None or shape is None:
             return BYPASSED
-        return self._answer(session, plan, statement, spot_values(shape.bindparams), {})
-
-    def _answer(
-        self,
-        session: Session,
-        plan: QueryPlan,
-        statement: SelectBase,
-        values: Mapping[str, Any],
-        given: Mapping[str, Any],
-    ) -> IteratorResult[Any] | Bypassed:
-        if self._serving.bypasses(session, plan, plan.query.region.name):
-            return BYPASSED
-
-        def load(connection: Connection) -> tuple[Any, bool]:
-            return plan.load(connection, statement, given, self._serving.observer)
-
-        try:
-            key = plan.key(values)
-        except ArgumentError:
-            self._serving.observer.bypass(plan.query.region.name, "key has no text")
-            return BYPASSED
-        found = self._serving.entry(session, plan, plan.region, key, load)
-        return plan.result(session, found)
+        return plan.answer(session, spot_values(shape.bindparams), self._path, statement)
 
 
 def digest_of(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Filling queries anew after a commit (``on_write="refresh"``): noted while writing, done at once.
+"""Refreshing queries after a commit (``on_write="refresh"``): noted while writing, done at once.
 
 After COMMIT and settle the writer reads like any reader: it takes a lease, asks the database on a
 connection of its own, and publishes what it got. So a refresh can never put in place what another
@@ -44,8 +44,9 @@ class Refresher:
         self._observer = observer
 
     def run(self, refreshes: Refreshes) -> None:
-        """Fill these answers anew; returns when they are. Never raises, and is not cancelled:
-        inside of a commit either would look like the COMMIT's own failure.
+        """Fill these answers again; returns when they are filled.
+
+        Never raises and is never cancelled: either would look like a failure of the COMMIT.
         """
         if len(refreshes):
             self._store.slots.shielded(lambda: self._run(refreshes))
@@ -60,7 +61,7 @@ class Refresher:
     def _refresh(self, query: CachedQuery[Any], values: Mapping[str, Any]) -> None:
         plan: QueryPlan | None = self._plan_of(query)
         if plan is None or not self._store.trusted(query.region.db):
-            return  # Redis could not be told of this very commit
+            return  # Redis has not got this commit's invalidations
         if not _has_room(self._engine.pool):
             # The committing connection is still taken: waiting for another could wait for ever.
             self._observer.bypass(query.region.name, "no connection to refresh with")

@@ -20,6 +20,7 @@ from cachedorm.errors import DeclarationError, NotCacheable
 from cachedorm.orm.database.profile import OWN
 from cachedorm.orm.mapping.hydration import hydrate_each
 from cachedorm.orm.mapping.row_plan import RowPlan, own_value, restorer_of
+from cachedorm.orm.mapping.source import Readable
 from cachedorm.orm.reading.object_graphs import GraphCodec, Unstored, loaded_fresh
 from cachedorm.store.codec import Kind, decode_plain, encode_plain, rows_codec
 
@@ -38,10 +39,8 @@ class EntityElement:
         """The session's object for each row; None where an outer join found none."""
         start, stop, live = self.start, self.stop, self.plan.live
         if start or (rows and len(rows[0]) > stop):
-            mine = [live(row[start:stop]) for row in rows]
-        else:
-            mine = [live(row) for row in rows]
-        return hydrate_each(session, self.plan, mine)
+            rows = [row[start:stop] for row in rows]
+        return hydrate_each(session, self.plan, map(live, rows))
 
     @property
     def extra(self) -> tuple[Any, ...]:
@@ -209,6 +208,9 @@ class Answer(Protocol):
     def rows(self, session: Session, value: Any) -> Rows:
         """The rows for this session: its own objects, and plain values."""
 
+    def readable(self, payload: bytes, most: int) -> Readable:
+        """The payload for people, at most ``most`` rows of it; raises only UNDECODABLE."""
+
 
 def answer_of(statement: SelectBase, dialect: Dialect, who: str) -> Answer:
     """The way that suits the statement; DeclarationError for a column that cannot be stored."""
@@ -223,9 +225,11 @@ class PlainAnswer:
 
     def __init__(self, elements: Elements, dialect: Dialect) -> None:
         self.elements = elements
-        self._encode, self._decode = rows_codec([each.kind for each in elements.stored])
+        self._encode, decode = rows_codec([each.kind for each in elements.stored])
         self._untyped = [at for at, each in enumerate(elements.stored) if each.untyped]
         self._dialect = dialect
+        self._decode = decode
+        self.decode: Callable[[bytes], Any] = self._decode_untyped if self._untyped else decode
 
     def describe(self) -> str:
         return repr([(each.name, str(each.kind), each.untyped) for each in self.elements.stored])
@@ -235,11 +239,12 @@ class PlainAnswer:
             value = [_changed(row, self._untyped, encode_plain) for row in value]
         return self._encode(value)
 
-    def decode(self, payload: bytes) -> Any:
-        rows = self._decode(payload)
-        if not self._untyped:
-            return rows
-        return [_changed(row, self._untyped, decode_plain) for row in rows]
+    def _decode_untyped(self, payload: bytes) -> Any:
+        return [_changed(row, self._untyped, decode_plain) for row in self._decode(payload)]
+
+    def readable(self, payload: bytes, most: int) -> Readable:
+        rows, names = self.decode(payload), [each.name for each in self.elements.stored]
+        return Readable("row", len(rows), [_named(names, row) for row in rows[:most]])
 
     def load(
         self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
@@ -253,9 +258,10 @@ class PlainAnswer:
         return rows, len(rows)
 
     def rows(self, session: Session, value: Any) -> Rows:
-        return list(
-            zip(*(element.values(session, value) for element in self.elements.each), strict=True)
-        )
+        columns = []
+        for element in self.elements.each:
+            columns.append(element.values(session, value))  # noqa: PERF401 - one frame less a hit
+        return list(zip(*columns, strict=True))
 
 
 class GraphAnswer:
@@ -280,6 +286,14 @@ class GraphAnswer:
     def decode(self, payload: bytes) -> Any:
         return self._codec.decode(payload)
 
+    def readable(self, payload: bytes, most: int) -> Readable:
+        nodes, _ = self._codec.decode(payload)
+        shown = [
+            {"class": plan.name, **dict(zip(plan.names, values, strict=True))}
+            for plan, values, _ in nodes[:most]
+        ]
+        return Readable("object", len(nodes), shown)
+
     def load(
         self, connection: Connection, statement: SelectBase, values: Mapping[str, Any]
     ) -> tuple[Any, int]:
@@ -292,9 +306,17 @@ class GraphAnswer:
 
     def rows(self, session: Session, value: Any) -> Rows:
         if isinstance(value, Unstored):
-            return self._codec.objects(session, value.anew())
+            return self._codec.objects(session, value.copied())
         graph = self._codec.decode(value) if isinstance(value, bytes) else value
         return self._codec.objects(session, graph)
+
+
+def _named(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """The row by its names; a name that occurs twice is numbered by its column."""
+    return {
+        name if names.count(name) == 1 else f"{name} ({at + 1})": value
+        for at, (name, value) in enumerate(zip(names, row, strict=True))
+    }
 
 
 def _changed(

@@ -49,7 +49,7 @@ class Position:
         return replace(self, key=key)
 
     def further(self, count: int) -> Position:
-        """After so many more parameters."""
+        """The position ``count`` parameters further."""
         return replace(self, count=self.count + count)
 
     @property

@@ -1,7 +1,7 @@
-"""Warming: entries filled before anybody asks, in batches, never over anything newer.
+"""Warming: entries filled before the first read, in batches, never over anything newer.
 
-Every entry is leased before the database is read for it, as in a miss. What is cached already, what
-somebody else is filling and what a writer is about to change is left alone.
+Every entry is leased before the database is read for it, as in a miss. An entry is left alone if
+it is cached already, if another process fills it, or if a writer is about to change it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
 
 from cachedorm.declare.policies.shape import entity_shape
+from cachedorm.declare.queries.derived import DerivedQuery
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.declare.queries.warmset import WarmSet
 from cachedorm.declare.statement import call_of
 from cachedorm.errors import ArgumentError, CacheUnavailable, ConfigurationError
-from cachedorm.geo.nearby import Nearby
-from cachedorm.geo.plan import NearbyPlan
 from cachedorm.observe import Observer
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.mapping.source import Sourced
-from cachedorm.orm.reading.bypass import FollowerOf, why_not_publish
-from cachedorm.orm.reading.queries import QueryPlan
+from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
+from cachedorm.orm.reading.read_path import FollowerOf, why_not_publish
 from cachedorm.orm.reading.session import CachedReads
 from cachedorm.orm.warming.pages import Page, Pages, Position
 from cachedorm.store.entries.batch import BATCH, lease_missing, publish_loaded
@@ -44,9 +43,8 @@ class Warmed:
     """How far a warming has come.
 
     ``seen`` entries were looked at: ``stored`` now, ``fresh`` already there, ``passed`` over
-    (somebody else is at them, or they may not be kept); reads that fill themselves are only
-    ``seen``. ``position`` is what ``after=`` takes to
-    go on from here. ``seconds`` since the start.
+    (another process fills them, or they may not be kept); reads that fill themselves are only
+    ``seen``. ``position`` is what ``after=`` takes to go on from here. ``seconds`` since the start.
     """
 
     name: str
@@ -82,7 +80,7 @@ class Warmer:
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
-        query_plan_of: Callable[[CachedQuery[Any] | Nearby], Any],
+        query_plan_of: Callable[[CachedQuery[Any] | DerivedQuery], Any],
         follower_of: FollowerOf,
         observer: Observer,
     ) -> None:
@@ -102,7 +100,7 @@ class Warmer:
     ) -> Warmed:
         """Fill every entry of the set that is not there; how far it came.
 
-        Raises CacheUnavailable if Redis is away, ConfigurationError where nothing may be stored.
+        Raises CacheUnavailable without Redis, ConfigurationError where nothing may be stored.
         """
         if batch < 1:
             raise ArgumentError(f"warm(batch={batch}): give 1 or more")
@@ -228,22 +226,22 @@ class Warmer:
             warmed = replace(warmed, seen=warmed.seen + 1, position=position.text)
             yield warmed
 
-    def _check_served(self, session: Session, statement: Callable[..., Any]) -> NearbyPlan | None:
+    def _check_served(self, session: Session, statement: Callable[..., Any]) -> DerivedPlan | None:
         _connection(session, None)
         if not isinstance(session, CachedReads):
             raise ConfigurationError(
                 f"warm({statement!r}): its answers come through sessions that are served, and only"
                 " an engine is attached; give source= a factory that is"
             )
-        if not isinstance(statement, Nearby):
+        if not isinstance(statement, DerivedQuery):
             return None
-        plan: NearbyPlan | None = self._query_plan_of(statement)
+        plan: DerivedPlan | None = self._query_plan_of(statement)
         if plan is None:
             raise ConfigurationError(
                 f"warm({statement!r}): every engine attached is a replica, and what is read"
                 " there may be old; attach the primary too"
             )
-        # Asking would not tell: while Redis is away the database answers.
+        # A query would not show it: while Redis is unavailable the database answers.
         plan.region.entries.slots.read(plan.region.settings.db, ("~",))
         return plan
 
@@ -309,10 +307,10 @@ def _ask(sessions: Sessions, statement: Any) -> None:
 
 
 def _waited(entries: Entries, stamps: Iterable[str]) -> bool:
-    """Waits until these may be published under, if they may not yet; whether it had to.
+    """Wait until entries with these stamps may be published; whether there was a wait.
 
-    Nobody may fill over a table whose first interest ever is new; readers come again, a warming
-    does not.
+    A table that is cached for the first time ever may not be filled at once. A reader comes again,
+    a warming does not.
     """
     seconds = entries.slots.registry.ripe_in(stamps)
     if seconds:

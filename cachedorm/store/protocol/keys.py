@@ -284,7 +284,8 @@ class Template:
             rest += "?" + "&".join(_parameter(name, values[name]) for name in appended)
         return _bounded(self._begin, rest)
 
-    def _render_one(self, value: object) -> str:
+    def render_one(self, value: object) -> str:
+        """``render`` for the value of a template's only field."""
         field, literal = self._fields[0]
         try:
             return _bounded(self._begin, escape(value) + literal)
@@ -299,7 +300,7 @@ class Template:
         if len(values) != len(self._fields):
             raise self._unusable(", ".join(self.fields), {}, KeyError())
         if len(values) == 1:
-            return self._render_one(values[0])
+            return self.render_one(values[0])
         rest = ""
         for (field, literal), value in zip(self._fields, values, strict=True):
             try:

@@ -34,7 +34,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
-from cachedorm import Cached, CachedQuery, CachePolicy, Nearby, Region, cached
+from cachedorm import Cached, CachedQuery, CachePolicy, Region, cached
+from cachedorm.geo import Nearby
 from tests.fixtures.patience import patient_cache
 from tests.support.races.processes import serve, wait
 from tests.support.races.staging import Stage
