@@ -8,15 +8,20 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from cachedorm.cli.composition import PartSeen, made_in, parts_seen, readable_made
+from cachedorm.cli.composition import (
+    SourceState,
+    composed_value_in,
+    readable_content,
+    source_states,
+)
 from cachedorm.cli.errors import one_line
 from cachedorm.cli.key_statistics import kind_of
 from cachedorm.errors import CachedormError
 from cachedorm.inspection.declarations import Insight, Plan
 from cachedorm.inspection.entry_values import Readable, readable, readable_unknown
 from cachedorm.inspection.key_owners import Recognised, entry_key, meaning, recognised
+from cachedorm.responses.composed_values import ComposedValue, composed_form, composed_key
 from cachedorm.store.codec import UNDECODABLE
-from cachedorm.store.entries.derived import Made, derived_key, made_form
 from cachedorm.store.entries.plain_values import PLAIN, plain_key
 from cachedorm.store.protocol.entry import ABSENT, Described, Miss, describe, judge, prefix
 from cachedorm.store.protocol.keys import EntryKey, intents_key, refresh_key
@@ -67,9 +72,9 @@ class Verdict:
     valid: bool | None = None
     why: str = ""
     stamps: list[Stamp] = field(default_factory=list)
-    # Of a value that was made of other entries: it, and those.
-    derived: Made | None = None
-    parts: list[PartSeen] = field(default_factory=list)
+    # Set for a value that was composed of other entries.
+    composed: ComposedValue | None = None
+    sources: list[SourceState] = field(default_factory=list)
     value: Readable | None = None
     undecodable: str | None = None
     writers: dict[str, int] = field(default_factory=dict)
@@ -89,7 +94,7 @@ def verdict_on(insight: Insight, survey: Survey, db: int, text: str, most: int) 
         return made
     key = _identified(made, insight, text)
     _judge(made, survey, slot, key)
-    _judge_parts(made, survey)
+    _judge_sources(made, survey)
     _decode(made, most)
     _look_for_writers(made, survey)
     return made
@@ -130,9 +135,9 @@ def _identified(made: Verdict, insight: Insight, text: str) -> EntryKey | None:
     if made.found is None:
         if made.slot.fingerprint == PLAIN.fingerprint:
             return plain_key(text)
-        made.derived = made_in(made.slot)
-        if made.derived is not None:
-            return derived_key(text, made_form(made.slot.fingerprint), 0)
+        made.composed = composed_value_in(made.slot)
+        if made.composed is not None:
+            return composed_key(text, composed_form(made.slot.fingerprint), 0)
         made.why = UNNAMED.format("nothing that is declared here makes such keys")
     return None
 
@@ -169,14 +174,14 @@ def _judge(made: Verdict, survey: Survey, slot: bytes | None, key: EntryKey | No
         made.why = "every stamp that it carries is the one in Redis"
 
 
-def _judge_parts(made: Verdict, survey: Survey) -> None:
-    if made.derived is None:
+def _judge_sources(made: Verdict, survey: Survey) -> None:
+    if made.composed is None:
         return
-    made.parts = parts_seen(made.derived, survey, made.server)
-    fallen = sum(not each.stands for each in made.parts)
-    if made.valid and fallen:
+    made.sources = source_states(made.composed, survey, made.server)
+    invalid = sum(not each.valid for each in made.sources)
+    if made.valid and invalid:
         made.valid = False
-        made.why = f"{fallen} of the entries that it was made of are not what they were then"
+        made.why = f"{invalid} of the entries that it was made of are not what they were then"
     elif made.valid:
         made.why = "it stands, and so does every entry that it was made of"
 
@@ -204,8 +209,8 @@ def _decode(made: Verdict, most: int) -> None:
         return
     try:
         plan = made.plan
-        if made.derived is not None:
-            made.value = readable_made(made.derived)
+        if made.composed is not None:
+            made.value = readable_content(made.composed)
         elif plan is not None and made.slot.fingerprint == plan.form.fingerprint:
             made.value = readable(plan, made.slot.payload, most)
         else:

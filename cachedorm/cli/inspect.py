@@ -99,10 +99,10 @@ def _told(made: Verdict, looked: Looked) -> dict[str, Any]:
     if slot.holds in ("value", "absent"):
         told["header"] = _header(made)
         told["stamps"] = [_stamp(each) for each in made.stamps]
-    if made.parts:
+    if made.sources:
         told["made_of"] = [
-            {"db": each.part.db, "key": each.part.key, "stands": each.stands, "state": each.state}
-            for each in made.parts
+            {"db": each.source.db, "key": each.source.key, "valid": each.valid, "state": each.state}
+            for each in made.sources
         ]
     if slot.holds == "other format":
         told["header"] = {"version": slot.version}

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cachedorm.responses import CacheRule
-from cachedorm.responses.admission import Admission
+from cachedorm.responses.flights import Admission
 from examples.servers import PrivateRedis
 from tests.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner, items_of
 from tests.contrib.site import Site, is_hit, is_stored

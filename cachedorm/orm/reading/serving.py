@@ -14,7 +14,7 @@ from cachedorm.orm.reading.bypass import FollowerOf, holds_connection, why_bypas
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
-from cachedorm.store.entries.provenance import Provenance, current, refuse
+from cachedorm.store.entries.provenance import current, refuse
 from cachedorm.store.protocol.keys import EntryKey
 
 
@@ -22,16 +22,7 @@ def meet(session: Session) -> None:
     """This session is about to answer: whoever records is told if it may hold older objects."""
     provenance = current()
     if provenance is not None:
-        _meet(provenance, session)
-
-
-def _meet(provenance: Provenance, session: Session) -> None:
-    if session in provenance.met:
-        return
-    # Objects that are in it already are served as they are, and were read by no read of ours.
-    if len(session.identity_map):
-        provenance.refuse("older session", "a session held objects from before the request")
-    provenance.met.add(session)
+        provenance.note_session(session)
 
 
 # Reads the database: the value, and whether it may be kept.
