@@ -35,7 +35,8 @@ FLOORS = (
     {"inspection"},
     {"cache"},
     {"responses", "testing", "contrib"},
-    {"cli.application", "cli.errors", "cli.terminal", "cli.key_statistics"},
+    {"cli.errors", "cli.terminal"},
+    {"cli.application", "cli.key_statistics"},
     {"cli.doctor", "cli.completion", "cli.composition"},
     {"cli"},
 )
