@@ -1,6 +1,6 @@
-"""The value of an entry for people to read: names and stored values, as the declaration has them.
+"""The value of an entry for people: names and stored values.
 
-Stored values, not the attributes' own: what a column's TypeDecorator decrypts stays encrypted.
+These are the stored values, not the attributes': what a TypeDecorator decrypts stays encrypted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cachedorm.store.entries.plain_values import PLAIN
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """What an entry says: how many rows, and the first of them by name. ``what`` is one row's."""
+    """The content of an entry: how many rows there are, and the first ones. ``what``: one row."""
 
     what: str
     count: int
@@ -28,7 +28,7 @@ class Readable:
 
 
 def readable(plan: Plan, payload: bytes, most: int) -> Readable:
-    """The value under this plan, at most so many rows of it; raises only UNDECODABLE."""
+    """Decode the value by this plan, at most ``most`` rows; raises only UNDECODABLE."""
     if isinstance(plan, EntityPlan):
         rows, values = plan.form.decode(payload)
         return Readable(rows.name, 1, [dict(zip(rows.names, values, strict=True))])
@@ -50,13 +50,13 @@ def readable(plan: Plan, payload: bytes, most: int) -> Readable:
 def _near(plan: NearbyPlan, payload: bytes, most: int) -> Readable:
     found = plan.form.decode(payload)
     if isinstance(found, Split):
-        return Readable("crowded cell, answered by smaller ones", 0, [])
+        return Readable("crowded cell, split into smaller ones", 0, [])
     rows = [dict(zip(plan.names, row, strict=True)) for row in islice(found.rows, most)]
     return Readable("candidate", len(found), rows)
 
 
 def _named(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
-    """The row by its names; one that stands twice is told by its place."""
+    """The row by its names; repeated names get their position."""
     return {
         name if names.count(name) == 1 else f"{name} ({at + 1})": value
         for at, (name, value) in enumerate(zip(names, row, strict=True))
@@ -64,9 +64,9 @@ def _named(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
 
 
 def readable_unknown(payload: bytes, *, plain: bool) -> Readable:
-    """The value of an entry that nothing here declares; raises only UNDECODABLE.
+    """Decode the value of an entry without a declaration; raises only UNDECODABLE.
 
-    ``plain``: it has the form of what dogpile's users store. Else what MessagePack says by itself.
+    ``plain``: the value has the form of plain dogpile values; otherwise it is read as MessagePack.
     """
     if plain:
         stored = PLAIN.decode(payload)
