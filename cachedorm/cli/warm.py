@@ -87,12 +87,12 @@ def _one(
     began = time.monotonic()
     error = None
     try:
-        with _progress(cache, chosen, quiet) as told:
+        with _progress(cache, chosen, quiet) as notify:
 
             def progress(warmed: Warmed) -> None:
                 nonlocal last
                 last = warmed
-                told(warmed)
+                notify(warmed)
 
             last = cache.warm(chosen, batch=batch, after=after, progress=progress)
     # The application's function that gives the parameters may raise anything.

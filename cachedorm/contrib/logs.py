@@ -85,7 +85,7 @@ class StructuredLogs(LogObserver):
 
     def invalidate(self, db: int, entries: int, stamps: int) -> None:
         facts = {"db": db, "entries": entries, "stamps": stamps}
-        text = f"database {db}: {entries} entries and {stamps} stamps ended"
+        text = f"database {db}: {entries} entries and {stamps} stamps invalidated"
         self._log(logging.DEBUG, "invalidate", (db,), text, facts)
 
     def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
@@ -96,7 +96,7 @@ class StructuredLogs(LogObserver):
                 "seconds": seconds,
                 "done": done,
             }
-            text = f"a commit told Redis in {seconds:.3f} s ({moment})"
+            text = f"the Redis commands of a commit took {seconds:.3f} s ({moment})"
             self._log(logging.INFO, "tell", (moment,), text, facts)
 
     def _with_key(self, facts: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -67,17 +67,21 @@ class OpenTelemetryMetrics(LocatedObserver):
         self._operations = _seconds(
             meter, "db.client.operation.duration", "Duration of database client operations."
         )
-        self._fill_times = _seconds(meter, "cachedorm.fill.duration", "The database's part of it.")
-        self._wait_times = _seconds(meter, "cachedorm.wait.duration", "For somebody else's fill.")
-        self._sizes = meter.create_histogram("cachedorm.entry.size", "By", "Of stored entries.")
+        self._fill_times = _seconds(
+            meter, "cachedorm.fill.duration", "Loading an entry from the database."
+        )
+        self._wait_times = _seconds(meter, "cachedorm.wait.duration", "Waiting for another fill.")
+        self._sizes = meter.create_histogram(
+            "cachedorm.entry.size", "By", "Size of stored entries."
+        )
         count = meter.create_counter
         self._hits = count("cachedorm.hits", "{entry}", "Entries served.")
         self._misses = count("cachedorm.misses", "{entry}", "Entries missed.")
         self._fills = count("cachedorm.fills", "{entry}", "Entries loaded and stored.")
         self._refusals = count("cachedorm.refusals", "{entry}", "Entries loaded and not stored.")
         self._bypasses = count("cachedorm.bypasses", "{read}", "Reads that went past the cache.")
-        self._ended = count("cachedorm.invalidated", "{key}", "Entries and stamps ended.")
-        self._errors = count("cachedorm.errors", "{error}", "Failures that callers were spared.")
+        self._ended = count("cachedorm.invalidated", "{key}", "Entries and stamps invalidated.")
+        self._errors = count("cachedorm.errors", "{error}", "Failures hidden from callers.")
         self._open = meter.create_up_down_counter(
             "cachedorm.breaker.open", "{cache}", "Caches that do not ask their Redis for now."
         )

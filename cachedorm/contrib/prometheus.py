@@ -95,34 +95,36 @@ class PrometheusCounters(Observer):
             "cachedorm_refusals", "Entries loaded and not stored.", "region"
         )
         self._fill_seconds = self._histogram(
-            "cachedorm_fill_seconds", "The database's part of a fill.", "region"
+            "cachedorm_fill_seconds", "Loading an entry from the database.", "region"
         )
         self._entry_bytes = self._histogram(
             "cachedorm_entry_bytes", "The size of a stored entry.", "region", buckets=SIZE_BUCKETS
         )
         self._wait_seconds = self._histogram(
-            "cachedorm_wait_seconds", "Waiting for somebody else's fill.", "region"
+            "cachedorm_wait_seconds", "Waiting for another fill.", "region"
         )
         self._bypasses = self._counter(
             "cachedorm_bypasses", "Reads that went past the cache.", "region", "reason"
         )
         self._errors = self._counter(
-            "cachedorm_errors", "Failures that callers were spared.", "operation"
+            "cachedorm_errors", "Failures hidden from callers.", "operation"
         )
         self._make_of_commits()
 
     def _make_of_commits(self) -> None:
         self._invalidations = self._counter(
-            "cachedorm_invalidations", "Commits and calls that ended entries.", "db"
+            "cachedorm_invalidations", "Commits and calls that invalidated entries.", "db"
         )
         self._entries = self._counter(
-            "cachedorm_invalidated_entries", "Entries ended by their keys.", "db"
+            "cachedorm_invalidated_entries", "Entries invalidated by key.", "db"
         )
         self._stamps = self._counter(
-            "cachedorm_invalidated_stamps", "Stamps ended, with every entry that has one.", "db"
+            "cachedorm_invalidated_stamps",
+            "Stamps deleted, which invalidates every entry that carries one.",
+            "db",
         )
         self._tell_seconds = self._histogram(
-            "cachedorm_tell_seconds", "Telling Redis of a commit.", "operation"
+            "cachedorm_tell_seconds", "The commands of a commit.", "operation"
         )
         self._trips = self._counter("cachedorm_breaker_trips", "How often a breaker opened.")
         self._open = Gauge(
@@ -219,7 +221,7 @@ class PrometheusObserver(PrometheusCounters):
             "redis_cache_misses", "Entries missed.", "db", "operation"
         )
         self._redis_seconds = self._histogram(
-            "redis_cache_latency_seconds", "Reads, and telling of commits.", "db", "operation"
+            "redis_cache_latency_seconds", "Reads, and the commands of commits.", "db", "operation"
         )
 
     def region(self, region: str, db: int, server: str) -> None:

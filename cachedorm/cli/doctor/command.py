@@ -47,7 +47,7 @@ def _examined(cache: Cache) -> list[Finding]:
 
 
 def _print_json(findings: Sequence[Finding], status: int) -> None:
-    told = [
+    report = [
         {
             "severity": each.severity.name.lower(),
             "check": each.check,
@@ -56,7 +56,7 @@ def _print_json(findings: Sequence[Finding], status: int) -> None:
         }
         for each in findings
     ]
-    print_json({"findings": told, "status": status})
+    print_json({"findings": report, "status": status})
 
 
 def _print(findings: Sequence[Finding], status: int) -> None:
