@@ -69,10 +69,10 @@ def location_of(app: str | None) -> CacheLocation:
     for folder in (here, *here.parents):
         found = _setting_in(folder / "pyproject.toml")
         if found is not None:
-            said = f"{folder / 'pyproject.toml'}, [tool.cachedorm] app"
+            source = f"{folder / 'pyproject.toml'}, [tool.cachedorm] app"
             if not isinstance(found, str):
-                raise CommandError(f"{said}: {found!r} is not a string; give module:name")
-            return CacheLocation(found, folder, f"{said} = {found!r}")
+                raise CommandError(f"{source}: {found!r} is not a string; give module:name")
+            return CacheLocation(found, folder, f"{source} = {found!r}")
     raise CommandError(
         "no application given; use --app module:cache, or write to pyproject.toml:"
         ' [tool.cachedorm] app = "module:cache"'

@@ -38,10 +38,10 @@ def one_line(error: BaseException | str) -> str:
     """The error's text on one line, cut after its first two lines."""
     text = str(error)
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()][:2]
-    said = masked(" ".join(lines))
+    line = masked(" ".join(lines))
     if isinstance(error, str | CommandError | CachedormError):
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return line
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 @contextmanager

@@ -229,9 +229,9 @@ def _header_facts(header: dict[str, Any]) -> list[tuple[str, Any]]:
         facts.append(("soft end", header["soft_end"]))
     expected, form = header.get("expected_fingerprint"), header.get("fingerprint")
     if form:
-        said = "" if expected in (None, form) else f", this application's is {expected}"
-        said = ", same as here" if expected == form else said
-        facts.append(("fingerprint", form + said))
+        note = "" if expected in (None, form) else f", this application's is {expected}"
+        note = ", same as here" if expected == form else note
+        facts.append(("fingerprint", form + note))
         mine = header["server"] == header["this_server"]
         facts.append(("server", header["server"] + (", this one" if mine else ", another")))
     facts += [("mark", name) for name in ("outlives", "kept") if header.get(name)]

@@ -113,8 +113,8 @@ def _yes(value: bool) -> str:
 
 
 def _soft(region: dict[str, Any]) -> str:
-    said = (("refresh_ahead", "ahead"), ("stale_if_error", "if error"))
-    times = [(word, region[f"{name}_ms"]) for name, word in said]
+    words = (("refresh_ahead", "ahead"), ("stale_if_error", "if error"))
+    times = [(word, region[f"{name}_ms"]) for name, word in words]
     return ", ".join(f"{word} {seconds(ms)}" for word, ms in times if ms)
 
 

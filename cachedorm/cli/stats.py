@@ -48,11 +48,11 @@ def stats(
     """Show Redis' own counters, and a sample of the keys in each region's database."""
 
     def act(cache: Cache) -> None:
-        looks = _looks(cache.insight, region or [], sample or None)
+        snapshots = _snapshots(cache.insight, region or [], sample or None)
         if not watch:
-            _show(next(looks), as_json)
+            _show(next(snapshots), as_json)
         else:
-            _watch(looks, survey_of(cache.insight), every, as_json)
+            _watch(snapshots, survey_of(cache.insight), every, as_json)
 
     # Ctrl-C is the way to leave --watch.
     with command_errors(), suppress(*([KeyboardInterrupt] if watch else [])):
@@ -80,7 +80,7 @@ def regions_named(insight: Insight, names: list[str]) -> list[Any]:
     return [known[name] for name in names] or list(known.values())
 
 
-def _looks(insight: Insight, names: list[str], limit: int | None) -> Iterator[dict[str, Any]]:
+def _snapshots(insight: Insight, names: list[str], limit: int | None) -> Iterator[dict[str, Any]]:
     """One snapshot after the other, each with the counts since the last."""
     survey = survey_of(insight)
     regions, declared, before = regions_named(insight, names), insight.declared(), None
@@ -153,28 +153,30 @@ def _number(info: Mapping[str, str], name: str) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _watch(looks: Iterator[dict[str, Any]], survey: Survey, every: float, as_json: bool) -> None:
+def _watch(
+    snapshots: Iterator[dict[str, Any]], survey: Survey, every: float, as_json: bool
+) -> None:
     if as_json or not sys.stdout.isatty():
-        for look in looks:
-            _show(look, as_json)
+        for snapshot in snapshots:
+            _show(snapshot, as_json)
             survey.sleep(every)
     with Live(console=console(), auto_refresh=False) as live:
-        for look in looks:
-            live.update(_drawn(look), refresh=True)
+        for snapshot in snapshots:
+            live.update(_rendered(snapshot), refresh=True)
             survey.sleep(every)
 
 
-def _show(look: dict[str, Any], as_json: bool) -> None:
-    print_json(look) if as_json else put(_drawn(look))
+def _show(snapshot: dict[str, Any], as_json: bool) -> None:
+    print_json(snapshot) if as_json else put(_rendered(snapshot))
 
 
-def _drawn(look: dict[str, Any]) -> Group:
+def _rendered(snapshot: dict[str, Any]) -> Group:
     listed = table(
         "db", "regions", "keys", "values", "absent", "leases", "intents", "stamps", "foreign",
         "avg size", "avg ttl",
     )  # fmt: skip
     keys = table("db", "key", "sampled")
-    for each in look["databases"]:
+    for each in snapshot["databases"]:
         many = each["estimated"]
         row(
             listed, each["db"], ", ".join(each["regions"]), each["keys"],
@@ -188,7 +190,7 @@ def _drawn(look: dict[str, Any]) -> Group:
         )  # fmt: skip
         for template, count in each["templates"].items():
             row(keys, each["db"], template, count)
-    return Group(*_lines(look), listed, *([keys] if keys.row_count else []))
+    return Group(*_lines(snapshot), listed, *([keys] if keys.row_count else []))
 
 
 def _about(database: dict[str, Any], number: int) -> str:
@@ -196,8 +198,8 @@ def _about(database: dict[str, Any], number: int) -> str:
     return f"~{number}" if sampled else str(number)
 
 
-def _lines(look: dict[str, Any]) -> Iterator[Text]:
-    server, registry = look["redis"], look["registry"]
+def _lines(snapshot: dict[str, Any]) -> Iterator[Text]:
+    server, registry = snapshot["redis"], snapshot["registry"]
     memory = size(server["used_memory"])
     if server["maxmemory"]:
         memory += f" of {size(server['maxmemory'])}, {server['maxmemory_policy']}"
@@ -208,8 +210,8 @@ def _lines(look: dict[str, Any]) -> Iterator[Text]:
         )
     )
     yield Text(f"key lookups since server start, all clients: {_rate(server)}")
-    if "since" in look:
-        yield Text(f"in the last {look['since']['seconds']:g} s: {_rate(look['since'])}")
+    if "since" in snapshot:
+        yield Text(f"in the last {snapshot['since']['seconds']:g} s: {_rate(snapshot['since'])}")
     yield Text(
         f"registry: {registry['interests']} interests, {registry['of_others']} of other"
         f" applications; {registry['not_yet_registered']} of this one not registered yet"

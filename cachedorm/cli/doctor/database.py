@@ -82,8 +82,8 @@ def _isolation(name: str, level: str, reads_old: bool, *, snapshot: bool) -> Fin
         )  # fmt: skip
     if level == "AUTOCOMMIT":
         return info("isolation", f"{name} commits every statement by itself (AUTOCOMMIT)")
-    said = "a snapshot from its first read on" if snapshot else "reads are served from the cache"
-    return ok("isolation", f"{name}: {level}, {said}")
+    text = "a snapshot from its first read on" if snapshot else "reads are served from the cache"
+    return ok("isolation", f"{name}: {level}, {text}")
 
 
 def _missing(follower: EngineFollower, tables: list[Table]) -> list[str]:
@@ -125,12 +125,12 @@ def _refusal(reason: str) -> str:
 
 
 def _triggered(name: str, written: set[str], through: set[str]) -> Finding:
-    said = f"{name} has a trigger or a rule"
+    text = f"{name} has a trigger or a rule"
     if name in through:
-        said += "; its rows are invalidated and not written through: the trigger may change them"
+        text += "; its rows are invalidated and not written through: the trigger may change them"
     if name in written:
-        return info("triggers", f"{said}; the tables it writes are declared (writes=...)")
+        return info("triggers", f"{text}; the tables it writes are declared (writes=...)")
     return warning(
-        "triggers", f"{said}; writes it makes to other tables are not seen by commits here",
+        "triggers", f"{text}; writes it makes to other tables are not seen by commits here",
         "if it writes any, name them: CachePolicy(writes=('schema.table',))",
     )  # fmt: skip

@@ -85,17 +85,17 @@ def _latency(survey: Survey) -> Finding:
     taken = survey.latencies(COMMANDS)
     median, worst = taken[len(taken) // 2], taken[-1]
     limit = survey.operation_timeout
-    said = (
+    text = (
         f"a command takes {median * 1000:.2f} ms (median of {COMMANDS}; maximum"
         f" {worst * 1000:.2f} ms); the limit is {limit * 1000:g} ms"
     )
     if worst > limit / 2:
         return warning(
-            "latency", said,
+            "latency", text,
             "move Redis closer, find what blocks it (SLOWLOG), or raise"
             " Cache(operation_timeout=...): reads that time out go to the database",
         )  # fmt: skip
-    return ok("latency", said)
+    return ok("latency", text)
 
 
 def _numbers(
@@ -219,17 +219,17 @@ def _persistence(survey: Survey, facts: Mapping[str, str]) -> Iterator[Finding]:
 
 def _clock(survey: Survey, models: Sequence[EntityShape], regions: Sequence[Region]) -> Finding:
     lead, exact = survey.clock_lead()
-    said = (
+    text = (
         f"Redis' clock differs by {lead:+.3f} s from this machine's (within {exact * 1000:.1f} ms)"
     )
     if abs(lead) - exact < CLOCK_SECONDS:
-        return ok("clock", said)
+        return ok("clock", text)
     timed = [region.name for region in regions if region.refresh_ahead or region.stale_if_error]
     timed += [m.owner.class_.__name__ for m in models if isinstance(m.policy.ttl, str)]
     if not timed:
-        return info("clock", said, "no declaration here uses this machine's clock")
+        return info("clock", text, "no declaration here uses this machine's clock")
     return warning(
-        "clock", f"{said}; the expiry of {', '.join(timed)} uses this machine's clock",
+        "clock", f"{text}; the expiry of {', '.join(timed)} uses this machine's clock",
         "synchronise both clocks with NTP",
     )  # fmt: skip
 
@@ -240,13 +240,13 @@ def _registry(insight: Insight, survey: Survey) -> Finding:
         return info("registry", "nothing is registered yet")
     held = {str(each) for each, _ in found.interests}
     others = len(held - insight.interests.known) + found.others
-    said = f"{len(held)} interests are registered, {others} of them unknown to this code"
+    text = f"{len(held)} interests are registered, {others} of them unknown to this code"
     if others:
         return info(
-            "registry", said,
+            "registry", text,
             "other versions or applications cache here; commits invalidate theirs by whole table",
         )  # fmt: skip
-    return ok("registry", said)
+    return ok("registry", text)
 
 
 def _foreign_keys(insight: Insight, survey: Survey, regions: Sequence[Region]) -> Iterator[Finding]:
