@@ -11,19 +11,19 @@ except ImportError as missing:
     ) from missing
 
 from cachedorm.cli.doctor.command import doctor
-from cachedorm.cli.errors import Commands
+from cachedorm.cli.errors import CommandGroup
 from cachedorm.cli.inspect import inspect
 from cachedorm.cli.invalidate import invalidate
 from cachedorm.cli.regions import regions
 from cachedorm.cli.stats import stats
 from cachedorm.cli.warm import warm
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def main() -> None:
-    """The second-level cache for SQLAlchemy: fill it, look into it, end entries, examine it."""
+    """The second-level cache for SQLAlchemy: warm, inspect, invalidate and examine it."""
 
 
 for command in (warm, stats, inspect, invalidate, regions, doctor):

@@ -1,7 +1,7 @@
-"""Names for the shell to complete: of regions and of models, read off the declarations.
+"""Shell completion of region, model and warm set names, from the declarations.
 
-The module that holds the Cache is imported, for that is where the names are; no function that
-makes a Cache is called, no server asked. Whatever goes wrong there, nothing is completed.
+Completion imports the module that holds the Cache. It calls no function that makes a Cache and
+asks no server. If the import fails, nothing is completed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import io
 from typing import Any
 
-from cachedorm.cli.application import place_of
+from cachedorm.cli.application import location_of
 from cachedorm.declare.policies.region import Region
 from cachedorm.declare.policies.shape import shapes
 from cachedorm.declare.queries.derived import derived_queries
@@ -19,23 +19,23 @@ from cachedorm.declare.queries.warmset import declared_warm_sets
 
 
 def _declare(context: Any) -> bool:
-    """Import what is declared; whether that worked."""
+    """Import the declarations; True if that worked."""
     app = context.params.get("app")
     silent = io.StringIO()
     try:
-        # A shell would take what the application prints for names.
+        # The shell would take the application's output for names.
         with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-            place_of(app).module()
+            location_of(app).module()
             from sqlalchemy.orm import configure_mappers
 
             configure_mappers()
-    except Exception:  # noqa: BLE001 - in the middle of a line there is nobody to tell
+    except Exception:  # noqa: BLE001 - completion cannot report an error
         return False
     return True
 
 
 def complete_region(ctx: Any, incomplete: str) -> list[str]:
-    """The names of regions that begin so."""
+    """The region names that begin with ``incomplete``."""
     if not _declare(ctx):
         return []
     regions: set[Region] = {shape.policy.region for shape in shapes()}
@@ -47,7 +47,7 @@ def complete_region(ctx: Any, incomplete: str) -> list[str]:
 
 
 def complete_model(ctx: Any, incomplete: str) -> list[str]:
-    """The names of cached classes, with a key, that begin so."""
+    """The names of cached classes with a key that begin with ``incomplete``."""
     if not _declare(ctx):
         return []
     names = {shape.owner.class_.__name__ for shape in shapes() if shape.template is not None}
@@ -55,7 +55,7 @@ def complete_model(ctx: Any, incomplete: str) -> list[str]:
 
 
 def complete_warm_set(ctx: Any, incomplete: str) -> list[str]:
-    """The names of warm sets that begin so."""
+    """The warm set names that begin with ``incomplete``."""
     if not _declare(ctx):
         return []
     return [each.name for each in declared_warm_sets() if each.name.startswith(incomplete)]

@@ -1,44 +1,45 @@
-"""A value that was made of other entries, such as a response: what it says, and made of what."""
+"""A value composed of other entries, such as a response: its content and its source entries."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cachedorm.errors import ConfigurationError
 from cachedorm.inspection.entry_values import Readable
+from cachedorm.responses.composed_values import ComposedValue, composed_form, still_valid
+from cachedorm.responses.provenance import SourceEntry, digest_of
 from cachedorm.store.codec import UNDECODABLE
-from cachedorm.store.entries.derived import Held, Made, made_form, stands
-from cachedorm.store.entries.provenance import Part, digest_of
 from cachedorm.store.protocol.entry import Described, describe
 from cachedorm.store.redis.survey import Survey
 
-_AT_WORK = {"lease": "is being filled", "intent": "is being written"}
+_IN_PROGRESS = {"lease": "is being filled", "intent": "is being written"}
 
 
 @dataclass(frozen=True, slots=True)
-class PartSeen:
-    """An entry that the value was made of, and what has become of it."""
+class SourceState:
+    """A source entry of a composed value, and its state now."""
 
-    part: Part
-    stands: bool
+    source: SourceEntry
+    valid: bool
     state: str
 
 
-def made_in(slot: Described) -> Made | None:
-    """The value with its parts, if the slot holds such a one."""
+def composed_value_in(slot: Described) -> ComposedValue | None:
+    """The composed value that a slot holds; None if it holds something else."""
     if slot.holds != "value":
         return None
     try:
-        found: Made = made_form(slot.fingerprint).decode(slot.payload)
+        found: ComposedValue = composed_form(slot.fingerprint).decode(slot.payload)
     except UNDECODABLE:
         return None
-    return found if found.parts else None
+    return found if found.sources else None
 
 
-def readable_made(made: Made) -> Readable:
-    """What the value says, for people: bytes that are text are shown as that."""
-    return Readable("value made of other entries", 1, [{"value": _texts(made.content)}])
+def readable_content(composed: ComposedValue) -> Readable:
+    """The content for people; bytes that are UTF-8 text become text."""
+    return Readable("value composed of other entries", 1, [{"value": _texts(composed.content)}])
 
 
 def _texts(value: Any) -> Any:
@@ -56,27 +57,27 @@ def _texts(value: Any) -> Any:
             return value
 
 
-def parts_seen(made: Made, survey: Survey, server: bytes) -> list[PartSeen]:
-    """Each part, judged as a reader of the value judges it."""
-    return [_seen(part, survey, server) for part in made.parts]
+def source_states(composed: ComposedValue, survey: Survey, server: bytes) -> list[SourceState]:
+    """The state of each source entry, checked as a reader of the composed value checks it."""
+    return [_state_of(source, survey, server) for source in composed.sources]
 
 
-def _seen(part: Part, survey: Survey, server: bytes) -> PartSeen:
-    names = (part.key, *part.stamps)
+def _state_of(source: SourceEntry, survey: Survey, server: bytes) -> SourceState:
+    names = (source.key, *source.stamps)
     try:
-        values, _ = survey.read(part.db, names)
+        values, _ = survey.read(source.db, names)
     except ConfigurationError:
-        return PartSeen(part, stands=False, state="the server has no such database")
-    standing = dict(zip(names, values, strict=True))
-    if stands(part, standing, server):
-        return PartSeen(part, stands=True, state="stands")
-    return PartSeen(part, stands=False, state=_fallen(part, standing))
+        return SourceState(source, valid=False, state="the server has no such database")
+    current = dict(zip(names, values, strict=True))
+    if still_valid(source, current, server):
+        return SourceState(source, valid=True, state="valid")
+    return SourceState(source, valid=False, state=_why_invalid(source, current))
 
 
-def _fallen(part: Part, standing: Held) -> str:
-    slot = standing[part.key]
+def _why_invalid(source: SourceEntry, current: Mapping[str, bytes | None]) -> str:
+    slot = current[source.key]
     if slot is None:
-        return "gone"
-    if digest_of(slot) == part.digest:
-        return "not valid any more"
-    return _AT_WORK.get(describe(slot).holds, "another by now")
+        return "missing"
+    if digest_of(slot) == source.digest:
+        return "same bytes, but no longer valid"
+    return _IN_PROGRESS.get(describe(slot).holds, "replaced by another value")

@@ -1,4 +1,4 @@
-"""A sample of one Redis database, counted by what stands at its keys."""
+"""Statistics of one Redis database, from a sample of its keys."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ _STAMPS, _INTENTS, _REFRESHES = (
 
 VALUE, ABSENT, LEASE, INTENT = "value", "absent", "lease", "intent"
 ENTRIES = (VALUE, ABSENT)
-STRANGE = ("other format", "garbage", "not ours")
+FOREIGN_KINDS = ("other format", "garbage", "not ours")
 OTHER = "no template"
 
 
 @dataclass(slots=True)
-class Census:
-    """What a sample of a database held. ``kinds`` counts keys, ``templates`` values by their
-    template, ``size_bytes`` is the size of values, ``old`` counts values past their soft moment."""
+class KeySample:
+    """Counts over a sample of one database.
+
+    ``kinds``: keys by kind. ``templates``: values by key template. ``size_bytes``: of all values.
+    ``old``: values past their soft expiry.
+    """
 
     db: int
     total: int
@@ -48,23 +51,23 @@ class Census:
 
     @property
     def entries(self) -> int:
-        """How many values and remembered absences the sample held."""
+        """The number of values and cached absences in the sample."""
         return sum(self.kinds[kind] for kind in ENTRIES)
 
     def estimated(self, kind: str) -> int:
-        """How many keys of this kind the whole database has, judging by the sample."""
+        """The estimated number of keys of this kind in the whole database."""
         if not self.sampled or self.sampled >= self.total:
             return self.kinds[kind]
         return round(self.kinds[kind] * self.total / self.sampled)
 
     def count(self, seen: Seen, declared: Sequence[Declared]) -> None:
-        """One more key."""
+        """Add one key."""
         kind, slot = kind_of(seen)
         if kind == "gone":
             return
         self.sampled += 1
         self.kinds[kind] += 1
-        if kind in STRANGE:
+        if kind in FOREIGN_KINDS:
             self.strange.append(seen.key)
         if kind not in ENTRIES or slot is None:
             return
@@ -75,10 +78,12 @@ class Census:
         self.templates[_template_of(seen.key, declared)] += 1
 
 
-def census(survey: Survey, db: int, declared: Iterable[Declared], limit: int | None) -> Census:
-    """Count a sample of the database's keys, or (None) all of them."""
+def sample_of(
+    survey: Survey, db: int, declared: Iterable[Declared], limit: int | None
+) -> KeySample:
+    """Count at most ``limit`` keys of the database, or (None) all of them."""
     here = [each for each in declared if each.region.db == db]
-    found = Census(db, survey.size(db))
+    found = KeySample(db, survey.size(db))
     for batch in survey.keys(db, limit):
         for seen in survey.at(db, batch):
             found.count(seen, here)
@@ -87,9 +92,9 @@ def census(survey: Survey, db: int, declared: Iterable[Declared], limit: int | N
 
 
 def kind_of(seen: Seen) -> tuple[str, Described | None]:
-    """What stands at a key, in a word, and for the library's slots their header.
+    """The kind of a key, and the header if it holds a slot of the library.
 
-    Of a value only the first bytes are looked at, so that its stamps may be cut short.
+    Only the first bytes of a value are read, so its stamps may be missing.
     """
     own = _own_kind(seen)
     if own is not None:
@@ -103,7 +108,7 @@ def kind_of(seen: Seen) -> tuple[str, Described | None]:
 
 
 def _own_kind(seen: Seen) -> str | None:
-    """What the library keeps beside its entries: keys that no template may begin like."""
+    """The kind of an internal key of the library; no template may begin like one."""
     if seen.type == "none" or not seen.key.startswith(b"~"):
         return None
     if seen.key.startswith(_STAMPS):
@@ -116,7 +121,7 @@ def _own_kind(seen: Seen) -> str | None:
 
 
 def _without_stamps(seen: Seen) -> bytes:
-    """The header of a value whose stamps were not read, as if it had none; garbage stays that."""
+    """The header of a value as if it had no stamps: they were not read. Keep garbage as it is."""
     begin = seen.begin
     if begin[:2] != bytes((ord("V"), FORMAT_VERSION)):
         return begin

@@ -1,4 +1,4 @@
-"""``cachedorm regions``: what is declared, without asking a server."""
+"""``cachedorm regions``: the declarations, without asking a server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, working_on
-from cachedorm.cli.errors import refusing
+from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.errors import command_errors
 from cachedorm.cli.terminal import print_json, put, row, say, seconds, table
 from cachedorm.declare.policies.region import Region, as_seconds
 from cachedorm.declare.policies.shape import EntityShape
@@ -17,9 +17,9 @@ from cachedorm.inspection.declarations import Declared, Insight
 
 
 def regions(app: App = None, as_json: AsJson = False) -> None:
-    """Every region: database, times, key templates, policies, queries, what they depend on."""
-    with refusing():
-        found = working_on(app, _gathered)
+    """List every region: database, times, key templates, policies, queries, dependencies."""
+    with command_errors():
+        found = with_cache(app, _gathered)
     print_json(found) if as_json else _print(found)
 
 
@@ -85,7 +85,9 @@ def _keys(declared: Declared) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    listed = table("db", "region", "ttl", "absent", "intents", "evictable", "soft", title="regions")
+    listed = table(
+        "db", "region", "ttl", "negative ttl", "intents", "evictable", "soft", title="regions"
+    )
     keys = table("db", "key", "made by", "ttl", "on write", "depends on", title="keys")
     for each in found["regions"]:
         row(
@@ -103,7 +105,7 @@ def _print(found: dict[str, Any]) -> None:
     put(listed)
     put(keys)
     for db, by in found["taken"].items():
-        say(f"database {db} is taken by {by}")
+        say(f"database {db} is reserved for {by}")
 
 
 def _yes(value: bool) -> str:
@@ -111,8 +113,8 @@ def _yes(value: bool) -> str:
 
 
 def _soft(region: dict[str, Any]) -> str:
-    said = (("refresh_ahead", "ahead"), ("stale_if_error", "if error"))
-    times = [(word, region[f"{name}_ms"]) for name, word in said]
+    words = (("refresh_ahead", "ahead"), ("stale_if_error", "if error"))
+    times = [(word, region[f"{name}_ms"]) for name, word in words]
     return ", ".join(f"{word} {seconds(ms)}" for word, ms in times if ms)
 
 

@@ -1,7 +1,7 @@
-"""``cachedorm stats``: what Redis tells of the cache, from outside of the processes that use it.
+"""``cachedorm stats``: statistics of the cache from Redis, outside of the processes that use it.
 
-Hits and misses of reads are counted in each process (``cache.stats()``, observers, the Prometheus
-exporter). What Redis counts is keys: a hit of the cache looks up its entry and every stamp of it.
+Each process counts its own hits and misses (``cache.stats()``, observers, the Prometheus exporter).
+Redis counts keys: one hit of the cache looks up the entry and each of its stamps.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from rich.live import Live
 from rich.text import Text
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, working_on
+from cachedorm.cli.application import App, AsJson, with_cache
 from cachedorm.cli.completion import complete_region
-from cachedorm.cli.errors import Refused, refusing
-from cachedorm.cli.key_statistics import LEASE, Census, census
+from cachedorm.cli.errors import CommandError, command_errors
+from cachedorm.cli.key_statistics import LEASE, KeySample, sample_of
 from cachedorm.cli.terminal import about, console, print_json, put, row, shown, size, table
 from cachedorm.inspection.declarations import Insight
 from cachedorm.store.redis.survey import Survey
@@ -39,49 +39,49 @@ def stats(
         ),
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=0, help="Keys to look at in each database; 0 for all of them.")
+        int, typer.Option(min=0, help="Keys to read in each database; 0 for all.")
     ] = 1000,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until interrupted.")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between refreshes.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Redis' own counters, and what stands in each region's database, by a sample of its keys."""
+    """Show Redis' own counters, and a sample of the keys in each region's database."""
 
     def act(cache: Cache) -> None:
-        looks = _looks(cache.insight, region or [], sample or None)
+        snapshots = _snapshots(cache.insight, region or [], sample or None)
         if not watch:
-            _show(next(looks), as_json)
+            _show(next(snapshots), as_json)
         else:
-            _watch(looks, survey_of(cache.insight), every, as_json)
+            _watch(snapshots, survey_of(cache.insight), every, as_json)
 
-    # Interrupting is how one leaves a watch.
-    with refusing(), suppress(*([KeyboardInterrupt] if watch else [])):
-        working_on(app, act)
+    # Ctrl-C is the way to leave --watch.
+    with command_errors(), suppress(*([KeyboardInterrupt] if watch else [])):
+        with_cache(app, act)
 
 
 def survey_of(insight: Insight) -> Survey:
-    """The Redis of this Cache; Refused if it has none."""
+    """The Redis of this Cache; raises CommandError if it has none."""
     survey = insight.survey
     if survey is None:
-        raise Refused(
-            "this Cache has no Redis: its entries live inside the application's own process,"
-            " where only that can see them; look at cache.stats() there"
+        raise CommandError(
+            "this Cache has no Redis: its entries are in the application's memory;"
+            " use cache.stats() in that process"
         )
     return survey
 
 
 def regions_named(insight: Insight, names: list[str]) -> list[Any]:
-    """These regions, or all of them; Refused for one that is not declared."""
+    """These regions, or all; raises CommandError for one that is not declared."""
     known = {each.name: each for each in insight.regions()}
     for name in names:
         if name not in known:
             listed = ", ".join(known) or "none"
-            raise Refused(f"no region is named {name!r}; there are: {listed}")
+            raise CommandError(f"no region is named {name!r}; declared: {listed}")
     return [known[name] for name in names] or list(known.values())
 
 
-def _looks(insight: Insight, names: list[str], limit: int | None) -> Iterator[dict[str, Any]]:
-    """One look after the other; each knows what was counted since the last."""
+def _snapshots(insight: Insight, names: list[str], limit: int | None) -> Iterator[dict[str, Any]]:
+    """One snapshot after the other, each with the counts since the last."""
     survey = survey_of(insight)
     regions, declared, before = regions_named(insight, names), insight.declared(), None
     while True:
@@ -91,7 +91,7 @@ def _looks(insight: Insight, names: list[str], limit: int | None) -> Iterator[di
             "redis": _server(survey, info),
             "registry": _registry(insight, survey),
             "databases": [
-                _database(census(survey, db, declared, limit), names)
+                _database(sample_of(survey, db, declared, limit), names)
                 for db, names in sorted(dbs.items())
             ],
         }
@@ -125,7 +125,7 @@ def _registry(insight: Insight, survey: Survey) -> dict[str, Any]:
     }
 
 
-def _database(found: Census, names: list[str]) -> dict[str, Any]:
+def _database(found: KeySample, names: list[str]) -> dict[str, Any]:
     return {
         "db": found.db,
         "regions": names,
@@ -153,28 +153,30 @@ def _number(info: Mapping[str, str], name: str) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _watch(looks: Iterator[dict[str, Any]], survey: Survey, every: float, as_json: bool) -> None:
+def _watch(
+    snapshots: Iterator[dict[str, Any]], survey: Survey, every: float, as_json: bool
+) -> None:
     if as_json or not sys.stdout.isatty():
-        for look in looks:
-            _show(look, as_json)
+        for snapshot in snapshots:
+            _show(snapshot, as_json)
             survey.sleep(every)
     with Live(console=console(), auto_refresh=False) as live:
-        for look in looks:
-            live.update(_drawn(look), refresh=True)
+        for snapshot in snapshots:
+            live.update(_rendered(snapshot), refresh=True)
             survey.sleep(every)
 
 
-def _show(look: dict[str, Any], as_json: bool) -> None:
-    print_json(look) if as_json else put(_drawn(look))
+def _show(snapshot: dict[str, Any], as_json: bool) -> None:
+    print_json(snapshot) if as_json else put(_rendered(snapshot))
 
 
-def _drawn(look: dict[str, Any]) -> Group:
+def _rendered(snapshot: dict[str, Any]) -> Group:
     listed = table(
-        "db", "regions", "keys", "values", "absent", "leases", "intents", "stamps", "strange",
-        "a value", "left",
+        "db", "regions", "keys", "values", "absent", "leases", "intents", "stamps", "foreign",
+        "avg size", "avg ttl",
     )  # fmt: skip
-    keys = table("db", "key", "of the sample")
-    for each in look["databases"]:
+    keys = table("db", "key", "sampled")
+    for each in snapshot["databases"]:
         many = each["estimated"]
         row(
             listed, each["db"], ", ".join(each["regions"]), each["keys"],
@@ -188,7 +190,7 @@ def _drawn(look: dict[str, Any]) -> Group:
         )  # fmt: skip
         for template, count in each["templates"].items():
             row(keys, each["db"], template, count)
-    return Group(*_lines(look), listed, *([keys] if keys.row_count else []))
+    return Group(*_lines(snapshot), listed, *([keys] if keys.row_count else []))
 
 
 def _about(database: dict[str, Any], number: int) -> str:
@@ -196,8 +198,8 @@ def _about(database: dict[str, Any], number: int) -> str:
     return f"~{number}" if sampled else str(number)
 
 
-def _lines(look: dict[str, Any]) -> Iterator[Text]:
-    server, registry = look["redis"], look["registry"]
+def _lines(snapshot: dict[str, Any]) -> Iterator[Text]:
+    server, registry = snapshot["redis"], snapshot["registry"]
     memory = size(server["used_memory"])
     if server["maxmemory"]:
         memory += f" of {size(server['maxmemory'])}, {server['maxmemory_policy']}"
@@ -207,16 +209,16 @@ def _lines(look: dict[str, Any]) -> Iterator[Text]:
             f" {memory}, {server['connected_clients']} clients"
         )
     )
-    yield Text(f"keys looked up since its start, all clients: {_rate(server)}")
-    if "since" in look:
-        yield Text(f"in the last {look['since']['seconds']:g} s: {_rate(look['since'])}")
+    yield Text(f"key lookups since server start, all clients: {_rate(server)}")
+    if "since" in snapshot:
+        yield Text(f"in the last {snapshot['since']['seconds']:g} s: {_rate(snapshot['since'])}")
     yield Text(
-        f"registry: {registry['interests']} interests, {registry['of_others']} of them of others"
-        f" than this application, {registry['not_yet_registered']} of its own not in it"
+        f"registry: {registry['interests']} interests, {registry['of_others']} of other"
+        f" applications; {registry['not_yet_registered']} of this one not registered yet"
     )
 
 
 def _rate(counted: dict[str, Any]) -> str:
     rate = counted["keyspace_hit_rate"]
-    share = "nothing asked" if rate is None else f"{rate:.1%} found"
+    share = "no lookups" if rate is None else f"{rate:.1%} found"
     return f"{share}; {counted['evicted_keys']} evicted, {counted['expired_keys']} expired"

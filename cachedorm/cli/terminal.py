@@ -1,7 +1,6 @@
-"""What people and scripts are shown: tables on a terminal, plain columns in a pipe, JSON.
+"""Output for people and scripts: tables on a terminal, plain columns in a pipe, JSON.
 
-Texts that come from Redis or from a row are shown as they are read, never obeyed: no markup, no
-control characters.
+Text from Redis or from a row is printed literally: no markup, control characters escaped.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-# Wide enough that nothing is cut or wrapped where there is no terminal to be wide.
+# Without a terminal: wide enough that nothing is cut or wrapped.
 _PIPE_WIDTH = 10_000
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where to print: the width of the terminal, or none to speak of in a pipe."""
+    """A console as wide as the terminal, or practically unbounded in a pipe."""
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():
         return Console(stderr=stderr, highlight=False)
@@ -30,7 +29,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(*columns: str, title: str | None = None, plain: bool | None = None) -> Table:
-    """An empty table; in a pipe it has no lines and no title."""
+    """An empty table; without lines and title in a pipe."""
     if not sys.stdout.isatty() if plain is None else plain:
         named = any(columns)
         return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=named)
@@ -41,17 +40,17 @@ def table(*columns: str, title: str | None = None, plain: bool | None = None) ->
 
 
 def row(into: Table, *cells: object, style: str = "") -> None:
-    """Add a row; whatever the cells are, they are shown as text."""
+    """Add a row; cells of any type are printed as text."""
     into.add_row(*(cell(each) for each in cells), style=style)
 
 
 def cell(value: object) -> Text:
-    """One value as text: nothing for None, and nothing in it is obeyed."""
+    """One value as literal text; empty for None."""
     return Text("" if value is None else shown(str(value)))
 
 
 def put(what: RenderableType) -> None:
-    """Print it; in a pipe no line ends in blanks."""
+    """Print a table or a group; in a pipe without trailing blanks."""
     if sys.stdout.isatty():
         console().print(what)
         return
@@ -63,30 +62,30 @@ def put(what: RenderableType) -> None:
 
 
 def say(text: str, *, style: str = "") -> None:
-    """A line for people."""
+    """Print one line for people."""
     put(Text(shown(text), style=style))
 
 
 def shown(text: str) -> str:
-    """The text with what a terminal would obey spelt out; line ends stay."""
+    """The text with control characters escaped, except line ends."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() or each == "\n" else _spelt(each) for each in text)
+    return "".join(each if each.isprintable() or each == "\n" else _escape(each) for each in text)
 
 
-def _spelt(character: str) -> str:
+def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def print_json(value: Any) -> None:
-    """The value as JSON, readable where the output can hold its letters."""
+    """Print the value as JSON; non-ASCII letters stay if the output is UTF."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=ascii_only) + "\n")
     sys.stdout.flush()
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it; bytes in hexadecimal, what else is unknown as its text."""
+    """The value for JSON: bytes in hexadecimal, unknown types as their text."""
     match value:
         case Enum():
             return value.name
@@ -107,7 +106,7 @@ def plain(value: Any) -> Any:
 
 
 def seconds(ms: int | None) -> str:
-    """A time span for people: 90 s, 24 h, 7 d."""
+    """A duration for people, exact: 90 s, 24 h, 7 d."""
     if ms is None:
         return ""
     for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
@@ -117,7 +116,7 @@ def seconds(ms: int | None) -> str:
 
 
 def about(ms: int) -> str:
-    """A time that is left, as exact as people want it: 3587 s are 59.8 min."""
+    """A duration for people, rounded: 3587 s are 59.8 min."""
     for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
         if ms >= 2 * length:
             return f"{ms / length:.1f} {unit}"
@@ -125,7 +124,7 @@ def about(ms: int) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes for people."""
+    """A size in bytes for people."""
     for unit in ("B", "KiB", "MiB"):
         if number < 1024:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""``cachedorm warm``: fills the declared warm sets, with a progress bar."""
+"""``cachedorm warm``: fill the declared warm sets, with a progress bar."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import func, select
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, working_on
+from cachedorm.cli.application import App, AsJson, with_cache
 from cachedorm.cli.completion import complete_warm_set
-from cachedorm.cli.errors import Refused, one_line
+from cachedorm.cli.errors import CommandError, one_line
 from cachedorm.cli.terminal import console, print_json, put, row, table
 from cachedorm.declare.queries.warmset import WarmSet, declared_warm_sets
 from cachedorm.errors import CachedormError
@@ -30,13 +30,13 @@ def warm(
         list[str] | None,
         typer.Option(
             "--set",
-            help="A warm set's name; by default all of them.",
+            help="The name of a warm set; all by default.",
             autocompletion=complete_warm_set,
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows of one batch.")] = 500,
+    batch: Annotated[int, typer.Option(min=1, help="Rows in one batch.")] = 500,
     after: Annotated[
-        str | None, typer.Option(help="A position to go on from; with one --set.")
+        str | None, typer.Option(help="The position to continue from; needs one --set.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +48,7 @@ def warm(
             _check_position(after, chosen)
         return [_one(cache, each, batch, after, as_json) for each in chosen]
 
-    results = working_on(app, act)
+    results = with_cache(app, act)
     _print(results, as_json)
     if any(result["error"] for result in results):
         raise typer.Exit(1)
@@ -56,44 +56,46 @@ def warm(
 
 def _check_position(after: str, chosen: Sequence[WarmSet]) -> None:
     if len(chosen) != 1:
-        raise Refused("--after needs exactly one --set")
+        raise CommandError("--after needs exactly one --set")
     try:
         Position.read(after, chosen[0].name)
     except CachedormError as error:
-        raise Refused(str(error)) from error
+        raise CommandError(str(error)) from error
 
 
 def _chosen(names: Sequence[str]) -> list[WarmSet]:
     try:
         declared = {each.name: each for each in declared_warm_sets()}
     except CachedormError as error:
-        raise Refused(str(error)) from error
+        raise CommandError(str(error)) from error
     unknown = [name for name in names if name not in declared]
     if not declared:
-        raise Refused("no warm set is declared; declare a WarmSet in a module that --app imports")
+        raise CommandError(
+            "no warm set is declared; declare a WarmSet in a module that --app imports"
+        )
     if unknown:
         named = ", ".join(map(repr, unknown))
-        raise Refused(f"no warm set is named {named}; declared: {', '.join(declared)}")
+        raise CommandError(f"no warm set is named {named}; declared: {', '.join(declared)}")
     return [declared[name] for name in names] or list(declared.values())
 
 
 def _one(
     cache: Cache, chosen: WarmSet, batch: int, after: str | None, quiet: bool
 ) -> dict[str, Any]:
-    """The summary of one set; an error in it, not raised: the others shall be warmed too."""
+    """Warm one set. Return its summary, with an error instead of raising: others follow."""
     last = Warmed(chosen.name, position=after)
     began = time.monotonic()
     error = None
     try:
-        with _progress(cache, chosen, quiet) as told:
+        with _progress(cache, chosen, quiet) as notify:
 
             def progress(warmed: Warmed) -> None:
                 nonlocal last
                 last = warmed
-                told(warmed)
+                notify(warmed)
 
             last = cache.warm(chosen, batch=batch, after=after, progress=progress)
-    # The function that makes a set's parameters is the application's, and may raise anything.
+    # The application's function that gives the parameters may raise anything.
     except Exception as failure:  # noqa: BLE001
         error = f"{type(failure).__name__}: {one_line(str(failure))}"
     last = replace(last, seconds=round(time.monotonic() - began, 3))
@@ -103,7 +105,7 @@ def _one(
 @contextmanager
 def _progress(cache: Cache, chosen: WarmSet, quiet: bool) -> Iterator[Callable[[Warmed], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    # On the error stream, so that what is piped on is the summary alone.
+    # On the error stream, so that a pipe gets only the summary.
     bar = Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), disable=quiet)
     with bar:
         task = bar.add_task(chosen.name, total=None if quiet else _total(cache, chosen))
@@ -111,7 +113,7 @@ def _progress(cache: Cache, chosen: WarmSet, quiet: bool) -> Iterator[Callable[[
 
 
 def _total(cache: Cache, chosen: WarmSet) -> int | None:
-    """How many entries there are to look at, where that can be told beforehand."""
+    """The number of entries to warm, if it is known beforehand."""
     if not isinstance(chosen.what, type):
         given = chosen.each()
         return len(given) if isinstance(given, Sized) else None
@@ -124,11 +126,11 @@ def _print(results: Sequence[dict[str, Any]], as_json: bool) -> None:
         failed = sum(result["error"] is not None for result in results)
         print_json({"sets": results, "failed": failed})
         return
-    listed = table("set", "seen", "stored", "there already", "passed over", "seconds", "")
+    listed = table("set", "seen", "stored", "already cached", "skipped", "seconds", "")
     for each in results:
         numbers = [each[name] for name in ("seen", "stored", "fresh", "passed", "seconds")]
         state = each["error"] or "done"
         if each["error"] and each["position"]:
-            state += f"; go on: --set {each['name']!r} --after {each['position']!r}"
+            state += f"; continue: --set {each['name']!r} --after {each['position']!r}"
         row(listed, each["name"], *numbers, state)
     put(listed)

@@ -1,4 +1,4 @@
-"""FastAPI: a Cache that lives as long as the application, and sessions for its path operations.
+"""FastAPI: a Cache for the application's lifespan, and a session for each request.
 
 Needs the extra ``cachedorm[fastapi]``.
 """
@@ -29,10 +29,10 @@ logger = logging.getLogger("cachedorm")
 
 
 class Warming:
-    """Warm sets being filled, one after the other, while the application serves.
+    """Warm sets being filled in the background, one after the other.
 
-    ``warmed``: what is done. ``failed``: the error of each set that could not be filled; a cache
-    that is not warm is slower, never wrong, so nothing is raised.
+    ``warmed``: the sets that are done. ``failed``: the error of each set that failed. It is not
+    raised: a cold cache is slower but not wrong.
     """
 
     def __init__(self, cache: Cache, sets: Iterable[WarmSet]) -> None:
@@ -43,21 +43,21 @@ class Warming:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to fill."""
+        """Whether all sets are filled or failed."""
         return self._task.done()
 
     async def wait(self, seconds: float) -> bool:
-        """Whether it is done, after so many seconds at most; what is left goes on."""
+        """Wait ``seconds`` at most; True if done. The rest continues in the background."""
         await asyncio.wait({self._task}, timeout=seconds)
         return self._task.done()
 
     async def stop(self) -> None:
-        """End it wherever it is. What was stored is good."""
+        """Cancel the warming. Entries stored so far stay valid."""
         self._task.cancel()
-        # Not awaited itself: its cancellation must not look like the caller's own.
+        # asyncio.wait, not await: the task's cancellation must not look like the caller's.
         await asyncio.wait({self._task})
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
-            logger.error("warming at start ended: %r", error)
+            logger.error("warming at startup failed: %r", error)
 
     async def _fill(self, sets: Iterable[WarmSet]) -> None:
         for each in sets:
@@ -66,10 +66,10 @@ class Warming:
             except (CachedormError, SQLAlchemyError, OSError) as error:
                 self.failed[each.name] = error
                 reason = str(error).partition("\n")[0]
-                logger.warning("warming %s at start failed: %s", each.name, reason)
+                logger.warning("warming %s at startup failed: %s", each.name, reason)
 
     def __repr__(self) -> str:
-        state = "done" if self.done else "under way"
+        state = "done" if self.done else "in progress"
         return f"<Warming {state} warmed={len(self.warmed)} failed={sorted(self.failed)}>"
 
 
@@ -81,10 +81,10 @@ async def serving(
     warm: Iterable[WarmSet] = (),
     ready_within: float = 2.0,
 ) -> AsyncIterator[Warming]:
-    """For an application's lifespan: the cache is attached and warmed, and closed at the end.
+    """The lifespan of an application: attach and warm the cache, and close it at the end.
 
-    Waits ``ready_within`` seconds at most for the warming; the rest is filled while the application
-    serves, by a task that ends with it. The engine stays the caller's, to dispose of afterwards.
+    Waits ``ready_within`` seconds at most for the warming; a task fills the rest while the
+    application serves. The caller disposes of the engine afterwards.
     """
     cache.attach(sessions)
     warming = Warming(cache, warm)
@@ -100,11 +100,11 @@ async def serving(
 def session_of(
     find: Callable[[HTTPConnection], async_sessionmaker[AsyncSession]],
 ) -> Callable[[HTTPConnection], AsyncGenerator[AsyncSession, None]]:
-    """A dependency that gives each request a session of its own, closed when the request ends.
+    """A dependency that gives each request its own session, closed when the request ends.
 
-    ``find`` says where the application keeps its factory: ``Depends(session_of(lambda request:
-    request.app.state.sessions))``. Nothing is committed for the caller: a commit after the answer
-    was sent could not be reported any more.
+    ``find`` returns the application's factory: ``Depends(session_of(lambda request:
+    request.app.state.sessions))``. It does not commit: the client could not see a commit that
+    fails after the response was sent.
     """
 
     async def session(connection: HTTPConnection) -> AsyncGenerator[AsyncSession, None]:
@@ -116,8 +116,8 @@ def session_of(
         except (SQLAlchemyError, OSError) as error:
             if not answered:
                 raise
-            # The database went away meanwhile. The answer is on its way, and raised now this would
-            # cut the connection that the client sends its next request on.
+            # The database failed after the response was sent. Raising now would close the
+            # connection that the client reuses for its next request.
             logger.warning("closing a session after its request: %s", error)
 
     return session

@@ -1,7 +1,7 @@
-"""Structured log records of what a Cache does: ``Cache(url, observers=[StructuredLogs()])``.
+"""Structured log records of a Cache: ``Cache(url, observers=[StructuredLogs()])``.
 
-Each record carries its facts as ``extra`` fields named ``cachedorm_*``, which any JSON formatter
-writes out; the message says the same to people.
+Each record has ``extra`` fields named ``cachedorm_*``, which any JSON formatter writes; the message
+says the same for people.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from cachedorm.observe import OBSERVER, LogObserver
 
 @dataclass(slots=True)
 class _Line:
-    """When a line of one kind was last written, and how many were left out since."""
+    """When a line of one kind was last written, and how many were suppressed since."""
 
     at: float
     suppressed: int = 0
 
 
 class StructuredLogs(LogObserver):
-    """Logs failures, the breaker, refused and slow fills, slow waits and bypasses; never hits.
+    """Log failures, the breaker, refused and slow fills, slow waits and bypasses, but not hits.
 
-    Takes the place of the library's own LogObserver. One line a second (``every``) of each kind,
-    region and reason; ``cachedorm_suppressed`` says how many were left out before it. Fills and
-    waits are slow from ``slow`` seconds on. ``keys=True`` logs keys too: they may hold what
-    identifies people. Levels: warnings for what fails, info for what is slow or refused, debug for
-    bypasses and invalidations.
+    Replaces the library's LogObserver. ``every``: seconds between lines of the same kind, region
+    and reason; ``cachedorm_suppressed`` counts those suppressed before a line. ``slow``: seconds
+    from which fills and waits are logged. ``keys=True`` logs keys too; they may identify people.
+    Levels: warning for failures, info for slow and refused fills, debug for bypasses and
+    invalidations.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class StructuredLogs(LogObserver):
         self._lock = threading.Lock()
 
     def error(self, what: str, error: BaseException) -> None:
-        # An observer's own fault has been logged where it was caught, with its traceback.
+        # An observer's own error was logged with its traceback where it was caught.
         if what != OBSERVER:
             facts = {"operation": what, "error": type(error).__name__, "reason": str(error)}
             self._log(logging.WARNING, "error", (what,), f"{what}: {error}", facts)
 
     def breaker(self, is_open: bool) -> None:
         level = logging.WARNING if is_open else logging.INFO
-        # A Cache that is closed while Redis is away gives up waiting for it too.
+        # Also written when a Cache is closed while its breaker is open.
         text = "Redis failed and is not asked for now" if is_open else "Redis is given up no longer"
         self._write(level, "breaker", text, {"open": is_open})
 
@@ -85,7 +85,7 @@ class StructuredLogs(LogObserver):
 
     def invalidate(self, db: int, entries: int, stamps: int) -> None:
         facts = {"db": db, "entries": entries, "stamps": stamps}
-        text = f"database {db}: {entries} entries and {stamps} stamps ended"
+        text = f"database {db}: {entries} entries and {stamps} stamps invalidated"
         self._log(logging.DEBUG, "invalidate", (db,), text, facts)
 
     def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
@@ -96,7 +96,7 @@ class StructuredLogs(LogObserver):
                 "seconds": seconds,
                 "done": done,
             }
-            text = f"a commit told Redis in {seconds:.3f} s ({moment})"
+            text = f"the Redis commands of a commit took {seconds:.3f} s ({moment})"
             self._log(logging.INFO, "tell", (moment,), text, facts)
 
     def _with_key(self, facts: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -110,7 +110,7 @@ class StructuredLogs(LogObserver):
         text: str,
         facts: Mapping[str, object],
     ) -> None:
-        """Write the line, unless one of its kind was written a moment ago."""
+        """Write the line unless one of its kind was written less than ``every`` ago."""
         if not self._logger.isEnabledFor(level):
             return
         suppressed = self._turn((event, *kind))
@@ -118,7 +118,7 @@ class StructuredLogs(LogObserver):
             self._write(level, event, text, {**facts, "suppressed": suppressed})
 
     def _turn(self, kind: tuple[object, ...]) -> int | None:
-        """How many of the kind were left out before this one; None if this one is too."""
+        """How many lines of the kind were suppressed; None to suppress this one."""
         now = self._clock()
         with self._lock:
             line = self._lines.get(kind)

@@ -1,7 +1,7 @@
-"""Metrics and spans by OpenTelemetry's semantic conventions for database clients, for Redis.
+"""Metrics and spans that follow OpenTelemetry's semantic conventions for Redis clients.
 
-``Cache(url, observers=[OpenTelemetryMetrics(), OpenTelemetryTraces()])``. They use the API alone:
-without an SDK all of it does nothing. No attribute holds a key, so the number of series is bounded.
+``Cache(url, observers=[OpenTelemetryMetrics(), OpenTelemetryTraces()])``. They use only the API:
+without an SDK they do nothing. No attribute holds a key, so the number of series is bounded.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ except ImportError as missing:
 
 Attributes: TypeAlias = dict[str, str | int]
 
-# What the conventions advise for db.client.operation.duration.
+# The conventions' advice for db.client.operation.duration.
 DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 READ: Final = "MGET"
 TELL: Final = "PIPELINE"
 FAILED: Final[Attributes] = {"error.type": "cachedorm.errors.CacheUnavailable"}
 
 
-class Placed(Observer):
-    """Knows where the regions are, in the words of the conventions."""
+class LocatedObserver(Observer):
+    """An observer that knows each region's server, as attributes of the conventions."""
 
     def __init__(self) -> None:
         self._regions: dict[str, Attributes] = {}
-        # Where each region and each Redis database is; what is in memory is nowhere.
+        # The server of each region and Redis database; regions in memory have none.
         self._places: dict[str | int, Attributes] = {}
 
     def region(self, region: str, db: int, server: str) -> None:
@@ -47,7 +47,7 @@ class Placed(Observer):
             self._places[region] = self._places[db] = place_of(db, server)
 
     def _place_of_all(self, dbs: Sequence[int]) -> Attributes | None:
-        """What is common to several databases of one server; None in memory."""
+        """The attributes common to several databases of one server; None in memory."""
         known: Iterable[str | int] = [db for db in dbs if db in self._places] or self._places
         place = next((self._places[each] for each in known), None)
         if place is None or len(dbs) == 1:
@@ -55,7 +55,7 @@ class Placed(Observer):
         return {name: value for name, value in place.items() if name != "db.namespace"}
 
 
-class OpenTelemetryMetrics(Placed):
+class OpenTelemetryMetrics(LocatedObserver):
     """The conventional ``db.client.operation.duration``, and ``cachedorm.*`` by region and reason.
 
     ``meter_provider``: by default the global one.
@@ -67,17 +67,21 @@ class OpenTelemetryMetrics(Placed):
         self._operations = _seconds(
             meter, "db.client.operation.duration", "Duration of database client operations."
         )
-        self._fill_times = _seconds(meter, "cachedorm.fill.duration", "The database's part of it.")
-        self._wait_times = _seconds(meter, "cachedorm.wait.duration", "For somebody else's fill.")
-        self._sizes = meter.create_histogram("cachedorm.entry.size", "By", "Of stored entries.")
+        self._fill_times = _seconds(
+            meter, "cachedorm.fill.duration", "Loading an entry from the database."
+        )
+        self._wait_times = _seconds(meter, "cachedorm.wait.duration", "Waiting for another fill.")
+        self._sizes = meter.create_histogram(
+            "cachedorm.entry.size", "By", "Size of stored entries."
+        )
         count = meter.create_counter
         self._hits = count("cachedorm.hits", "{entry}", "Entries served.")
         self._misses = count("cachedorm.misses", "{entry}", "Entries missed.")
         self._fills = count("cachedorm.fills", "{entry}", "Entries loaded and stored.")
         self._refusals = count("cachedorm.refusals", "{entry}", "Entries loaded and not stored.")
         self._bypasses = count("cachedorm.bypasses", "{read}", "Reads that went past the cache.")
-        self._ended = count("cachedorm.invalidated", "{key}", "Entries and stamps ended.")
-        self._errors = count("cachedorm.errors", "{error}", "Failures that callers were spared.")
+        self._ended = count("cachedorm.invalidated", "{key}", "Entries and stamps invalidated.")
+        self._errors = count("cachedorm.errors", "{error}", "Failures hidden from callers.")
         self._open = meter.create_up_down_counter(
             "cachedorm.breaker.open", "{cache}", "Caches that do not ask their Redis for now."
         )
@@ -124,12 +128,12 @@ class OpenTelemetryMetrics(Placed):
         self._open.add(1 if is_open else -1)
 
 
-class OpenTelemetryTraces(Placed):
-    """A client span for every read of the cache and for what a commit tells, and one around every
-    fill. What a miss asks of Redis besides, its lease and the publishing, has none.
+class OpenTelemetryTraces(LocatedObserver):
+    """Client spans for cache reads and a commit's commands, and a span around every fill.
 
-    The SQL of a fill is traced inside of it by whatever traces SQLAlchemy. Bypasses and failures
-    are events of the caller's span. ``tracer_provider``: by default the global one.
+    The lease and the publishing of a miss have no span. An instrumentation of SQLAlchemy traces
+    the SQL of a fill inside its span. Bypasses and failures are events of the caller's span.
+    ``tracer_provider``: by default the global one.
     """
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
@@ -149,10 +153,10 @@ class OpenTelemetryTraces(Placed):
             self._command(TELL, place | {"cachedorm.moment": moment}, seconds, done=done)
 
     def _command(self, name: str, attributes: Attributes, seconds: float, *, done: bool) -> None:
-        # Not the number of the database: by the conventions for Redis it names nothing.
+        # Without the database number: in the conventions for Redis it is not part of the target.
         target = f"{attributes['server.address']}:{attributes.get('server.port', '')}"
-        said = {"db.operation.name": name} | attributes
-        span = self._since(f"{name} {target.rstrip(':')}", SpanKind.CLIENT, said, seconds)
+        every = {"db.operation.name": name} | attributes
+        span = self._since(f"{name} {target.rstrip(':')}", SpanKind.CLIENT, every, seconds)
         if not done:
             span.set_attributes(FAILED)
             span.set_status(StatusCode.ERROR)
@@ -162,7 +166,7 @@ class OpenTelemetryTraces(Placed):
         self._since(f"wait {region}", SpanKind.INTERNAL, self._regions[region], seconds).end()
 
     def _since(self, name: str, kind: SpanKind, attributes: Attributes, seconds: float) -> Span:
-        """A span that began so many seconds ago: what is told of is over."""
+        """Start a span that began ``seconds`` ago: the operation is over already."""
         began = time.time_ns() - int(seconds * 1e9)
         return self._tracer.start_span(name, kind=kind, attributes=attributes, start_time=began)
 
@@ -196,5 +200,5 @@ def _seconds(meter: Meter, name: str, text: str) -> Histogram:
             name, "s", text, explicit_bucket_boundaries_advisory=DURATION_BUCKETS
         )
     except TypeError:
-        # An API from before there was advice: its SDK's views choose the buckets.
+        # An older API without advisory buckets: the SDK's views choose them.
         return meter.create_histogram(name, "s", text)

@@ -39,13 +39,13 @@ LATENCY_BUCKETS: Final = (
     1.0,
     2.5,
 )
-"""Seconds. A read is near the lower end, a query or a Redis that times out near the upper."""
+"""Seconds: reads at the lower end, queries and timeouts of Redis at the upper."""
 
 SIZE_BUCKETS: Final = (64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
 
 
 class _Children(dict[K, Callable[[float], None]]):
-    """What counts under the labels of a key, made once: ``labels()`` costs more than counting."""
+    """The metric's children by label values, made once: ``labels()`` costs more than counting."""
 
     def __init__(self, made: Callable[[K], Callable[[float], None]]) -> None:
         self._made = made
@@ -56,10 +56,10 @@ class _Children(dict[K, Callable[[float], None]]):
 
 
 class PrometheusCounters(Observer):
-    """Counts everything and times what is slow anyway: fills and waits. Hits are not timed.
+    """Count everything, and time fills and waits but not hits.
 
-    Makes its metrics in ``registry``, by default prometheus-client's own; one observer serves any
-    number of Caches. Raises ConfigurationError if the registry has such metrics already.
+    The metrics are made in ``registry``, by default prometheus-client's own. One observer serves
+    any number of Caches. Raises ConfigurationError if the registry has these metrics already.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PrometheusCounters(Observer):
         try:
             self._make()
         except ValueError as error:
-            # All or nothing, so that mending one name is enough.
+            # All or nothing: a second attempt must not find half of the metrics.
             for each in self._made:
                 registry.unregister(each)
             raise ConfigurationError(f"{type(self).__name__}: {self._explained(error)}") from error
@@ -82,8 +82,8 @@ class PrometheusCounters(Observer):
         if "Duplicated" not in str(error):
             return f"buckets={self._buckets}: {error}"
         return (
-            f"{error}; one observer makes the metrics of a registry, and serves every Cache: give"
-            " them the same one, or this one a registry of its own"
+            f"{error}; a registry holds the metrics of one observer: give every Cache the same"
+            " observer, or this one its own registry"
         )
 
     def _make(self) -> None:
@@ -95,34 +95,36 @@ class PrometheusCounters(Observer):
             "cachedorm_refusals", "Entries loaded and not stored.", "region"
         )
         self._fill_seconds = self._histogram(
-            "cachedorm_fill_seconds", "The database's part of a fill.", "region"
+            "cachedorm_fill_seconds", "Loading an entry from the database.", "region"
         )
         self._entry_bytes = self._histogram(
             "cachedorm_entry_bytes", "The size of a stored entry.", "region", buckets=SIZE_BUCKETS
         )
         self._wait_seconds = self._histogram(
-            "cachedorm_wait_seconds", "Waiting for somebody else's fill.", "region"
+            "cachedorm_wait_seconds", "Waiting for another fill.", "region"
         )
         self._bypasses = self._counter(
             "cachedorm_bypasses", "Reads that went past the cache.", "region", "reason"
         )
         self._errors = self._counter(
-            "cachedorm_errors", "Failures that callers were spared.", "operation"
+            "cachedorm_errors", "Failures hidden from callers.", "operation"
         )
         self._make_of_commits()
 
     def _make_of_commits(self) -> None:
         self._invalidations = self._counter(
-            "cachedorm_invalidations", "Commits and calls that ended entries.", "db"
+            "cachedorm_invalidations", "Commits and calls that invalidated entries.", "db"
         )
         self._entries = self._counter(
-            "cachedorm_invalidated_entries", "Entries ended by their keys.", "db"
+            "cachedorm_invalidated_entries", "Entries invalidated by key.", "db"
         )
         self._stamps = self._counter(
-            "cachedorm_invalidated_stamps", "Stamps ended, with every entry that has one.", "db"
+            "cachedorm_invalidated_stamps",
+            "Stamps deleted, which invalidates every entry that carries one.",
+            "db",
         )
         self._tell_seconds = self._histogram(
-            "cachedorm_tell_seconds", "Telling Redis of a commit.", "operation"
+            "cachedorm_tell_seconds", "The commands of a commit.", "operation"
         )
         self._trips = self._counter("cachedorm_breaker_trips", "How often a breaker opened.")
         self._open = Gauge(
@@ -150,7 +152,7 @@ class PrometheusCounters(Observer):
         return _Children(lambda values: metric.labels(*values).observe)
 
     def region(self, region: str, db: int, server: str) -> None:
-        # Series that begin at 0 show their first increase, and 0 is not "no data".
+        # Series that start at 0 show their first increase, and do not read as "no data".
         for counter in (self._hits, self._fills, self._refusals):
             counter[region,](0)
         self._misses[region, "empty"](0)
@@ -191,7 +193,7 @@ class PrometheusCounters(Observer):
 
     def breaker(self, is_open: bool) -> None:
         with self._lock:
-            # Counted here, not by the gauge: a forked process begins with gauges at 0.
+            # Counted here, not by the gauge: in a forked process gauges start at 0.
             self._opened += 1 if is_open else -1
             self._open.set(self._opened)
         if is_open:
@@ -202,7 +204,7 @@ class PrometheusCounters(Observer):
 
 
 class PrometheusObserver(PrometheusCounters):
-    """Everything that PrometheusCounters has, and the time of every read and commit.
+    """PrometheusCounters, and the time of every read and commit.
 
     ``redis_cache_hits``, ``redis_cache_misses`` and ``redis_cache_latency_seconds`` by ``db`` and
     ``operation``: ``get``, ``get_many``, ``intend`` (before a COMMIT), ``settle`` (after it).
@@ -219,7 +221,7 @@ class PrometheusObserver(PrometheusCounters):
             "redis_cache_misses", "Entries missed.", "db", "operation"
         )
         self._redis_seconds = self._histogram(
-            "redis_cache_latency_seconds", "Reads, and telling of commits.", "db", "operation"
+            "redis_cache_latency_seconds", "Reads, and the commands of commits.", "db", "operation"
         )
 
     def region(self, region: str, db: int, server: str) -> None:

@@ -1,1 +1,1 @@
-"""What the command line and dashboards ask of a cache: declarations, keys, stored values."""
+"""Read-only access for the command line and dashboards: declarations, keys, stored values."""

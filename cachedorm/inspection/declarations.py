@@ -1,4 +1,4 @@
-"""What one Cache is made of, to look at: its Redis, everything declared, the engines it follows."""
+"""The declarations of one Cache, its Redis, and the engines it follows, all read-only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Declared:
     appended: tuple[str, ...] = ()
 
     def type_of(self, field: str) -> TypeEngine[Any] | None:
-        """The type that a field's value has in the database, if it is a column's or parameter's."""
+        """The SQL type of a key field; None if it is neither a column nor a parameter."""
         if isinstance(self.what, EntityShape):
             column: Any = self.what.owner.get_property(field).columns[0]
             found: TypeEngine[Any] = column.type
@@ -52,7 +52,7 @@ class Declared:
 
     @property
     def tables(self) -> list[Table]:
-        """The tables that its entries are read from."""
+        """The tables that the entries are read from."""
         if isinstance(self.what, EntityShape):
             return tables_of(self.what)
         if isinstance(self.what, CachedQuery):
@@ -61,7 +61,7 @@ class Declared:
 
     @property
     def depends_on(self) -> tuple[str, ...]:
-        """What its entries depend on, a text for each tag."""
+        """What the entries depend on, one text for each tag."""
         if isinstance(self.what, EntityShape):
             return tuple(sorted(table.fullname for table in self.tables))
         if isinstance(self.what, CachedQuery):
@@ -70,9 +70,10 @@ class Declared:
 
 
 class Insight:
-    """Looks at one Cache and changes nothing. It asks the database when plans are needed.
+    """A read-only view of one Cache: its declarations, Redis and engines.
 
-    A Cache that was given its regions (``only``) is concerned with what is declared in those.
+    ``plan_of`` may ask the database; nothing here changes anything. ``only``: the Cache was given
+    its regions, so declarations in other regions are left out.
     """
 
     def __init__(
@@ -85,53 +86,53 @@ class Insight:
 
     @property
     def survey(self) -> Survey | None:
-        """Redis, to look at; None where the entries live in this process."""
+        """Read-only access to Redis; None if the entries are in this process's memory."""
         return self._store.survey
 
     @property
     def database(self) -> str | None:
-        """Which database's rows are cached, without account and password."""
+        """The database whose rows are cached, without account and password."""
         return self._followed.database
 
     @property
     def followers(self) -> list[EngineFollower]:
-        """Who follows the engines that are attached."""
+        """The trackers of the attached engines."""
         return self._followed.followers
 
     @property
     def interests(self) -> Interests:
-        """What is cached over which table; raises DeclarationError for what cannot work."""
+        """What is cached over which table; raises DeclarationError for an invalid declaration."""
         return self._followed.known_interests()
 
     def tables(self) -> list[Table]:
-        """Every table that something cached is read from, by name."""
+        """Every table that cached entries are read from, sorted by name."""
         found = [table for shape in self.models() for table in tables_of(shape)]
         found += [table for each in self.declared() for table in each.tables]
         return sorted(set(found), key=lambda table: table.fullname)
 
     def models(self) -> list[EntityShape]:
-        """What every cached class says of itself, those without a key included."""
+        """The policy of every cached class, including classes without a key."""
         self._followed.known_interests()
-        return [shape for shape in shapes() if self._concerns(shape.policy.region)]
+        return [shape for shape in shapes() if self._includes(shape.policy.region)]
 
     def regions(self) -> list[Region]:
-        """Every region: those the Cache was given, and those of all that is declared."""
+        """Every region: those given to the Cache and those of the declarations."""
         named = [*self.settings, *(shape.policy.region for shape in self.models())]
         named += [each.region for each in self.declared()]
         return sorted(dict.fromkeys(named), key=lambda region: (region.db, region.name))
 
     def declared(self) -> list[Declared]:
-        """Everything that makes keys."""
+        """Every declaration that makes keys."""
         self._followed.known_interests()
-        return [each for each in _declared() if self._concerns(each.region)]
+        return [each for each in _declared() if self._includes(each.region)]
 
-    def _concerns(self, region: Region) -> bool:
+    def _includes(self, region: Region) -> bool:
         return not self._only or region in list(self.settings)
 
     def plan_of(self, declared: Declared) -> Plan | None:
-        """How its entries are keyed and stored; None where no database is attached.
+        """How the entries are keyed and stored; None if no database is attached.
 
-        Asks the database what it is, so it may raise what SQLAlchemy raises.
+        Asks the database for its profile, so it can raise SQLAlchemyError.
         """
         if isinstance(declared.what, EntityShape):
             return self._followed.plan_of(declared.what.owner)

@@ -1,6 +1,6 @@
-"""The value of an entry for people to read: names and stored values, as the declaration has them.
+"""The value of an entry for people: names and stored values.
 
-Stored values, not the attributes' own: what a column's TypeDecorator decrypts stays encrypted.
+These are the stored values, not the attributes': what a TypeDecorator decrypts stays encrypted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ __all__ = ["Readable", "readable_unknown"]
 
 
 def readable_unknown(payload: bytes, *, plain: bool) -> Readable:
-    """The value of an entry that nothing here declares; raises only UNDECODABLE.
+    """Decode the value of an entry without a declaration; raises only UNDECODABLE.
 
-    ``plain``: it has the form of what dogpile's users store. Else what MessagePack says by itself.
+    ``plain``: the value has the form of plain dogpile values; otherwise it is read as MessagePack.
     """
     if plain:
         stored = PLAIN.decode(payload)

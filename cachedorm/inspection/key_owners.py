@@ -1,7 +1,7 @@
-"""Whose entry a key is: which declaration makes such keys, of which values, with which stamps.
+"""The owner of a key: the declaration that makes such keys, its values and its stamps.
 
-Nothing in Redis says so. The template is found by the key's text, the values are read back from
-it, and a key is made of them anew: only if that has the very same text are its stamps known.
+Redis does not store this. The key's text selects the template, and the values are read back from
+the text. A key is then made of those values; only if its text is the same are the stamps known.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from cachedorm.store.protocol.keys import (
     wildcard_tag,
 )
 
-# Besides what reading a text back raises: what making a key of a wrong guess may.
+# What reading a text back can raise, and making a key of a wrong guess.
 _NO_KEY = (*UNREADABLE, ArgumentError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A declaration that makes such keys, and the texts of the values that this one has."""
+    """A declaration that makes such keys, and the texts of the values in this key."""
 
     declared: Declared
     texts: Texts
@@ -43,7 +43,7 @@ class Recognised:
 def recognised(
     text: str, declared: Iterable[Declared], dbs: Sequence[int] | None = None
 ) -> list[Recognised]:
-    """The declarations, in these databases, whose keys may look like this."""
+    """The declarations in these databases (all by default) whose keys can look like this."""
     found = []
     for each in declared:
         if dbs is None or each.region.db in dbs:
@@ -54,7 +54,7 @@ def recognised(
 
 
 def entry_key(found: Recognised, text: str, plan: Plan, dialect: Dialect) -> EntryKey | None:
-    """The key with its stamps and form; None if its values cannot be read back from its text."""
+    """The key with its stamps and form; None if its values cannot be read from its text."""
     try:
         key = _made(found, plan, dialect)
     except _NO_KEY:
@@ -96,7 +96,7 @@ def _parameters(query: CachedQuery[Any], texts: Texts, dialect: Dialect) -> Mapp
 
 
 def meaning(stamp: str) -> str:
-    """What the stamp of this key stands for, in words."""
+    """What the stamp at this key covers, in words."""
     tag = stamp.removeprefix(stamp_key(""))
     if tag == "~plain":
         return "all plain entries of the region"
@@ -106,5 +106,5 @@ def meaning(stamp: str) -> str:
         return f"rows with {tag}"
     table = tag.removesuffix(".*")
     if tag == membership_tag(table):
-        return f"any row of {table}, come, gone or changed"
+        return f"any row of {table}, inserted, deleted or changed"
     return f"{wildcard_tag(table)}, when it is not known which rows changed"

@@ -1,7 +1,7 @@
-"""From key text back to what it was made of: whose key a text may be, and which values it has.
+"""Parse a key's text: the templates that can make it, and the values in it.
 
-The counterpart of ``keys``. What is read back is a guess until a key made of it is the same text:
-a value may have been hashed, or have been made of a document that has no text.
+The counterpart of ``store.protocol.keys``. The values are a guess until a key made of them has the
+same text: a value may be hashed, or come from a document that has no text form.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from uuid import UUID
 from cachedorm.store.codec.kinds import Kind
 from cachedorm.store.protocol.keys import Template
 
-# What a value's text is made of: structure only as percent escapes.
+# The text of a value; structural characters appear only as percent escapes.
 _VALUE: Final = r"[^:?&=~{}%]*(?:%[0-9A-F]{2}[^:?&=~{}%]*)*"
 _HASH: Final = r"~h:[0-9a-f]{32}"
-# Longer numbers are no key that a person looks at, and int() of them is slow.
+# No useful key has a longer number, and int() of one is slow.
 _DIGITS_MAX: Final = 60
-# What a value's text never holds, so that a template's own text cannot stand inside one.
+# Characters that a value's text never contains, so it cannot contain a template's own text.
 _STRUCTURE: Final = frozenset(":?&=~{}")
 
-# Of each parameter the texts of its values; None for a null.
+# The texts of each parameter's values; None for NULL.
 Texts = Mapping[str, tuple[str, ...] | None]
 UNREADABLE: Final = (ValueError, ArithmeticError, KeyError)
-"""All that ``parsed`` can raise."""
+"""Every exception that ``parsed`` can raise."""
 
 
 def literals_of(template: Template) -> list[str]:
-    """The texts around the template's fields: one more than there are fields."""
+    """The texts around the template's fields, one more than there are fields."""
     return re.split(r"\{[^{}]*\}", template.text)
 
 
@@ -51,14 +51,14 @@ def _pattern(template: Template) -> re.Pattern[str]:
 
 
 def is_of(template: Template, text: str, appended: Sequence[str] = ()) -> bool:
-    """Whether this may be a key of this template, with these parameters appended."""
+    """Whether this can be a key of the template with these parameters appended."""
     return texts_of(template, text, appended) is not None
 
 
 def texts_of(template: Template, text: str, appended: Sequence[str] = ()) -> Texts | None:
-    """The escaped texts of the values in a key of this template; None if it is no such key.
+    """The escaped texts of the values in the key; None if the template does not make it.
 
-    Empty for a key whose values are hashed.
+    Empty if the values are hashed.
     """
     found = _pattern(template).fullmatch(text)
     if found is None:
@@ -87,14 +87,14 @@ def _appended(rest: str) -> dict[str, tuple[str, ...] | None]:
 
 
 def unescaped(text: str) -> str:
-    """The value's characters, from its text in a key."""
+    """The value's text without the escapes of a key."""
     return unquote(text, errors="surrogatepass")
 
 
 def parsed(text: str, kind: Kind | None) -> Any:
-    """The value of this kind that is written so; raises UNREADABLE.
+    """The value of this kind that the text stands for; raises UNREADABLE.
 
-    An enum's member is found by its name or its value. Without a kind it is the text itself.
+    An enum's member is found by name or value. Without a kind the text is the value.
     """
     if kind is None:
         return text
@@ -103,7 +103,7 @@ def parsed(text: str, kind: Kind | None) -> Any:
         return members[text] if text in members else kind.enum(text)
     read = _READ.get(kind)
     if read is None:
-        raise ValueError(f"no {kind} is written as text")
+        raise ValueError(f"{kind} has no text form")
     return read(text)
 
 
@@ -120,7 +120,7 @@ def _boolean(text: str) -> bool:
 def _duration(text: str) -> timedelta:
     number = re.fullmatch(r"(-?\d{1,20})us", text)
     if number is None:
-        raise ValueError("a duration in a key is a number of microseconds, as in 1000000us")
+        raise ValueError("a duration in a key is in microseconds, such as 1000000us")
     return timedelta(microseconds=int(number[1]))
 
 
@@ -144,9 +144,9 @@ _READ: Final[dict[Kind, Callable[[str], Any]]] = {
 
 
 def overlap(one: Template, other: Template) -> bool:
-    """Whether some values give both templates one key."""
+    """Whether both templates make the same key for some values."""
     ours, theirs = _symbols(one), _symbols(other)
-    # Which pairs of places, one in each, a common beginning can end at; None is a value's place.
+    # The pairs of positions, one in each template, that a common prefix can reach.
     waiting, met = [(0, 0)], {(0, 0)}
     while waiting:
         i, j = waiting.pop()
@@ -169,7 +169,7 @@ def _symbols(template: Template) -> list[str | None]:
 
 
 def _steps(ours: Sequence[str | None], theirs: Sequence[str | None]) -> Iterator[tuple[int, int]]:
-    """How far both may go on: a value may end here, or take in what stands in the other."""
+    """The next positions of both: a value can end here or absorb the other's character."""
     mine, its = (ours or [""])[0], (theirs or [""])[0]
     if mine is None:
         yield 1, 0

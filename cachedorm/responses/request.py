@@ -1,4 +1,4 @@
-"""What the cache looks at in a request."""
+"""A request as the response cache sees it: what may go into a key, and what rules it out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from cachedorm.responses.directives import Directives, directives_of, seconds_in
-from cachedorm.responses.messages import Scope, fields_of
+from cachedorm.responses.messages import Directives, Scope, directives_of, fields_of, seconds_in
 
-# Of what goes into the key; a longer request is not worth keeping.
+# The size limit of what goes into a key; longer requests are not cached.
 REQUEST_BYTES_MAX: Final = 4096
 METHODS: Final = frozenset({"GET", "HEAD"})
-# Headers that make the answer another one than the whole representation, or depend on a body.
+# Headers that ask for something else than the whole representation, or announce a body.
 _SPECIAL: Final = frozenset(
     {
         b"range",
@@ -28,7 +27,7 @@ _SPECIAL: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request's method, path (within the application), headers and query, still as sent."""
+    """A request's method, path (within the application), headers and query, as sent."""
 
     method: str
     path: str
@@ -45,7 +44,7 @@ class Request:
         for name, value in fields:
             headers[name] = (*headers.get(name, ()), value)
         pieces = [piece for piece in scope.get("query_string", b"").split(b"&") if piece]
-        # By name alone: what one name is given twice, however it is spelt, stays in its order.
+        # By decoded name alone: the values of a repeated parameter keep their order.
         pieces.sort(key=_name_in)
         scheme, mount = scope.get("scheme", "http"), scope.get("root_path", "")
         origin = (scheme, mount, scope["path"], scope.get("raw_path") or b"")
@@ -69,7 +68,7 @@ class Request:
 
     @property
     def why_special(self) -> str | None:
-        """Why no stored response can answer it, whatever the route; None if one can."""
+        """Why no stored response can answer this request, whatever the rule, or None."""
         if self.method not in METHODS:
             return "method"
         special = _SPECIAL.intersection(self.headers)
@@ -80,7 +79,7 @@ class Request:
         return "no-store" if "no-store" in self.directives else None
 
     def accepts(self, age_s: float, left_s: float) -> bool:
-        """Whether it is content with a response of this age, that is good for so much longer."""
+        """Whether the request accepts a response of this age, fresh for ``left_s`` more seconds."""
         if "no-cache" in self.directives:
             return False
         oldest, shortest = (seconds_in(self.directives, name) for name in ("max-age", "min-fresh"))
@@ -92,7 +91,7 @@ def _name_in(piece: bytes) -> bytes:
 
 
 def path_within(scope: Scope) -> str:
-    """The path that routes are matched with: without where the application is mounted."""
+    """The path that routes match: without the prefix where the application is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     if root and path.startswith(root) and path[len(root) :].startswith("/"):

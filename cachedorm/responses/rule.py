@@ -1,4 +1,4 @@
-"""What is declared cacheable: paths, for how long, and what of a request an answer depends on."""
+"""CacheRule: which paths are cacheable, how long, and what of a request a response depends on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cachedorm.store.protocol.keys import escape
 
 Credentials = Literal["pass", "key", "ignore"]
 
-# Of the path, for people; the digest tells requests apart.
+# Characters of the path shown in the key; the digest distinguishes requests.
 _SHOWN_MAX: Final = 100
 _DIGEST_BYTES: Final = 20
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -25,16 +25,18 @@ _CREDENTIALS: Final = {"authorization": "authorization", "cookie": "cookies"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheRule:
-    """The GET requests of one path may be answered from the cache.
+    """Allow the cache to answer GET and HEAD requests of one path.
 
-    ``path``: as the application routes it, ``{name}`` standing for one segment. ``ttl``: at most so
-    long (seconds or a timedelta; the region's own by default; the response may say less).
-    ``query``: the parameters that the answer may depend on; a request with any other is not cached.
-    ``vary``: the request headers that it may depend on; a response that names another in its
-    ``Vary`` is not stored. ``authorization`` and ``cookies`` say what becomes of requests that
-    carry such headers: ``"pass"`` them by, ``"key"`` a response to each value, or ``"ignore"`` the
-    header, because the answer never depends on it and nobody need be let in.
-    ``entries_max``: how many responses of this rule one process keeps at a time.
+    ``path``: as the application routes it; ``{name}`` stands for one segment. ``ttl``: seconds or a
+    timedelta, the region's by default; the response's own headers may shorten it. ``query``: the
+    parameters that the response may depend on; a request with any other is not cached. ``vary``:
+    the request headers that it may depend on; a response whose ``Vary`` names another is not
+    stored. ``entries_max``: how many responses of this rule one process stores at a time.
+
+    ``authorization`` and ``cookies`` say how to treat a request with that header: ``"pass"`` it to
+    the application, ``"key"`` responses by the header's value, or ``"ignore"`` the header. Ignore
+    it only if the response never depends on it and needs no access check.
+
     Raises DeclarationError for a rule that cannot work.
     """
 
@@ -69,15 +71,15 @@ class CacheRule:
         set_(self, "_headers", (*self.vary, *more))
 
     def matches(self, path: str) -> bool:
-        """Whether the rule is about this path."""
+        """Whether this path belongs to the rule."""
         return self._pattern.fullmatch(path) is not None
 
     def covers(self, header: str) -> bool:
-        """Whether responses that vary on this request header are told apart."""
+        """Whether this request header is part of the key."""
         return header in self._headers
 
     def why_pass(self, request: Request) -> str | None:
-        """Why the request is the application's alone, or None."""
+        """Why the request must be passed to the application, or None."""
         special = request.why_special
         if special is not None:
             return special
@@ -95,16 +97,18 @@ class CacheRule:
         return (value for name in self._headers for value in request.values(name))
 
     def key(self, request: Request) -> str:
-        """The key of the responses to this request, whatever else it carries.
+        """The key of the response to this request.
 
-        All that the answer may depend on is in the digest, each in its own place, so no request can
-        be worded to look like another; nothing secret can be read in it.
+        The digest covers everything the response may depend on, each part in its own place, so
+        different requests cannot be written to collide. It also hides credentials.
         """
-        # GET, for HEAD too: it is answered from what GET stored.
+        # HEAD too uses the key of GET: it is answered from what GET stored.
         headers = [(name, request.values(name)) for name in self._headers]
         host = request.values("host")
-        told = repr(("GET", self.path, host, request.origin, request.query, headers))
-        digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES)
+        identity = repr(("GET", self.path, host, request.origin, request.query, headers))
+        digest = hashlib.blake2b(
+            identity.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES
+        )
         return f"response:{escape(request.path[:_SHOWN_MAX])}:{digest.hexdigest()}"
 
 
@@ -114,9 +118,9 @@ def _pattern_of(path: object, who: str) -> re.Pattern[str]:
     pieces = re.split(r"\{([^{}]*)\}", path)
     for name in pieces[1::2]:
         if not name.isidentifier():
-            raise DeclarationError(f"{who}: {{{name}}} is no name; write {{user_id}}")
+            raise DeclarationError(f"{who}: {{{name}}} is not a name; write {{user_id}}")
     if any("{" in literal or "}" in literal for literal in pieces[0::2]):
-        raise DeclarationError(f"{who}: a brace stands alone; braces only enclose names")
+        raise DeclarationError(f"{who}: a single brace; braces must enclose a name")
     return re.compile("[^/]+".join(map(re.escape, pieces[0::2])))
 
 
@@ -125,7 +129,7 @@ def _names(given: object, who: str) -> tuple[str, ...]:
         raise DeclarationError(f"{who}={given!r}; give a tuple of names")
     names = tuple(given)
     if any(not isinstance(name, str) or not name for name in names):
-        raise DeclarationError(f"{who}={given!r}; every name is a text")
+        raise DeclarationError(f"{who}={given!r}; every name must be a non-empty string")
     return names
 
 
@@ -134,4 +138,4 @@ def _check_vary(names: tuple[str, ...], who: str) -> None:
         if name in _CREDENTIALS:
             raise DeclarationError(f'{who}: vary names {name}; write {_CREDENTIALS[name]}="key"')
         if not _TOKEN.fullmatch(name):
-            raise DeclarationError(f"{who}: vary={name!r} is no header's name")
+            raise DeclarationError(f"{who}: vary={name!r} is not a header name")

@@ -1,4 +1,4 @@
-"""For your own tests: a cache without a server, what it was asked, and a clock that stands still.
+"""For an application's tests: a cache in memory, what it was asked, and a frozen clock.
 
 Nothing here needs pytest; the fixtures are in ``cachedorm.testing.plugin``.
 """

@@ -1,4 +1,4 @@
-"""A cache for one test: attached to what the test names, and gone when it ends."""
+"""A cache for one test: attached to the test's factories, detached when it ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cachedorm.orm.database.factories import Target
 def memory_cache(
     *targets: Target, regions: Regions | None = None, observers: Iterable[Observer] = ()
 ) -> Iterator[Cache]:
-    """A Cache in this process, attached to these factories and engines within the block.
+    """A Cache in memory, attached to these factories and engines within the block.
 
-    It keeps every promise that a Cache on Redis keeps to one process, and needs no server.
+    It needs no server, and guarantees what a Cache on Redis guarantees to a single process.
     """
     with Cache(regions=regions, observers=observers) as cache, attached(cache, *targets):
         yield cache
@@ -27,10 +27,10 @@ def memory_cache(
 
 @contextmanager
 def attached(cache: Cache, *targets: Target) -> Iterator[Cache]:
-    """Within the block, the sessions of these factories are served by the cache.
+    """Attach the cache to these factories and engines within the block.
 
-    Afterwards they are attached to nothing, nor is any engine that the cache has met meanwhile, so
-    that the next test begins with another cache. Close the block's sessions before.
+    Afterwards they are detached, and so is every engine that the cache attached meanwhile: the
+    next test can attach another cache. Close the block's sessions before it ends.
     """
     known = set(cache.engines)
     with ExitStack() as undo:

@@ -1,4 +1,4 @@
-"""A clock that stands still until a test lets time pass."""
+"""A clock that stops until a test advances it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cachedorm.store.runtime import clock
 
 
 class FrozenClock:
-    """What the caches of this process take for the time. ``advance`` moves it, nothing else."""
+    """The time for all caches of this process. Only ``advance`` moves it."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -20,18 +20,18 @@ class FrozenClock:
 
     @property
     def now(self) -> datetime:
-        """The time that it shows, in UTC."""
+        """The clock's time, in UTC."""
         return self._now + self._passed
 
     def advance(self, duration: timedelta | float) -> None:
-        """Let so much time pass: a timedelta or seconds. ArgumentError if it is negative."""
+        """Move the clock by a timedelta or seconds; raises ArgumentError if negative."""
         passed = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
         if passed < timedelta():
-            raise ArgumentError(f"advance({duration!r}): time only goes on; give 0 or more")
+            raise ArgumentError(f"advance({duration!r}): give 0 or more")
         self._passed += passed
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
+        """Seconds since an arbitrary moment."""
         return self._began + self._passed.total_seconds()
 
     def now_ms(self) -> int:
@@ -44,12 +44,12 @@ class FrozenClock:
 
 @contextmanager
 def frozen_clock(now: datetime | None = None) -> Iterator[FrozenClock]:
-    """Within the block, entries in this process's memory grow older by ``advance`` alone.
+    """Freeze the clock of this process's caches within the block.
 
-    So do the soft moments of ``refresh_ahead`` and ``stale_if_error``, and the ends that rows
-    state for themselves (``ttl="expires_at"``). It begins ``now`` (aware; by default the time it
-    is) and holds for the whole process. Redis goes by its own clock: its keys end when they end.
-    Raises ArgumentError for a naive ``now``, ConfigurationError inside another such block.
+    Entries in memory then expire only by ``advance``. So do the soft expiry of ``refresh_ahead``
+    and ``stale_if_error``, and times to live that a column states. ``now``: an aware datetime, the
+    present by default. Redis uses its own clock and is not affected. Raises ArgumentError for a
+    naive ``now``, ConfigurationError inside another such block.
     """
     if now is not None and now.tzinfo is None:
         raise ArgumentError(f"frozen_clock({now!r}): give an aware datetime, with tzinfo")

@@ -1,4 +1,4 @@
-"""How many commands a piece of code costs."""
+"""Count the cache commands of a piece of code."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cachedorm.cache import Cache
 from cachedorm.observe import Observer
 from cachedorm.testing.watched import watched
 
-# What a process asks for once in a while, whatever it reads or commits.
+# Commands that a process sends from time to time, whatever it reads or commits.
 _UPKEEP = frozenset({"register", "look"})
 
 
 class CommandCount(Counter[str]):
     """Commands by name: ``mget`` is a read, ``intend`` and ``settle`` the two of a commit.
 
-    A script counts by its name, once for each database that it runs in. ``upkeep`` counts apart
-    what registers the process and looks for others: when that is due is not the code's doing.
+    A script counts by its name, once for each database. ``upkeep`` counts separately the commands
+    that register the process and look for others; their timing does not depend on the code.
     """
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class CommandCount(Counter[str]):
 def count_commands(cache: Cache) -> Iterator[CommandCount]:
     """Count what the cache sends to Redis within the block, or does in memory under those names.
 
-    ``assert commands == {"mget": 1}`` afterwards. Whoever uses the cache meanwhile is counted too.
-    Raises ArgumentError for what is no Cache.
+    ``assert commands == {"mget": 1}`` afterwards. Other users of the cache are counted too.
+    Raises ArgumentError if ``cache`` is not a Cache.
     """
     counted = CommandCount()
     with watched(cache, _Counting(counted), "count_commands"):

@@ -1,8 +1,7 @@
 """pytest fixtures: ``pytest_plugins = ["cachedorm.testing.plugin"]`` in your top conftest.py.
 
-Not an entry point: pytest would load that in every suite of the environment, with its fixtures'
-names and the import of SQLAlchemy, whether the suite wants them or not; and a line in the conftest
-tells the next reader where the fixtures come from.
+It is not an entry point. pytest would load one in every suite of the environment, and with it the
+fixture names and SQLAlchemy. A line in conftest.py also shows where the fixtures come from.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from cachedorm.testing.clock import FrozenClock, frozen_clock
 
 @pytest.fixture
 def cache_in_memory() -> Iterator[Cache]:
-    """A Cache in this process, for this test alone; attached to nothing yet."""
+    """A Cache in memory for this test, not attached yet."""
     with memory_cache() as cache:
         yield cache
 
 
 @pytest.fixture
 def attach_cache(cache_in_memory: Cache) -> Iterator[Callable[..., Cache]]:
-    """Attaches ``cache_in_memory`` to factories and engines until the test ends; gives it back."""
+    """A function that attaches ``cache_in_memory`` until the test ends, and returns it."""
     with ExitStack() as undo:
 
         def attach(*targets: Target) -> Cache:
@@ -38,6 +37,6 @@ def attach_cache(cache_in_memory: Cache) -> Iterator[Callable[..., Cache]]:
 
 @pytest.fixture
 def cache_clock() -> Iterator[FrozenClock]:
-    """The caches' clock, stopped for this test; ``cache_clock.advance(...)`` lets time pass."""
+    """The caches' clock, frozen for this test; ``cache_clock.advance(...)`` moves it."""
     with frozen_clock() as clock:
         yield clock

@@ -1,4 +1,4 @@
-"""That what a test reads comes from the cache, and why not if it does not."""
+"""Assert that reads are served from the cache, and report why one is not."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _SQL_SHOWN = 200
 
 
 class ServedReads(Observer):
-    """What the reads of a block were answered by. ``hits``: (region, key) of each that was served;
-    ``misses``: a line for each that was not."""
+    """How the reads of a block were answered.
+
+    ``hits``: (region, key) of each read served. ``misses``: a line for each that was not.
+    """
 
     def __init__(self) -> None:
         self.hits: list[tuple[str, str]] = []
@@ -35,7 +37,7 @@ class ServedReads(Observer):
         self.misses.append(f"{what} failed: {error}")
 
     def fault(self, cache: Cache) -> str | None:
-        """Why not everything was served, in one text; None if it was."""
+        """Why not every read was served, as one text; None if all were."""
         lines = [*self.misses, *(f"ran SQL: {_short(each)}" for each in self.statements)]
         if lines:
             return "\n  ".join(["not served from the cache:", *lines])
@@ -51,9 +53,9 @@ class ServedReads(Observer):
 def assert_served_from_cache(cache: Cache) -> Iterator[ServedReads]:
     """Fail unless every read in the block is a hit: no miss, no bypass, no SQL, and at least one.
 
-    The AssertionError names the region, the key and the reason of each read that was not served,
-    and the SQL that ran on the engines the cache follows. What other threads and tasks do with the
-    cache meanwhile is judged too. Raises ArgumentError for what is no Cache.
+    The AssertionError lists region, key and reason of each read that was not served, and the SQL
+    that ran on the attached engines. Reads of other threads and tasks count too. Raises
+    ArgumentError if ``cache`` is not a Cache.
     """
     served = ServedReads()
     with (

@@ -1,4 +1,4 @@
-"""Which SQL a piece of code sends."""
+"""Record the SQL that a piece of code sends."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cachedorm.orm.database.factories import Target, engines_of, factory_of
 
 
 class Statements(list[str]):
-    """The SQL that was sent, in its order; BEGIN and COMMIT are no statements here."""
+    """The SQL that was sent, in order, without BEGIN and COMMIT."""
 
     def note(
         self, connection: Any, cursor: Any, text: str, parameters: Any, context: Any, many: bool
     ) -> None:
-        """What an engine tells of a statement that it is about to send."""
+        """Record a statement: the listener of ``before_cursor_execute``."""
         self.append(text)
 
 
@@ -28,11 +28,11 @@ class Statements(list[str]):
 def count_statements(*targets: Target) -> Iterator[Statements]:
     """The SQL that these engines, or the engines of these factories, send within the block.
 
-    ``assert len(statements) == 1`` afterwards. Raises ArgumentError for other things, and for a
-    factory that names no engine, whose SQL would go uncounted: give its engine then.
+    ``assert len(statements) == 1`` afterwards. Raises ArgumentError for other objects, and for a
+    factory without a bind, whose SQL would not be counted; give its engine then.
     """
     if not targets:
-        raise ArgumentError("count_statements(): give the engines or factories whose SQL is meant")
+        raise ArgumentError("count_statements(): give the engines or factories to count")
     sent = Statements()
     with listening({_sync(engine) for target in targets for engine in _engines(target)}, sent):
         yield sent
@@ -40,8 +40,7 @@ def count_statements(*targets: Target) -> Iterator[Statements]:
 
 @contextmanager
 def listening(engines: set[Engine], sent: Statements) -> Iterator[None]:
-    """Note what these engines send."""
-
+    """Record the statements of these engines within the block."""
     with ExitStack() as undo:
         for engine in engines:
             event.listen(engine, "before_cursor_execute", sent.note)
@@ -55,7 +54,7 @@ def _engines(target: Target) -> list[Engine | AsyncEngine]:
     found = engines_of(factory_of(target))
     if not found:
         raise ArgumentError(
-            f"count_statements({target!r}): it is bound to no engine, so its SQL would not be seen;"
+            f"count_statements({target!r}): it has no bind, so its SQL would not be counted;"
             " give the engine that its sessions use"
         )
     return found

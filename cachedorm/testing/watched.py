@@ -1,4 +1,4 @@
-"""Watching one Cache for the length of a block."""
+"""Observe one Cache within a block."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from cachedorm.observe import Observer
 
 @contextmanager
 def watched(cache: Cache, observer: Observer, who: str) -> Iterator[None]:
-    """Tell the observer what the cache does; ArgumentError, in the name of who asks, for others."""
+    """Notify the observer within the block; ArgumentError that names ``who`` if not a Cache."""
     given: object = cache
     if not isinstance(given, Cache):
-        raise ArgumentError(
-            f"{who}({given!r}): give the Cache, such as the one that memory_cache(...) gives"
-        )
+        raise ArgumentError(f"{who}({given!r}): give a Cache, such as the one of memory_cache(...)")
     with cache.observed(observer):
         yield

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cachedorm.responses import CacheRule
-from cachedorm.responses.admission import Admission
+from cachedorm.responses.flights import Admission
 from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache

@@ -20,8 +20,9 @@ from starlette.routing import Route
 
 from cachedorm import Cache
 from cachedorm.responses import CacheRule, ResponseCache
+from cachedorm.responses.provenance import SOURCES_MAX, Provenance
 from cachedorm.store.entries.entries import NO_VALUE
-from cachedorm.store.entries.provenance import PARTS_MAX, Provenance, current, recording
+from cachedorm.store.entries.provenance import current, recording
 from tests.fixtures.patience import patient_cache
 from tests.support.contrib.shelf import PAGES, REGIONS, ROWS, Base, Diary, Item, Owner, items_of
 from tests.support.contrib.site import Site, asking, is_hit, is_stored
@@ -365,7 +366,7 @@ async def test_too_many_entries(site: Site) -> None:
     provenance = Provenance(slots)
     async with site.sessions() as session:
         with recording(provenance):
-            numbers = range(1, PARTS_MAX + 2)
+            numbers = range(1, SOURCES_MAX + 2)
             await site.cache.aget_many(session, Owner, numbers)
     refusal = provenance.seal()
     assert refusal is not None

@@ -10,18 +10,21 @@ import pytest
 from cachedorm import Cache, Region, minutes
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.responses import CacheRule, ResponseCache
-from cachedorm.responses.answer import has_it_already
-from cachedorm.responses.directives import directives_of, seconds_in
+from cachedorm.responses.messages import directives_of, seconds_in
+from cachedorm.responses.response import matches_etag
 from tests.support.contrib.shelf import PAGES
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no slash": (lambda: CacheRule("items"), 'a path begins with "/"'),
-    "no name": (lambda: CacheRule("/items/{}"), "is no name; write {user_id}"),
-    "a type": (lambda: CacheRule("/items/{id:int}"), "is no name; write {user_id}"),
-    "a lone brace": (lambda: CacheRule("/items/{id"), "a brace stands alone"),
+    "no name": (lambda: CacheRule("/items/{}"), "is not a name; write {user_id}"),
+    "a type": (lambda: CacheRule("/items/{id:int}"), "is not a name; write {user_id}"),
+    "a lone brace": (lambda: CacheRule("/items/{id"), "a single brace"),
     "one text": (lambda: CacheRule("/items", query="q"), "give a tuple of names"),  # type: ignore[arg-type]
-    "an empty name": (lambda: CacheRule("/items", query=("",)), "every name is a text"),
-    "no header": (lambda: CacheRule("/items", vary=("a b",)), "is no header's name"),
+    "an empty name": (
+        lambda: CacheRule("/items", query=("",)),
+        "every name must be a non-empty string",
+    ),
+    "no header": (lambda: CacheRule("/items", vary=("a b",)), "is not a header name"),
     "credentials": (lambda: CacheRule("/", vary=("Authorization",)), 'write authorization="key"'),
     "cookies": (lambda: CacheRule("/", vary=("cookie",)), 'write cookies="key"'),
     "no time": (lambda: CacheRule("/items", ttl=0), "CacheRule('/items'): ttl"),
@@ -49,7 +52,7 @@ async def test_what_is_no_rule_is_refused() -> None:
         return
 
     async with Cache() as cache:
-        with pytest.raises(ArgumentError, match="'/items' is no CacheRule"):
+        with pytest.raises(ArgumentError, match="give CacheRule objects, got '/items'"):
             ResponseCache(app, cache, ["/items"], region=PAGES)  # type: ignore[list-item]
 
 
@@ -115,7 +118,7 @@ def test_directives(text: str, seconds: int | None) -> None:
 
 def test_tags_are_compared_weakly() -> None:
     """W/ makes no difference for If-None-Match; a comma in a tag ends nothing."""
-    assert has_it_already([b'"b"', b'W/"a,c"'], b'"a,c"')
-    assert has_it_already([b'"a"'], b'W/"a"')
-    assert not has_it_already([b'"a'], b'"a"')
-    assert not has_it_already([], b'"a"')
+    assert matches_etag([b'"b"', b'W/"a,c"'], b'"a,c"')
+    assert matches_etag([b'"a"'], b'W/"a"')
+    assert not matches_etag([b'"a'], b'"a"')
+    assert not matches_etag([], b'"a"')

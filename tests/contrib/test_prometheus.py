@@ -202,7 +202,7 @@ def test_one_observer_for_several_caches(registry: CollectorRegistry) -> None:
 def test_a_second_observer_is_refused(registry: CollectorRegistry) -> None:
     """In words that say what to do."""
     PrometheusObserver(registry)
-    with pytest.raises(ConfigurationError, match="give them the same one"):
+    with pytest.raises(ConfigurationError, match="give every Cache the same"):
         PrometheusCounters(registry)
 
 

@@ -112,7 +112,7 @@ def test_quick_fills_and_waits_are_not_logged(logger: logging.Logger, written: J
         ("fill", "my: filled in 0.600 s"),
         ("fill", "my: filled in 0.100 s, not stored"),
         ("wait", "my: waited 0.600 s for another fill"),
-        ("tell", "a commit told Redis in 0.600 s (settle)"),
+        ("tell", "the Redis commands of a commit took 0.600 s (settle)"),
     ]
 
 

@@ -51,9 +51,9 @@ def test_pyproject_says_it(
         ("[tool.cachedorm]\napp = 3\n", "3 is no text"),
         ('[tool.cachedorm]\napp = "shop"\n', "give module:name"),
         ('[tool.cachedorm]\napp = "no_such_shop:cache"\n', "No module named 'no_such_shop'"),
-        ('tool = "x"\n', "which application?"),
-        ('[tool]\ncachedorm = "x"\n', "which application?"),
-        ("", "which application?"),
+        ('tool = "x"\n', "no application given"),
+        ('[tool]\ncachedorm = "x"\n', "no application given"),
+        ("", "no application given"),
     ],
 )
 def test_a_wrong_pyproject(
@@ -76,7 +76,7 @@ def test_a_wrong_pyproject(
         ("models:", "give module:name"),
         ("no_such_shop:cache", "No module named"),
         ("models:REGIONS.nope", "has no attribute 'nope'"),
-        ("tests.support.service.warm_app:not_a_cache", "a int, not a Cache"),
+        ("tests.support.service.warm_app:not_a_cache", "expected a Cache, got a int"),
         ("tests.support.service.cli_apps:failing", "RuntimeError: no such setting"),
         ("tests.support.service.cli_apps:leaving", "wrong environment"),
         ("tests.support.service.cli_apps:coroutine", "a coroutine"),

@@ -86,7 +86,7 @@ def test_for_people(town: Town, command: Command) -> None:
     """The worst first, with what to do, and a summary."""
     said = command("doctor").stdout
 
-    assert "set maxmemory, and a maxmemory-policy" in said
+    assert "set maxmemory and a maxmemory-policy" in said
     assert "exit status" in said.splitlines()[-1]
 
 
@@ -147,7 +147,7 @@ def test_persistence(settings: Callable[..., Any], command: Command) -> None:
     settings(save="900 1")
     severity, found = findings(command, "persistence")[0]
     assert severity == "info"
-    assert "none of it is served" in found
+    assert "are not served" in found
 
 
 def test_saving_that_fails(

@@ -139,13 +139,13 @@ def _only(pattern: str, db: int, town: Town) -> str:
 @pytest.mark.parametrize(
     ("slot", "kind", "why"),
     [
-        (b"L" + b"\7" * 16, "lease", "somebody is filling it"),
+        (b"L" + b"\7" * 16, "lease", "a reader is filling it"),
         (b"I" + b"\7" * 16, "intent", "a writer is about to commit"),
-        (b"L", "garbage", "not the bytes"),
-        (b"V\1" + b"x" * 20, "garbage", "not the bytes"),
+        (b"L", "garbage", "not an entry"),
+        (b"V\1" + b"x" * 20, "garbage", "not an entry"),
         (b"V\2" + b"x" * 60, "other format", "another format"),
-        (b"", "garbage", "not the bytes"),
-        (b'{"user_id": 42}', "garbage", "not the bytes"),
+        (b"", "garbage", "not an entry"),
+        (b'{"user_id": 42}', "garbage", "not an entry"),
     ],
 )
 def test_other_slots(my: redis.Redis, command: Command, slot: bytes, kind: str, why: str) -> None:
@@ -164,18 +164,18 @@ def test_a_list_is_nothing_of_ours(my: redis.Redis, command: Command) -> None:
     found = inspected(command, USER)
 
     assert (found["kind"], found["type"]) == ("not ours", "list")
-    assert "a list stands there" in found["why"]
+    assert "holds a list" in found["why"]
 
 
 @pytest.mark.parametrize(
     ("at", "put", "why"),
     [
-        (slice(2, 10), b"\7" * 8, "its form is another"),
+        (slice(2, 10), b"\7" * 8, "its schema differs"),
         (slice(10, 18), b"\7" * 8, "another Redis server"),
-        (slice(36, 52), b"\7" * 16, "a stamp that it carries"),
-        (slice(35, 36), b"\0", "a stamp that it carries"),
+        (slice(36, 52), b"\7" * 16, "one of its stamps"),
+        (slice(35, 36), b"\0", "one of its stamps"),
         (slice(53, 60), b"\xc1" * 7, "cannot be decoded"),
-        (slice(18, 19), b"\x40", "not the bytes"),
+        (slice(18, 19), b"\x40", "not an entry"),
     ],
 )
 def test_why_it_is_not_valid(
@@ -198,7 +198,7 @@ def test_a_stamp_that_is_gone(my: redis.Redis, command: Command) -> None:
 
     assert (found["valid"], found["stamps"][0]["now"]) == (False, None)
     assert found["value"]["rows"][0]["user_id"] == "u0001"
-    assert "gone" in command("inspect", USER).stdout
+    assert "missing" in command("inspect", USER).stdout
 
 
 def test_a_writer_is_seen(my: redis.Redis, command: Command) -> None:
@@ -259,26 +259,26 @@ def test_a_response(response: str, command: Command) -> None:
     found = inspected(command, response)
 
     assert (found["kind"], found["valid"], found["db"]) == ("value", True, API.db)
-    assert [(each["db"], each["key"], each["state"]) for each in found["made_of"]] == [
-        (5, "info:guide:plastic", "stands"),
-        (5, "info:guide:none", "stands"),
+    assert [(each["db"], each["key"], each["state"]) for each in found["sources"]] == [
+        (5, "info:guide:plastic", "valid"),
+        (5, "info:guide:none", "valid"),
     ]
     assert all(stamp["matches"] for stamp in found["stamps"])
     assert "application/json" in str(found["value"]["rows"])
-    assert "info:guide:plastic  stands" in command("inspect", response).stdout
+    assert "info:guide:plastic  valid" in command("inspect", response).stdout
 
 
 @pytest.mark.parametrize(
     ("spoil", "state"),
     [
-        (lambda client: client.delete("info:guide:plastic"), "gone"),
+        (lambda client: client.delete("info:guide:plastic"), "missing"),
         (lambda client: client.set("info:guide:plastic", b"I" + b"1" * 16), "is being written"),
         (lambda client: client.set("info:guide:plastic", b"L" + b"1" * 16), "is being filled"),
         (
             lambda client: client.copy("info:guide:none", "info:guide:plastic", replace=True),
             "anoth",
         ),
-        (lambda client: client.delete("~s:info_db.recycle_guides"), "not valid any more"),
+        (lambda client: client.delete("~s:info_db.recycle_guides"), "no longer valid"),
     ],
 )
 def test_why_a_response_is_not_valid(
@@ -290,17 +290,17 @@ def test_why_a_response_is_not_valid(
     found = inspected(command, response)
 
     assert found["valid"] is False
-    assert "made of" in found["why"]
-    assert state in found["made_of"][0]["state"]
+    assert "source entries" in found["why"]
+    assert state in found["sources"][0]["state"]
 
 
 def test_an_entry_that_nobody_declares(my: redis.Redis, command: Command) -> None:
-    """Its header and bytes are shown, and that its stamps cannot be named."""
+    """Its header and bytes are shown, and that its stamps are unknown."""
     my.set("mystery", _bytes_at(my, USER))
     found = inspected(command, "mystery")
 
     assert (found["valid"], found["declared"]) == (None, None)
-    assert "cannot be named" in found["why"]
+    assert "are unknown" in found["why"]
     assert "u0001@example.com" in str(found["value"]["rows"])
 
 
@@ -309,7 +309,7 @@ def test_an_entry_that_nobody_declares(my: redis.Redis, command: Command) -> Non
     [
         ("~s:my_db.users", "the stamp of my_db.users"),
         ("~i:user:profile:1", "0 alive"),
-        ("~x", "nothing of the library's"),
+        ("~x", "not the library's"),
     ],
 )
 def test_what_the_library_keeps(my: redis.Redis, command: Command, key: str, says: str) -> None:
@@ -327,7 +327,7 @@ def test_without_its_database(
     done = command("inspect", USER)
 
     assert done.status == 0
-    assert "the database does not answer" in done.stdout
+    assert "the database is unavailable" in done.stdout
     assert "s3cret" not in done.stdout + done.stderr
 
 

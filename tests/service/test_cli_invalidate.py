@@ -83,7 +83,7 @@ def test_for_coroutines_and_people(filled: Town, command: Command) -> None:
         done = command("invalidate", "User", "u0001", app=f"tests.support.service.{app}")
         assert (done.status, done.stdout) == (
             0,
-            "User u0001: ended (entries and stamps: 1 in database 2)\n",
+            "User u0001: invalidated (entries and stamps: 1 in database 2)\n",
         )
 
 
@@ -96,9 +96,9 @@ def test_for_coroutines_and_people(filled: Town, command: Command) -> None:
         (("User",), "takes its key's fields: user_id; given: nothing"),
         (("User", "1", "2"), "given: 1 2"),
         (("Usr", "1"), "no cached model is named 'Usr'"),
-        (("Activity", "1"), "not cached by key"),
+        (("Activity", "1"), "has no key of its own"),
         (("--tag", "users"), "give table.column=value"),
-        (("--tag", "id=1"), "names no table"),
+        (("--tag", "id=1"), "has no table"),
         (("--tag", "my_db.users.nope=1"), "is not cached"),
         (("--tag", "my_db.users.nickname=x"), "nothing carries such a tag"),
         (("--field", "user_id"), "give field=value"),
@@ -135,4 +135,4 @@ def test_redis_that_was_not_told(filled: Town, command: Command, paused: None) -
     done = command("invalidate", "User", "u0001")
 
     assert done.status == 1
-    assert "could not be told" in done.stdout
+    assert "Redis failed" in done.stdout

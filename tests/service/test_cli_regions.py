@@ -49,7 +49,7 @@ def test_for_people(command: Command) -> None:
     said = command("regions").stdout
 
     assert "chat:history:{user_id}?limit={limit}" in said
-    assert "database 9 is taken by Celery results" in said
+    assert "database 9 is reserved for Celery results" in said
     assert "│" not in said
 
 

@@ -83,7 +83,7 @@ def test_for_people(filled: redis.Redis, command: Command) -> None:
     """A table of the regions, and of the keys by template; nothing in it is cut."""
     said = command("stats").stdout
 
-    assert "keys looked up since its start" in said
+    assert "key lookups since server start" in said
     assert "user:profile:{user_id}" in said
     assert not any(line.endswith(" ") for line in said.splitlines())
 

@@ -101,7 +101,7 @@ async def test_a_warming_that_fails_is_told(
             assert list(warming.failed) == ["popular places"]
             assert [each.name for each in warming.warmed] == ["guides after that"]
             assert "failed=['popular places']" in repr(warming)
-    assert "warming popular places at start failed" in caplog.text
+    assert "warming popular places at startup failed" in caplog.text
 
 
 async def test_a_session_that_cannot_be_closed_is_no_error(

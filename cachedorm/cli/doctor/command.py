@@ -1,4 +1,4 @@
-"""``cachedorm doctor``: examines servers and declarations, and says what to do."""
+"""``cachedorm doctor``: examine servers and declarations, and say what to do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, working_on
+from cachedorm.cli.application import App, AsJson, with_cache
 from cachedorm.cli.doctor.database import examine_databases
 from cachedorm.cli.doctor.findings import Finding, Severity, exit_status
 from cachedorm.cli.doctor.keys import examine_declared
 from cachedorm.cli.doctor.redis import examine_redis
-from cachedorm.cli.errors import refusing
+from cachedorm.cli.errors import command_errors
 from cachedorm.cli.terminal import print_json, put, row, say, table
 
 _STYLES = {Severity.ERROR: "red", Severity.UNKNOWN: "red", Severity.WARNING: "yellow"}
@@ -22,16 +22,16 @@ _STYLES = {Severity.ERROR: "red", Severity.UNKNOWN: "red", Severity.WARNING: "ye
 
 def doctor(
     app: App = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Examine Redis, the database and what is declared; each finding with what to do.
+    """Examine Redis, the database and the declarations; say what to do about each finding.
 
-    Exits with 0 if all is fine, 1 for errors (with --strict for warnings), 2 if something could
-    not be examined.
+    Exits with 0 if all is well, 1 for errors (with --strict for warnings too), 2 if something
+    could not be examined.
     """
-    with refusing():
-        findings = working_on(app, _examined)
+    with command_errors():
+        findings = with_cache(app, _examined)
     status = exit_status(findings, strict=strict)
     _print_json(findings, status) if as_json else _print(findings, status)
     raise typer.Exit(status)
@@ -47,7 +47,7 @@ def _examined(cache: Cache) -> list[Finding]:
 
 
 def _print_json(findings: Sequence[Finding], status: int) -> None:
-    told = [
+    report = [
         {
             "severity": each.severity.name.lower(),
             "check": each.check,
@@ -56,7 +56,7 @@ def _print_json(findings: Sequence[Finding], status: int) -> None:
         }
         for each in findings
     ]
-    print_json({"findings": told, "status": status})
+    print_json({"findings": report, "status": status})
 
 
 def _print(findings: Sequence[Finding], status: int) -> None:

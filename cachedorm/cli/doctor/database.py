@@ -1,4 +1,4 @@
-"""The databases behind a Cache: what they are, and what they say of the tables that are cached."""
+"""The databases behind a Cache: role, isolation, and the cached tables."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cachedorm.orm.tracking.engine import EngineFollower
 
 
 def examine_databases(insight: Insight) -> Iterator[Finding]:
-    """Everything that the databases tell; one finding for each that does not answer."""
+    """Findings about the databases; a single one for each that is unavailable."""
     if not insight.followers:
         yield error(
-            "attached", "nothing is attached to this Cache, so it serves nothing",
+            "attached", "nothing is attached to this Cache, so it serves no session",
             "cache.attach(sessionmaker) in what --app names",
         )  # fmt: skip
     for follower in insight.followers:
@@ -29,7 +29,7 @@ def examine_databases(insight: Insight) -> Iterator[Finding]:
         except (CachedormError, SQLAlchemyError, OSError) as failure:
             yield unknown(
                 "database", f"{name} cannot be examined: {one_line(failure)}",
-                "start it, or mend its URL, the account's rights or the network between",
+                "start it, or check its URL, the account's rights and the network",
             )  # fmt: skip
 
 
@@ -55,17 +55,17 @@ def _examined(insight: Insight, follower: EngineFollower, name: str) -> Iterator
 def _role(follower: EngineFollower, name: str, *, replica: bool) -> Iterator[Finding]:
     if replica and follower.publish:
         yield warning(
-            "replica", f"{name} is a replica (in recovery): what is read there may be old, so it"
-            " is never cached, and every read goes to it",
+            "replica", f"{name} is a replica (in recovery): its rows may be stale, so they are"
+            " not cached, and every read goes to the database",
             "attach the primary; a replica with attach(engine, publish=False)",
         )  # fmt: skip
     elif replica:
-        yield ok("replica", f"{name} is a replica, attached as one")
+        yield ok("replica", f"{name} is a replica and attached as one")
     elif not follower.publish:
         yield info(
-            "replica", f"{name} is attached with publish=False, but is no replica: nothing that is"
-            " read there is cached",
-            "leave publish out for a primary",
+            "replica", f"{name} is attached with publish=False, but is not a replica: nothing read"
+            " there is cached",
+            "attach a primary without publish=False",
         )  # fmt: skip
     else:
         yield ok("replica", f"{name} is a primary")
@@ -76,14 +76,14 @@ def _isolation(name: str, level: str, reads_old: bool, *, snapshot: bool) -> Fin
     if reads_old:
         return warning(
             "isolation", f"{name} begins transactions at {level}: each reads its own snapshot, so"
-            " none is answered from the cache",
-            "read at READ COMMITTED, and ask for more where it is needed"
+            " the cache cannot answer its reads",
+            "use READ COMMITTED, and a higher level only where needed"
             " (execution_options(isolation_level=...))",
         )  # fmt: skip
     if level == "AUTOCOMMIT":
         return info("isolation", f"{name} commits every statement by itself (AUTOCOMMIT)")
-    said = "a snapshot from its first read on" if snapshot else "reads are served from the cache"
-    return ok("isolation", f"{name}: {level}, {said}")
+    text = "a snapshot from its first read on" if snapshot else "reads are served from the cache"
+    return ok("isolation", f"{name}: {level}, {text}")
 
 
 def _missing(follower: EngineFollower, tables: list[Table]) -> list[str]:
@@ -104,7 +104,7 @@ def _tables(insight: Insight, facts: Facts, tables: list[Table]) -> Iterator[Fin
         if reason is not None:
             yield error(
                 "tables", f"{table.fullname} is never served from the cache: {_refusal(reason)}",
-                "cache what it is made of, or read it past the cache and declare nothing for it",
+                "cache its underlying tables, or do not declare it",
             )  # fmt: skip
     written = {
         table.fullname
@@ -125,12 +125,12 @@ def _refusal(reason: str) -> str:
 
 
 def _triggered(name: str, written: set[str], through: set[str]) -> Finding:
-    said = f"{name} has a trigger or a rule of the application's"
+    text = f"{name} has a trigger or a rule"
     if name in through:
-        said += "; its rows are not written through but removed, for the trigger may change them"
+        text += "; its rows are invalidated and not written through: the trigger may change them"
     if name in written:
-        return info("triggers", f"{said}; the tables it writes are declared (writes=...)")
+        return info("triggers", f"{text}; the tables it writes are declared (writes=...)")
     return warning(
-        "triggers", f"{said}; what it writes in other tables no commit here sees",
-        "name those tables, CachePolicy(writes=('schema.table',)), if it writes any",
+        "triggers", f"{text}; writes it makes to other tables are not seen by commits here",
+        "if it writes any, name them: CachePolicy(writes=('schema.table',))",
     )  # fmt: skip

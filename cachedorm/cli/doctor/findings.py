@@ -1,4 +1,4 @@
-"""What an examination finds: how bad it is, what it is, what to do about it."""
+"""Findings of the doctor: severity, description, and what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class Severity(IntEnum):
-    """How bad a finding is. UNKNOWN: what it is about could not be examined."""
+    """How bad a finding is. UNKNOWN: it could not be examined."""
 
     OK = 0
     INFO = 1
@@ -19,7 +19,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding: ``check`` names what was looked at, in a word that stays the same."""
+    """One finding. ``check``: a stable name of what was examined."""
 
     severity: Severity
     check: str
@@ -28,32 +28,32 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """All is well there."""
+    """A check that passed."""
     return Finding(Severity.OK, check, found)
 
 
 def info(check: str, found: str, do: str = "") -> Finding:
-    """Worth knowing."""
+    """A fact worth knowing."""
     return Finding(Severity.INFO, check, found, do)
 
 
 def warning(check: str, found: str, do: str) -> Finding:
-    """It costs something, or may do so one day."""
+    """A problem that costs something, now or later."""
     return Finding(Severity.WARNING, check, found, do)
 
 
 def error(check: str, found: str, do: str) -> Finding:
-    """Something that was declared or relied on does not hold."""
+    """Something declared or required that does not hold."""
     return Finding(Severity.ERROR, check, found, do)
 
 
 def unknown(check: str, found: str, do: str) -> Finding:
-    """It could not be examined."""
+    """Something that could not be examined."""
     return Finding(Severity.UNKNOWN, check, found, do)
 
 
 def exit_status(findings: Iterable[Finding], *, strict: bool) -> int:
-    """0: fine; 1: errors (or, if strict, warnings); 2: something could not be examined."""
+    """0 if all is well, 1 for errors (if strict, warnings too), 2 if something is unknown."""
     worst = max((each.severity for each in findings), default=Severity.OK)
     if worst is Severity.UNKNOWN:
         return 2

@@ -13,12 +13,12 @@ from cachedorm.inspection.key_text import overlap
 
 
 def examine_declared(insight: Insight) -> Iterator[Finding]:
-    """Everything that the declarations tell without a server."""
+    """Findings about the declarations; asks no server."""
     declared = insight.declared()
     shared = list(_shared_keys(declared))
     yield from shared
     if not shared:
-        yield ok("keys", f"{len(declared)} key templates, none of which can make another's key")
+        yield ok("keys", f"{len(declared)} key templates, no two of which overlap")
     yield from _shared_databases(insight)
     yield from _whole_tables(declared)
     yield from _without_intents(insight)
@@ -32,15 +32,15 @@ def _shared_keys(declared: list[Declared]) -> Iterator[Finding]:
         both = f"{_named(one)} and {_named(other)} in database {one.region.db}"
         if one.template == other.template:
             yield error(
-                "keys", f"{both} have one key: each takes the other's entries for another form's,"
-                " so that neither is hit while both are read",
-                "give each a prefix of its own",
+                "keys", f"{both} have the same key: each rejects the other's entries, so neither is"
+                " hit while both are read",
+                "give each its own prefix",
             )  # fmt: skip
         elif overlap(one.template, other.template):
             yield warning(
-                "keys", f"{both} overlap: for some values they make one key, and each then throws"
-                " the other's entry out",
-                "begin them differently",
+                "keys", f"{both} overlap: for some values they make the same key, and each then"
+                " replaces the other's entry",
+                "give them different prefixes",
             )  # fmt: skip
 
 
@@ -57,8 +57,8 @@ def _shared_databases(insight: Insight) -> Iterator[Finding]:
         if len(each) > 1:
             yield info(
                 "regions", f"{', '.join(each)} share database {db}: patterns, and write-through"
-                " beside soft times, do not tell them apart",
-                "give each a database of its own where that matters",
+                " with soft expiry, do not distinguish them",
+                "give each its own database if that matters",
             )  # fmt: skip
 
 
@@ -70,8 +70,8 @@ def _whole_tables(declared: list[Declared]) -> Iterator[Finding]:
         if whole:
             yield info(
                 "queries", f"{each.template.text} depends on all of {', '.join(whole)}: any write"
-                " there ends every one of its entries",
-                "well for tables seldom written; else narrow it by an equality with a parameter",
+                " to it invalidates all entries of the query",
+                "fine for rarely written tables; otherwise add an equality with a parameter",
             )  # fmt: skip
 
 
@@ -79,17 +79,21 @@ def _without_intents(insight: Insight) -> Iterator[Finding]:
     names = [region.name for region in insight.regions() if not region.intents]
     if names:
         yield info(
-            "intents", f"{', '.join(names)} does without intents: a writer that dies between COMMIT"
-            " and its clean-up leaves old entries for their time to live",
-            "leave intents on where that is too long",
+            "intents", f"intents are off in {', '.join(names)}: a writer that dies between COMMIT"
+            " and its clean-up leaves stale entries until they expire",
+            "keep intents on if that is too long",
         )  # fmt: skip
 
 
 def _missing() -> Iterator[Finding]:
     if find_spec("sqlglot") is None:
         yield warning(
-            "extras", "sqlglot is not installed: SQL text that may write ends everything cached",
+            "extras", "sqlglot is not installed: SQL text that may write invalidates everything",
             "pip install 'cachedorm[sql]'",
         )  # fmt: skip
     if find_spec("hiredis") is None:
-        yield info("extras", "hiredis is not installed: hits take longer", "cachedorm[hiredis]")
+        yield info(
+            "extras",
+            "hiredis is not installed: hits take longer",
+            "pip install 'cachedorm[hiredis]'",
+        )

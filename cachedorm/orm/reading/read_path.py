@@ -143,11 +143,8 @@ def note_session(session: Session) -> None:
     Objects that are in it already are served as they are, and no recorded read has seen them.
     """
     provenance = current()
-    if provenance is None or session in provenance.met:
-        return
-    if len(session.identity_map):
-        provenance.refuse("older session", "a session held objects from before the request")
-    provenance.met.add(session)
+    if provenance is not None:
+        provenance.note_session(session)
 
 
 def _why_session(session: Session) -> str | None:

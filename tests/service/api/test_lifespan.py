@@ -77,7 +77,7 @@ def test_a_cold_start_is_a_start(town_url: str) -> None:
     ready = application.get("/ready")
     assert (ready.status_code, ready.json()["database"]) == (503, "down")
     assert application.get("/guides/plastic").status_code == 503
-    assert "warming guides at start failed" in application.log
+    assert "warming guides at startup failed" in application.log
     application.terminate()
     assert application.ended() in {0, -15}
     application.close()
