@@ -28,7 +28,7 @@ class Activity(Cached, Base):
     """One thing a user did. Read as `user:activity:{user_id}`: the last 100, newest first."""
 
     __tablename__ = "activities"
-    __cache__ = CachePolicy(MY)
+    __cache__ = CachePolicy(MY, follow_only=True)
 
     activity_id: Mapped[str] = mapped_column("id", String(64), primary_key=True, default=new_id)
     user_id: Mapped[Identifier] = mapped_column(ForeignKey(User.user_id, ondelete="CASCADE"))

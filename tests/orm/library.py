@@ -92,7 +92,9 @@ class Token(Cached, Base):
     """Written through, and kept as long as the token lives."""
 
     __tablename__ = "tokens"
-    __cache__ = CachePolicy(DESK, key="token:{id}", ttl="expires_at", on_write="write_through")
+    __cache__ = CachePolicy(
+        DESK, key="token:{id}", expires_at="expires_at", on_write="write_through"
+    )
 
     id: Mapped[str] = mapped_column(String(20), primary_key=True)
     owner: Mapped[str] = mapped_column(String(20))
@@ -158,7 +160,7 @@ class Note(Cached, Base):
     """Followed, but not cached row by row."""
 
     __tablename__ = "notes"
-    __cache__ = CachePolicy(SHELF)
+    __cache__ = CachePolicy(SHELF, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
 

@@ -105,7 +105,7 @@ class Size:
 class Maker(Cached, Base):
     __tablename__ = "makers"
     __table_args__ = ({"schema": "room"},)
-    __cache__ = CachePolicy(ROOM)
+    __cache__ = CachePolicy(ROOM, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(20))
@@ -116,7 +116,7 @@ class Maker(Cached, Base):
 class Chair(Cached, Base):
     __tablename__ = "chairs"
     __table_args__ = ({"schema": "room"},)
-    __cache__ = CachePolicy(ROOM)
+    __cache__ = CachePolicy(ROOM, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     maker_id: Mapped[int | None] = mapped_column(ForeignKey("room.makers.id"))

@@ -33,7 +33,7 @@ class Ticket(Cached, Base):
     """Says itself when it ends."""
 
     __tablename__ = "kit_tickets"
-    __cache__ = CachePolicy(SHELF, key="ticket:{id}", ttl="expires_at")
+    __cache__ = CachePolicy(SHELF, key="ticket:{id}", expires_at="expires_at")
 
     id: Mapped[int] = mapped_column(primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -57,7 +57,7 @@ def test_an_entry_ends_with_its_ttl(
 def test_a_row_that_says_when_it_ends(
     cached: Cache, clock: FrozenClock, shelves: sessionmaker[Session]
 ) -> None:
-    """``ttl="expires_at"`` goes by the same clock, and what has expired is not kept."""
+    """``expires_at="expires_at"`` goes by the same clock, and what has expired is not kept."""
     clock.advance(minutes(29))
     assert read(shelves, Ticket) == 0
     clock.advance(minutes(2))
