@@ -11,10 +11,6 @@ from cachedorm.declare import (
     Regions,
     WarmSet,
     cached,
-    days,
-    hours,
-    minutes,
-    seconds,
 )
 from cachedorm.declare.policies.tag import tag
 from cachedorm.observe import Observer
@@ -30,10 +26,6 @@ __all__ = [
     "Regions",
     "WarmSet",
     "cached",
-    "days",
     "errors",
-    "hours",
-    "minutes",
-    "seconds",
     "tag",
 ]

@@ -1,9 +1,11 @@
 """A user's own page: the profile and what the user did."""
 
+from datetime import timedelta
+
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from cachedorm import Cached, CachedQuery, CachePolicy, minutes
+from cachedorm import Cached, CachedQuery, CachePolicy
 from models.base import Base, Identifier, Moment, new_id
 from models.regions import MY
 
@@ -50,7 +52,7 @@ class Activity(Cached, Base):
 recent_activities = CachedQuery(
     MY,
     key="user:activity:{user_id}",
-    ttl=minutes(5),
+    ttl=timedelta(minutes=5),
     statement=select(Activity)
     .where(Activity.user_id == bindparam("user_id"))
     .order_by(Activity.created_at.desc(), Activity.activity_id)

@@ -47,8 +47,9 @@ def frozen_clock(now: datetime | None = None) -> Iterator[FrozenClock]:
     """Within the block, entries in this process's memory grow older by ``advance`` alone.
 
     So do the soft moments of ``refresh_ahead`` and ``stale_if_error``, and the ends that rows
-    state for themselves (``expires_at="expires_at"``). It begins ``now`` (aware; by default the time
-    it is) and holds for the whole process. Redis goes by its own clock: its keys end when they end.
+    state for themselves (``expires_at="expires_at"``). It begins ``now`` (aware; by default the
+    time it is) and holds for the whole process. Redis goes by its own clock: its keys end when
+    they end.
     Raises ArgumentError for a naive ``now``, ConfigurationError inside another such block.
     """
     if now is not None and now.tzinfo is None:

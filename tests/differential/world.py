@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from geoalchemy2 import Geography
 from sqlalchemy import Computed, Double, Engine, Index, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cachedorm import Nearby, Region, Regions, hours
+from cachedorm import Nearby, Region, Regions
 
-PLACES = Region("places", db=4, ttl=hours(24), jitter=0)
+PLACES = Region("places", db=4, ttl=timedelta(hours=24), jitter=0)
 ROWS = 100_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, Column, DateTime, ForeignKey, Integer, String, Table
@@ -19,10 +19,10 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from cachedorm import Cached, CachePolicy, Region, Regions, hours, seconds
+from cachedorm import Cached, CachePolicy, Region, Regions
 
-SHELF = Region("shelf", db=1, ttl=hours(1), jitter=0)
-DESK = Region("desk", db=2, ttl=seconds(90), jitter=0)
+SHELF = Region("shelf", db=1, ttl=timedelta(hours=1), jitter=0)
+DESK = Region("desk", db=2, ttl=timedelta(seconds=90), jitter=0)
 REGIONS = Regions(SHELF, DESK, reserved=range(10, 16))
 
 

@@ -6,6 +6,7 @@ import enum
 import operator
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -58,14 +59,14 @@ from sqlalchemy.orm import (
     undefer,
 )
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions
 from cachedorm.errors import DeclarationError
 from examples.servers import Found, scratch_database
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
 
-ROOM = Region("room", db=3, ttl=hours(1), jitter=0)
-HALL = Region("hall", db=4, ttl=hours(1), jitter=0)
+ROOM = Region("room", db=3, ttl=timedelta(hours=1), jitter=0)
+HALL = Region("hall", db=4, ttl=timedelta(hours=1), jitter=0)
 
 
 class Base(DeclarativeBase):

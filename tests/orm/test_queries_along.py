@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -43,13 +43,13 @@ from sqlalchemy.orm import (
     with_expression,
 )
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, cached, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, cached
 from cachedorm.errors import DeclarationError
 from examples.servers import Found, scratch_database
 from tests.fixtures.logs import SqlLog
 from tests.fixtures.patience import patient_cache
 
-YARD = Region("yard", db=3, ttl=hours(1), jitter=0)
+YARD = Region("yard", db=3, ttl=timedelta(hours=1), jitter=0)
 
 Sessions = sessionmaker[Session]
 

@@ -187,7 +187,7 @@ def _default_template(owner: Mapper[Any], who: str) -> Template:
             ' key; give one, such as key="thing:{id}"'
         )
     names = [owner.get_property_by_column(column).key for column in owner.primary_key]
-    text = ":".join((table.fullname, *("{%s}" % name for name in names)))
+    text = ":".join((table.fullname, *(f"{{{name}}}" for name in names)))
     try:
         return Template(text)
     except DeclarationError as error:
