@@ -1,5 +1,7 @@
 """The second-level cache for SQLAlchemy: cached reads that follow every commit."""
 
+from importlib.metadata import version
+
 from cachedorm import errors
 from cachedorm.cache import Cache
 from cachedorm.declare import (
@@ -14,6 +16,8 @@ from cachedorm.declare import (
 )
 from cachedorm.declare.policies.tag import tag
 from cachedorm.observe import Observer
+
+__version__ = version("cachedorm")
 
 __all__ = [
     "Cache",

@@ -342,7 +342,7 @@ def test_a_fill_that_began_before_is_refused(
         (lambda cache: cache.invalidate(tag(INT, 1)), "give a column"),
         (lambda cache: cache.invalidate(Person(deedholder_id="1")), "no identity"),
         (lambda cache: cache.invalidate(Person), "deedholder_id"),
-        (lambda cache: cache.invalidate(int, 1), "no mapped class"),
+        (lambda cache: cache.invalidate(int, 1), "is not a mapped class"),
         (lambda cache: cache.invalidate("person"), "give an object"),
         (lambda cache: cache.invalidate(FAR, 1), "a key goes with a model"),
         (lambda cache: cache.invalidate_matching(""), "glob pattern"),

@@ -30,5 +30,8 @@ def cached(region: Region, *, ttl: timedelta | float | None = None) -> Any:
     ``CachedQuery``; DeclarationError says what is missing when the statement is executed.
     """
     if not isinstance(region, Region):
-        raise DeclarationError(f"cached({region!r}): give a Region")
+        raise DeclarationError(
+            f"cached: region must be a Region, got {region!r};"
+            " write select(...).options(cached(REGION))"
+        )
     return SpotOption(region, region.ttl_ms if ttl is None else milliseconds(ttl, "cached: ttl"))

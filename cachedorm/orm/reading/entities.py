@@ -101,8 +101,9 @@ class Reader:
     def _row(
         self, session: Session, plan: EntityPlan, values: Sequence[Any]
     ) -> Row | Bypassed | None:
-        if not self._serving.enabled():
-            return self._past(plan, "disabled")
+        off = self._serving.why_off()
+        if off is not None:
+            return self._past(plan, off)
         if plan.why_never is not None:
             return self._past(plan, plan.why_never)
         try:

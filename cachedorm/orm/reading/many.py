@@ -121,8 +121,9 @@ class ManyReader:
     def _why_bypass(self, session: Session, plan: EntityPlan) -> str | None:
         if not plan.by_primary_key:
             return "key is not the primary key"
-        if not self._serving.enabled():
-            return "disabled"
+        off = self._serving.why_off()
+        if off is not None:
+            return off
         if plan.why_never is not None:
             return plan.why_never
         return self._serving.why_bypass(session, plan)

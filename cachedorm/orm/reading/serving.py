@@ -41,19 +41,19 @@ Load = Callable[[Connection], tuple[Any, bool]]
 class Serving:
     """Serves entries by the rules of one Cache."""
 
-    __slots__ = ("_follower_of", "enabled", "observer")
+    __slots__ = ("_follower_of", "observer", "why_off")
 
     def __init__(
-        self, follower_of: FollowerOf, enabled: Callable[[], bool], observer: Observer
+        self, follower_of: FollowerOf, why_off: Callable[[], str | None], observer: Observer
     ) -> None:
         self._follower_of = follower_of
-        # Whether the cache answers at all now: the kill switch, and bypass() for a block.
-        self.enabled = enabled
+        # Why no read may use the cache now (closed, the kill switch, a bypass() block), or None.
+        self.why_off = why_off
         self.observer = observer
 
     def bypasses(self, session: Session, source: Sourced, region: str) -> bool:
         """Whether this read must be the database's; counts it."""
-        reason = self.why_bypass(session, source) if self.enabled() else "disabled"
+        reason = self.why_off() or self.why_bypass(session, source)
         if reason is not None:
             self.past(region, reason)
         return reason is not None
