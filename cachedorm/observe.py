@@ -104,7 +104,7 @@ def listens(observer: Observer, event: str) -> bool:
     return getattr(type(observer), event) is not getattr(Observer, event)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CacheStats:
     """The counts of one moment; ``Cache.stats()`` gives it, and it does not change.
 
@@ -132,6 +132,13 @@ class CacheStats:
         """The names of the regions that were read or passed by, sorted."""
         pairs = (*self.misses, *self.bypasses)
         return sorted({*self.hits, *self.fills, *self.refused, *(name for name, _ in pairs)})
+
+    def __repr__(self) -> str:
+        return (
+            f"<CacheStats hits={self.hits.total()} misses={self.misses.total()}"
+            f" fills={self.fills.total()} refused={self.refused.total()}"
+            f" bypasses={self.bypasses.total()} errors={self.errors.total()}>"
+        )
 
     def region(self, name: str) -> RegionStats:
         """The counts of one region; all zero for a name that was not read."""

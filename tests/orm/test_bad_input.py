@@ -12,8 +12,14 @@ from sqlalchemy import Engine, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from cachedorm import Cache, CachedQuery, cached
-from cachedorm.errors import ArgumentError, DeclarationError
+from cachedorm import Cache, CachedQuery, Region, Regions, cached
+from cachedorm.errors import (
+    ArgumentError,
+    CacheUnavailable,
+    ConfigurationError,
+    DeclarationError,
+)
+from tests.fixtures.patience import patient_cache
 from tests.orm.library import SHELF, Book, Shelf
 
 
@@ -63,9 +69,10 @@ def test_settings_that_cannot_be(settings: Mapping[str, Any], says: str) -> None
 
 def test_settings_reach_the_server(redis_url: str) -> None:
     """A Cache of settings works as one of the URL that they spell."""
-    where = redis.Redis.from_url(redis_url).connection_pool.connection_kwargs
+    where = dict(redis.connection.parse_url(redis_url))
     names = {"path": "unix_socket_path"}
-    settings = {names.get(name, name): value for name, value in where.items() if name != "db"}
+    wanted = {"host", "port", "username", "password", "path"}
+    settings = {names.get(name, name): value for name, value in where.items() if name in wanted}
     with Cache(settings) as cache, Cache(redis_url) as other:
         assert cache._store._wire is not None
         assert other._store._wire is not None
@@ -141,3 +148,25 @@ def test_cached_on_text() -> None:
     says = r"cached: region must be a Region, got .*; write select\(...\).options\(cached\(REGION"
     with pytest.raises(DeclarationError, match=says):
         cached(text("select 1"))  # type: ignore[arg-type]
+
+
+def test_check(cache: Cache) -> None:
+    """A Redis that serves every region passes."""
+    cache.check()
+
+
+async def test_acheck_without_redis() -> None:
+    """A Redis that does not answer is said at start-up."""
+    async with Cache("redis://127.0.0.1:1") as cache:
+        with pytest.raises(CacheUnavailable):
+            await cache.acheck()
+    with Cache() as memory:
+        memory.check()
+
+
+def test_check_of_a_database_that_is_not_there(redis_url: str) -> None:
+    """A region in a database that the server has not is said at start-up."""
+    with patient_cache(redis_url, regions=Regions(Region("far", db=999, ttl=60))) as cache:
+        says = "region 'far' is in database 999, but the server has"
+        with pytest.raises(ConfigurationError, match=says):
+            cache.check()

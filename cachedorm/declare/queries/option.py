@@ -26,8 +26,9 @@ def cached(region: Region, *, ttl: timedelta | float | None = None) -> Any:
     """An option for ``select(...).options(cached(REGION))``: the answer is kept in this region.
 
     The entry is keyed by the compiled statement and its parameters. Every table that the statement
-    reads must be followed in the region: by a model's policy without a key, or by a declared
-    ``CachedQuery``; DeclarationError says what is missing when the statement is executed.
+    reads must be followed in the region: by a model's policy that caches no rows
+    (``follow_only=True``), or by a declared ``CachedQuery``; DeclarationError says what is missing
+    when the statement is executed.
     """
     if not isinstance(region, Region):
         raise DeclarationError(
