@@ -69,7 +69,7 @@ def test_settings_that_cannot_be(settings: Mapping[str, Any], says: str) -> None
 
 def test_settings_reach_the_server(redis_url: str) -> None:
     """A Cache of settings works as one of the URL that they spell."""
-    where = dict(redis.connection.parse_url(redis_url))
+    where = dict(redis.connection.parse_url(redis_url))  # type: ignore[no-untyped-call]
     names = {"path": "unix_socket_path"}
     wanted = {"host", "port", "username", "password", "path"}
     settings = {names.get(name, name): value for name, value in where.items() if name in wanted}
