@@ -11,16 +11,17 @@ ratio is to the uncached commit of as many rows, in the same rounds, in client C
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import count
 
 from sqlalchemy import Engine, create_engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from benchmarks.interleaved import Figure, compare, publish
-from cachedorm import Cache, Cached, CachePolicy, Region, hours
+from cachedorm import Cache, Cached, CachePolicy, Region
 from examples.servers import servers
 
-REGION = Region("bench-commit", db=1, ttl=hours(1))
+REGION = Region("bench-commit", db=1, ttl=timedelta(hours=1))
 SIZES = (1, 100)
 HELD_TO = {1: 1.6, 100: 2.0}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,10 @@ from sqlalchemy import Numeric, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from benchmarks.interleaved import Figure, compare, publish
-from cachedorm import Cache, Cached, CachePolicy, Region, hours
+from cachedorm import Cache, Cached, CachePolicy, Region
 from examples.servers import servers
 
-REGION = Region("bench", db=1, ttl=hours(1))
+REGION = Region("bench", db=1, ttl=timedelta(hours=1))
 MUST = {
     "session.get, open session": 1.1,
     "session.get, new session per read": 1.35,

@@ -1,5 +1,7 @@
 """The second-level cache for SQLAlchemy: cached reads that follow every commit."""
 
+from importlib.metadata import version
+
 from cachedorm import errors
 from cachedorm.cache import Cache
 from cachedorm.declare import (
@@ -10,13 +12,11 @@ from cachedorm.declare import (
     Regions,
     WarmSet,
     cached,
-    days,
-    hours,
-    minutes,
-    seconds,
 )
 from cachedorm.declare.policies.tag import tag
 from cachedorm.observe import Observer
+
+__version__ = version("cachedorm")
 
 __all__ = [
     "Cache",
@@ -28,10 +28,6 @@ __all__ = [
     "Regions",
     "WarmSet",
     "cached",
-    "days",
     "errors",
-    "hours",
-    "minutes",
-    "seconds",
     "tag",
 ]

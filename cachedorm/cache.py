@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
+from urllib.parse import quote, urlencode
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -14,11 +15,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.declare.policies.region import Region, Regions
+from cachedorm.declare.policies.tag import Tag
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.declare.queries.warmset import ParameterSets, WarmSet
-from cachedorm.errors import ArgumentError, ConfigurationError
+from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.inspection.declarations import Insight
-from cachedorm.observe import LogObserver, Observer, Observers, Stats
+from cachedorm.observe import CacheStats, LogObserver, Observer, Observers, Stats
 from cachedorm.orm.attachment import Followed
 from cachedorm.orm.database.factories import (
     Target,
@@ -47,12 +49,14 @@ T = TypeVar("T")
 class Cache:
     """The cache of one database: sessions attached to it read from Redis and are never stale.
 
-    ``url`` is the Redis server's, without a database number (regions name theirs); without a URL
+    ``redis`` is the server's URL, or a mapping of settings as ``redis.Redis`` takes them (``host``,
+    ``port``, ``password``); neither names a database number, since regions name theirs. Without it
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
     different databases are never mixed up. ``observers`` are told what happens; a LogObserver among
     them takes the place of the library's own. Time limits are seconds. Connects when it is first
-    used. Close it when done. Raises ConfigurationError for a URL that cannot be meant.
+    used. Close it when done. Raises ConfigurationError for a URL that cannot be used, and
+    ArgumentError for anything else than a URL or settings, or a time limit above 60 seconds.
 
     ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
     writes are followed still, so that it can be switched on again at any time.
@@ -60,7 +64,7 @@ class Cache:
 
     def __init__(
         self,
-        url: str | None = None,
+        redis: str | Mapping[str, Any] | None = None,
         *,
         regions: Regions | None = None,
         database: str | None = None,
@@ -69,6 +73,10 @@ class Cache:
         operation_timeout: float = 0.25,
         commit_timeout: float = 0.5,
     ) -> None:
+        url = _redis_url(redis)
+        _check_seconds("connect_timeout", connect_timeout)
+        _check_seconds("operation_timeout", operation_timeout)
+        _check_seconds("commit_timeout", commit_timeout)
         self._stats = Stats()
         self._observers = observer = _told_together(self._stats, observers)
         self._store = Store.connect(
@@ -84,8 +92,7 @@ class Cache:
         self._declared = regions if regions is not None else Regions()
         self._regions: dict[str, CachedRegion] = {}
         self._switch = ReadSwitch()
-        self._check_open = self._switch.check_open
-        self._followed = Followed(self._store, self._live, observer, database, self._check_open)
+        self._followed = Followed(self._store, self._live, observer, database, self._on_commit)
         followed = self._followed
         path = ReadPath(followed.follower_of, self._switch, observer)
         self._reader = Reader(followed.plan_of, path)
@@ -96,6 +103,7 @@ class Cache:
             followed.plan_of, followed.query_plan_of, followed.follower_of, observer
         )
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
+        self._unsent_reported = False
 
     @property
     def enabled(self) -> bool:
@@ -173,7 +181,16 @@ class Cache:
         finally:
             self._observers.remove(observer)
 
-    def invalidate(self, what: Any, *key: Any) -> None:
+    @overload
+    def invalidate(self, what: Region | Tag, /) -> None: ...
+
+    @overload
+    def invalidate(self, what: type[Any], first: Any, /, *key: Any) -> None: ...
+
+    @overload
+    def invalidate(self, what: object, /) -> None: ...
+
+    def invalidate(self, what: Any, /, *key: Any) -> None:
         """End entries at once: of an object, of a model's key, with a tag, or of a whole Region.
 
         As in ``invalidate(user)``, ``invalidate(User, 42)``, ``invalidate(tag(Mission.user_id,
@@ -181,6 +198,9 @@ class Cache:
         this. A key ends that row's own entry alone; an object also the queries it may be in. With
         Redis away it does not raise: it is told later. Raises ArgumentError for what has no entry.
         """
+        self._invalidate(what, *key)
+
+    def _invalidate(self, what: Any, *key: Any) -> None:
         self._check_open()
         self._by_hand.invalidate(what, key)
 
@@ -205,9 +225,18 @@ class Cache:
         self._check_open()
         return self._by_hand.invalidate_matching(pattern, self._regions_named(region))
 
-    async def ainvalidate(self, what: Any, *key: Any) -> None:
+    @overload
+    async def ainvalidate(self, what: Region | Tag, /) -> None: ...
+
+    @overload
+    async def ainvalidate(self, what: type[Any], first: Any, /, *key: Any) -> None: ...
+
+    @overload
+    async def ainvalidate(self, what: object, /) -> None: ...
+
+    async def ainvalidate(self, what: Any, /, *key: Any) -> None:
         """As ``invalidate``, for coroutines."""
-        await greenlet_spawn(self.invalidate, what, *key)
+        await greenlet_spawn(self._invalidate, what, *key)
 
     async def ainvalidate_where(self, **field: Any) -> None:
         """As ``invalidate_where``, for coroutines."""
@@ -226,12 +255,28 @@ class Cache:
         read could be wrong. Keys are as for ``session.get``. Raises ArgumentError for what is none.
         """
         self._check_open()
+        given: object = session
+        if isinstance(given, AsyncSession):
+            raise ArgumentError(
+                "get_many got an AsyncSession; await cache.aget_many(session, ...) instead"
+            )
+        if not isinstance(given, Session):
+            raise ArgumentError(f"get_many({given!r}, ...): the first argument must be a Session")
         return self._many.get_many(session, model, keys)
 
     async def aget_many(
         self, session: AsyncSession, model: type[T], keys: Iterable[Any]
     ) -> list[T | None]:
         """As ``get_many``, for coroutines."""
+        given: object = session
+        if isinstance(given, Session):
+            raise ArgumentError(
+                "aget_many got a Session; call cache.get_many(session, ...) instead"
+            )
+        if not isinstance(given, AsyncSession):
+            raise ArgumentError(
+                f"aget_many({given!r}, ...): the first argument must be an AsyncSession"
+            )
         return await session.run_sync(self.get_many, model, keys)
 
     def warm(
@@ -284,19 +329,45 @@ class Cache:
         """What this cache is made of, to look at: its server, what is declared, its engines."""
         return Insight(self._store, self._followed, self._declared, only=self._closed_list)
 
-    def stats(self) -> Stats:
-        """What happened since this cache was made, counted per region."""
-        return self._stats
+    def stats(self) -> CacheStats:
+        """The counts since this cache was made, as a value that does not change."""
+        return self._stats.snapshot()
+
+    def check(self) -> None:
+        """Ask Redis whether it can serve the regions: for start-up.
+
+        Connects and blocks. Raises CacheUnavailable if Redis does not answer, ConfigurationError
+        for a region whose database number the server does not have.
+        """
+        self._check_open()
+        for region in self._regions_named(None):
+            self._live(region)
+        self._store.check()
+
+    async def acheck(self) -> None:
+        """As ``check``, for coroutines."""
+        await greenlet_spawn(self.check)
 
     def close(self) -> None:
-        """Let go of Redis. Detach factories and engines first: a closed cache refuses to serve."""
-        self._switch.closed = True
+        """Detach the factories and let go of Redis.
+
+        Reads of sessions that are still open go to the database. A commit that changes cached rows
+        after this succeeds, but Redis does not hear of it: the log says so, once. Close the cache
+        after the last commit.
+        """
+        self._let_go()
         self._store.close()
 
     async def aclose(self) -> None:
         """As ``close``, for connections opened by async sessions."""
-        self._switch.closed = True
+        self._let_go()
         await self._store.aclose()
+
+    def _let_go(self) -> None:
+        self._switch.closed = self._followed.closed = True
+        for factory, before, _ in self._attached.values():
+            set_session_class(factory, before)
+        self._attached.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -328,6 +399,23 @@ class Cache:
             f" database={self._followed.database!r}>"
         )
 
+    def _on_commit(self) -> None:
+        """A commit changes cached rows: say once if Redis can no longer hear of it."""
+        if self._switch.closed and not self._unsent_reported:
+            self._unsent_reported = True
+            self._observers.error(
+                "closed",
+                CacheClosedError(
+                    "a commit changed cached rows after this Cache was closed, so its invalidation"
+                    " is not sent: other processes may serve the old rows until their time to live"
+                    " is over; close the Cache after the last commit"
+                ),
+            )
+
+    def _check_open(self) -> None:
+        if self._switch.closed:
+            raise CacheClosedError("this Cache is closed; use it before close(), or make another")
+
     def _live(self, region: Region) -> CachedRegion:
         if self._closed_list:
             self._declared.require(region, "Cache")
@@ -354,10 +442,60 @@ def _told_together(stats: Stats, observers: Iterable[Observer]) -> Observers:
     for each in given:
         if not isinstance(each, Observer):
             raise ArgumentError(
-                f"Cache: observers: {each!r} is no Observer; give instances of its subclasses"
+                f"Cache: observers: {each!r} is not an Observer; give instances of its subclasses"
             )
     logs = () if any(isinstance(each, LogObserver) for each in given) else (LogObserver(),)
     return Observers((stats, *logs, *given))
+
+
+_SECONDS_MAX: Final = 60
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ArgumentError(f"Cache: {name}={value!r}; give a positive number of seconds")
+    if value > _SECONDS_MAX:
+        raise ArgumentError(
+            f"Cache: {name}={value!r} is in seconds, and more than {_SECONDS_MAX};"
+            f" for {value} milliseconds give {name}={value / 1000:g}"
+        )
+
+
+def _redis_url(given: object) -> str | None:
+    """The URL of what the caller names the Redis server by."""
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        return _url_of_settings(given)
+    raise ArgumentError(
+        f"Cache({given!r}): give the Redis server's URL, as in 'redis://localhost:6379', or a"
+        " mapping of the redis client's settings, as in {'host': 'localhost'}; engines and session"
+        " factories go to cache.attach(...)"
+    )
+
+
+def _url_of_settings(settings: Mapping[Any, Any]) -> str:
+    options = {str(name): value for name, value in settings.items() if value is not None}
+    for name, value in options.items():
+        if not isinstance(value, str | int | float):
+            raise ArgumentError(
+                f"Cache: the redis setting {name} is a {type(value).__name__}; give strings,"
+                " numbers, True or False"
+            )
+    if options.pop("db", 0):
+        raise ArgumentError(
+            "Cache: the redis settings name db; each Region names its database, so leave db out"
+        )
+    user, password = options.pop("username", ""), options.pop("password", "")
+    account = f"{quote(str(user), '')}:{quote(str(password), '')}@" if user or password else ""
+    host, port = options.pop("host", "localhost"), options.pop("port", 6379)
+    path, tls = options.pop("unix_socket_path", None), options.pop("ssl", False)
+    if path is not None:
+        url = f"unix://{account}{quote(str(path))}"
+    else:
+        host = f"[{host}]" if ":" in str(host) else host
+        url = f"{'rediss' if tls else 'redis'}://{account}{host}:{port}"
+    return f"{url}?{urlencode(options)}" if options else url
 
 
 def settings_of(region: Region) -> RegionSettings:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Final
 
@@ -104,8 +105,81 @@ def listens(observer: Observer, event: str) -> bool:
     return getattr(type(observer), event) is not getattr(Observer, event)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class CacheStats:
+    """The counts of one moment; ``Cache.stats()`` gives it, and it does not change.
+
+    ``hits``, ``fills``, ``refused`` (loaded and not stored) and ``waits`` by region; ``misses`` and
+    ``bypasses`` by (region, reason); ``invalidated``, entries and stamps together, by Redis
+    database; ``errors`` by what failed. ``region("my")`` gives the counts of one region.
+    """
+
+    hits: Counter[str]
+    misses: Counter[tuple[str, str]]
+    fills: Counter[str]
+    refused: Counter[str]
+    waits: Counter[str]
+    bypasses: Counter[tuple[str, str]]
+    invalidated: Counter[int]
+    errors: Counter[str]
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of hits among hits and misses; None before the first of either."""
+        return _ratio(self.hits.total(), self.misses.total())
+
+    @property
+    def regions(self) -> list[str]:
+        """The names of the regions that were read or passed by, sorted."""
+        pairs = (*self.misses, *self.bypasses)
+        return sorted({*self.hits, *self.fills, *self.refused, *(name for name, _ in pairs)})
+
+    def __repr__(self) -> str:
+        return (
+            f"<CacheStats hits={self.hits.total()} misses={self.misses.total()}"
+            f" fills={self.fills.total()} refused={self.refused.total()}"
+            f" bypasses={self.bypasses.total()} errors={self.errors.total()}>"
+        )
+
+    def region(self, name: str) -> RegionStats:
+        """The counts of one region; all zero for a name that was not read."""
+        return RegionStats(
+            hits=self.hits[name],
+            misses=_of_region(self.misses, name),
+            fills=self.fills[name],
+            refused=self.refused[name],
+            waits=self.waits[name],
+            bypasses=_of_region(self.bypasses, name),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStats:
+    """The counts of one region; ``misses`` and ``bypasses`` by reason."""
+
+    hits: int
+    misses: Counter[str]
+    fills: int
+    refused: int
+    waits: int
+    bypasses: Counter[str]
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of hits among hits and misses; None before the first of either."""
+        return _ratio(self.hits, self.misses.total())
+
+
+def _ratio(hits: int, misses: int) -> float | None:
+    return hits / (hits + misses) if hits + misses else None
+
+
+def _of_region(counted: Counter[tuple[str, str]], name: str) -> Counter[str]:
+    return Counter({reason: number for (where, reason), number in counted.items() if where == name})
+
+
 class Stats(Observer):
-    """Counters of the events since it was created.
+    """Counts what happened since it was made; ``snapshot()`` gives the counts of one moment.
 
     ``hits``, ``fills``, ``refused`` (loaded and not stored) and ``waits`` by region; ``misses`` and
     ``bypasses`` by (region, reason); ``invalidated``, entries and stamps together, by Redis
@@ -146,12 +220,20 @@ class Stats(Observer):
     def error(self, what: str, error: BaseException) -> None:
         self.errors[what] += 1
 
+    def snapshot(self) -> CacheStats:
+        """The counts so far."""
+        # Copies: a Counter may gain a key in another thread while it is iterated, dict() may not.
+        return CacheStats(*(Counter(dict(getattr(self, name))) for name in _COUNTED))
+
     def __repr__(self) -> str:
         return (
             f"<Stats hits={self.hits.total()} misses={self.misses.total()}"
             f" fills={self.fills.total()} refused={self.refused.total()}"
             f" bypasses={self.bypasses.total()} errors={self.errors.total()}>"
         )
+
+
+_COUNTED: Final = tuple(field.name for field in fields(CacheStats))
 
 
 class LogObserver(Observer):

@@ -22,7 +22,7 @@ class Revocation(Cached, Base):
     __cache__ = CachePolicy(
         AUTH,
         key="blacklist:{jti}",
-        ttl="expires_at",
+        expires_at="expires_at",
         on_write="write_through",
         negative_ttl=5,
     )

@@ -67,7 +67,7 @@ class Character(Cached, Base):
     """One per user. Read as `character:state:{user_id}`: this row with its missions counted."""
 
     __tablename__ = "characters"
-    __cache__ = CachePolicy(CHARACTER)
+    __cache__ = CachePolicy(CHARACTER, follow_only=True)
 
     # The user is the key: a second character for the same user has no place to stand.
     user_id: Mapped[Identifier] = mapped_column(
@@ -119,7 +119,7 @@ class Mission(Cached, Base):
     """One task given to a character. Read as `character:missions:{user_id}`: newest first."""
 
     __tablename__ = "missions"
-    __cache__ = CachePolicy(CHARACTER)
+    __cache__ = CachePolicy(CHARACTER, follow_only=True)
 
     mission_id: Mapped[str] = mapped_column("id", String(64), primary_key=True, default=new_id)
     user_id: Mapped[Identifier] = mapped_column(ForeignKey(Character.user_id, ondelete="CASCADE"))

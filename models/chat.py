@@ -13,7 +13,7 @@ class Conversation(Cached, Base):
     """One question and its answer. Read as `chat:history:{user_id}`: the last few, newest first."""
 
     __tablename__ = "conversations"
-    __cache__ = CachePolicy(CHAT)
+    __cache__ = CachePolicy(CHAT, follow_only=True)
 
     conversation_id: Mapped[str] = mapped_column("id", String(64), primary_key=True, default=new_id)
     user_id: Mapped[Identifier] = mapped_column(ForeignKey(User.user_id, ondelete="CASCADE"))

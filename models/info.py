@@ -1,5 +1,6 @@
 """How to recycle what: one guide per category, found by it or by a word."""
 
+from datetime import timedelta
 from typing import Any
 from unicodedata import normalize
 
@@ -18,7 +19,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from cachedorm import Cached, CachedQuery, CachePolicy, hours
+from cachedorm import Cached, CachedQuery, CachePolicy
 from models.base import Base, new_id
 from models.regions import INFO
 
@@ -93,7 +94,7 @@ _word = bindparam("keyword", type_=SearchWord)
 search_guides = CachedQuery(
     INFO,
     key="info:search:{keyword}",
-    ttl=hours(1),
+    ttl=timedelta(hours=1),
     statement=select(Guide)
     .where(
         _word != "",

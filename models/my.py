@@ -1,9 +1,11 @@
 """A user's own page: the profile and what the user did."""
 
+from datetime import timedelta
+
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, bindparam, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from cachedorm import Cached, CachedQuery, CachePolicy, minutes
+from cachedorm import Cached, CachedQuery, CachePolicy
 from models.base import Base, Identifier, Moment, new_id
 from models.regions import MY
 
@@ -28,7 +30,7 @@ class Activity(Cached, Base):
     """One thing a user did. Read as `user:activity:{user_id}`: the last 100, newest first."""
 
     __tablename__ = "activities"
-    __cache__ = CachePolicy(MY)
+    __cache__ = CachePolicy(MY, follow_only=True)
 
     activity_id: Mapped[str] = mapped_column("id", String(64), primary_key=True, default=new_id)
     user_id: Mapped[Identifier] = mapped_column(ForeignKey(User.user_id, ondelete="CASCADE"))
@@ -50,7 +52,7 @@ class Activity(Cached, Base):
 recent_activities = CachedQuery(
     MY,
     key="user:activity:{user_id}",
-    ttl=minutes(5),
+    ttl=timedelta(minutes=5),
     statement=select(Activity)
     .where(Activity.user_id == bindparam("user_id"))
     .order_by(Activity.created_at.desc(), Activity.activity_id)

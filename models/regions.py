@@ -5,20 +5,22 @@ Databases 8 and 9 are filled by other libraries, 10 to 15 are kept free: a regio
 of them is refused.
 """
 
-from cachedorm import Region, Regions, days, hours, minutes
+from datetime import timedelta
+
+from cachedorm import Region, Regions
 
 # A revocation lives until its token expires (see its policy), "not revoked" for 5 s. Redis may drop
 # either: the table is the truth, so a lost entry costs a query and lets nobody in. None of these
 # regions is evictable=False; what must not be dropped (8 and 9) belongs on a Redis of its own.
-AUTH = Region("auth", db=0, ttl=hours(24), negative_ttl=5)
+AUTH = Region("auth", db=0, ttl=timedelta(hours=24), negative_ttl=5)
 # Responses of all services; a route may state a lifetime of its own.
-API = Region("api", db=1, ttl=minutes(1))
-MY = Region("my", db=2, ttl=hours(1))
-CHARACTER = Region("character", db=3, ttl=minutes(10))
-LOCATION = Region("location", db=4, ttl=hours(24))
-INFO = Region("info", db=5, ttl=days(7))
-CHAT = Region("chat", db=6, ttl=minutes(30))
-SCAN = Region("scan", db=7, ttl=hours(1))
+API = Region("api", db=1, ttl=timedelta(minutes=1))
+MY = Region("my", db=2, ttl=timedelta(hours=1))
+CHARACTER = Region("character", db=3, ttl=timedelta(minutes=10))
+LOCATION = Region("location", db=4, ttl=timedelta(hours=24))
+INFO = Region("info", db=5, ttl=timedelta(days=7))
+CHAT = Region("chat", db=6, ttl=timedelta(minutes=30))
+SCAN = Region("scan", db=7, ttl=timedelta(hours=1))
 
 REGIONS = Regions(
     AUTH,

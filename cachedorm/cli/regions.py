@@ -74,7 +74,7 @@ def _keys(declared: Declared) -> dict[str, Any]:
         policy = what.policy
         found |= {
             "on_write": policy.on_write,
-            "ttl_column": policy.ttl if isinstance(policy.ttl, str) else None,
+            "ttl_column": policy.expires_at,
             "negative_ttl_ms": policy.negative_ttl_ms,
             "exclude": list(policy.exclude),
             "writes": list(policy.writes),

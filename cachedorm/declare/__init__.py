@@ -2,7 +2,7 @@
 
 from cachedorm.declare.policies.model import Cached, KeyRead
 from cachedorm.declare.policies.policy import CachePolicy
-from cachedorm.declare.policies.region import Region, Regions, days, hours, minutes, seconds
+from cachedorm.declare.policies.region import Region, Regions
 from cachedorm.declare.policies.tag import tag
 from cachedorm.declare.queries.query import CachedQuery, cached
 from cachedorm.declare.queries.warmset import WarmSet
@@ -16,9 +16,5 @@ __all__ = [
     "Regions",
     "WarmSet",
     "cached",
-    "days",
-    "hours",
-    "minutes",
-    "seconds",
     "tag",
 ]

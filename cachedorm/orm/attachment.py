@@ -75,6 +75,8 @@ class Followed:
         self._region_of = region_of
         self._observer = observer
         self.database = database
+        # Set when the Cache is closed: another Cache may then take its engines over.
+        self.closed = False
         self._engines: dict[Engine, EngineFollower] = {}
         self._plans = _Plans(self._plan_made)
         # How rows of a mapper are read here, or None if they are not cached one by one.
@@ -101,6 +103,9 @@ class Followed:
         known = self._engines.get(root)
         if known is not None:
             return known
+        before = _following.get(root)
+        if before is not None and before.closed:
+            before.unfollow(root)
         other = owner_of(root.dialect)
         if other is not None:
             raise ConfigurationError(
@@ -122,13 +127,16 @@ class Followed:
             observer=self._observer,
         )
         self._engines[root] = follower
+        _following[root] = self
         follower.follow()
         return follower
 
     def unfollow(self, engine: Engine | AsyncEngine) -> None:
         """Leave this engine as it was."""
-        follower = self._engines.pop(root_engine(engine), None)
+        root = root_engine(engine)
+        follower = self._engines.pop(root, None)
         if follower is not None:
+            _following.pop(root, None)
             follower.unfollow()
 
     def follower_of(self, engine: Engine) -> EngineFollower | None:
@@ -323,6 +331,10 @@ class Followed:
 
     def _publishing(self) -> list[Engine]:
         return [engine for engine, follower in self._engines.items() if follower.publish]
+
+
+# Which Cache's followed engines an engine is among.
+_following: WeakKeyDictionary[Engine, Followed] = WeakKeyDictionary()
 
 
 def _metadatas(declared: Iterable[EntityShape], derived: Iterable[DerivedQuery]) -> set[MetaData]:

@@ -166,16 +166,40 @@ class ByHand:
         if shape is None or shape.template is None:
             raise ArgumentError(f"invalidate({class_.__name__}): it is not cached by key")
         fields = shape.template.fields
-        if len(key) != len(fields):
+        call = f"invalidate({', '.join((class_.__name__, *map(repr, key)))})"
+        if len(key) < len(fields):
             raise ArgumentError(
-                f"invalidate({class_.__name__}, ...) takes its key's fields:"
-                f" {', '.join(fields)}; given: {len(key)}"
+                f"{call}: the key has {', '.join(fields)}; missing: {', '.join(fields[len(key) :])}"
+            )
+        if len(key) > len(fields):
+            raise ArgumentError(
+                f"{call}: the key has {', '.join(fields)}; given: {len(key)} values"
             )
         values = {
-            field: key_value(_column(shape, field), value, self._followed.dialect)
+            field: self._key_value(call, shape, field, value)
             for field, value in zip(fields, key, strict=True)
         }
         touched.add_entries(shape.policy.region.db, (shape.template.render(values),))
+
+    def _key_value(self, call: str, shape: EntityShape, field: str, value: Any) -> Any:
+        column = _column(shape, field)
+        try:
+            return key_value(column, value, self._followed.dialect)
+        except ArgumentError:
+            expected = _python_type(column)
+            if expected is None or type(value) is expected:
+                raise
+            raise ArgumentError(
+                f"{call}: {field} expects {expected.__name__}, got {type(value).__name__}"
+            ) from None
+
+
+def _python_type(column: Any) -> type | None:
+    try:
+        found: type = column.type.python_type
+    except NotImplementedError:
+        return None
+    return found
 
 
 def _no_key(what: Any, key: Sequence[Any]) -> None:
@@ -203,7 +227,7 @@ def _shape_of(class_: type) -> EntityShape | None:
     except NoInspectionAvailable:
         mapper = None
     if not isinstance(mapper, Mapper):
-        raise ArgumentError(f"invalidate({class_!r}): it is no mapped class")
+        raise ArgumentError(f"invalidate({class_!r}): it is not a mapped class")
     return entity_shape(mapper)
 
 

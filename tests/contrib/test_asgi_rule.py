@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from cachedorm import Cache, Region, minutes
+from cachedorm import Cache, Region
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.responses import CacheRule, ResponseCache
 from cachedorm.responses.messages import directives_of, seconds_in
@@ -88,7 +89,7 @@ def test_which_paths_a_rule_is_about(path: str, asked: str, matches: bool) -> No
 
 def test_a_rule_takes_durations_as_regions_do() -> None:
     """Seconds or a timedelta; none is the region's own."""
-    assert CacheRule("/a", ttl=minutes(2)).ttl_ms == 120_000
+    assert CacheRule("/a", ttl=timedelta(minutes=2)).ttl_ms == 120_000
     assert CacheRule("/a", ttl=1.5).ttl_ms == 1500
     assert CacheRule("/a").ttl_ms is None
 

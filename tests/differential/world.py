@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from geoalchemy2 import Geography
 from sqlalchemy import Computed, Double, Engine, Index, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cachedorm import Region, Regions, hours
+from cachedorm import Region, Regions
 from cachedorm.geo import Nearby
 
-PLACES = Region("places", db=4, ttl=hours(24), jitter=0)
+PLACES = Region("places", db=4, ttl=timedelta(hours=24), jitter=0)
 ROWS = 100_000
 
 

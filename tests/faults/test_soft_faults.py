@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 import redis
@@ -12,15 +13,20 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from cachedorm import Cache, Cached, CachePolicy, Region, hours, minutes
+from cachedorm import Cache, Cached, CachePolicy, Region
 from cachedorm.store.protocol.entry import describe, now_ms
 from tests.fixtures.patience import patient_cache
 from tests.support.proxy import Fault, FaultProxy
 
 SOFT = Region(
-    "soft", db=3, ttl=hours(1), refresh_ahead=minutes(5), stale_if_error=minutes(10), lease=0.1
+    "soft",
+    db=3,
+    ttl=timedelta(hours=1),
+    refresh_ahead=timedelta(minutes=5),
+    stale_if_error=timedelta(minutes=10),
+    lease=0.1,
 )
-HARD = Region("hard", db=4, ttl=hours(1))
+HARD = Region("hard", db=4, ttl=timedelta(hours=1))
 
 
 class Base(DeclarativeBase):

@@ -71,7 +71,7 @@ def test_password_hashes_stay_out_of_redis() -> None:
 def test_revocations_live_as_long_as_the_token_and_absence_five_seconds() -> None:
     """The table is the truth; what is remembered of it is bounded."""
     policy = Revocation.__cache__
-    assert policy.ttl == "expires_at"
+    assert policy.expires_at == "expires_at"
     assert policy.on_write == "write_through"
     assert policy.negative_ttl_ms == 5_000
 

@@ -38,6 +38,7 @@ from sqlalchemy.orm import (
 )
 
 from cachedorm import Cached, CachePolicy, Region, Regions
+from cachedorm.declare.policies.shape import entity_shape
 from cachedorm.errors import DeclarationError
 from tests.fixtures.patience import patient_cache
 
@@ -99,10 +100,10 @@ REGION_FAULTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"ttl": -1.5}, r"ttl=-1.5 is not positive"),
     ({"ttl": timedelta(0)}, r"ttl=datetime.timedelta\(0\) is not positive"),
-    ({"ttl": "1h"}, r"ttl='1h' is no duration; give a number of seconds or a timedelta"),
+    ({"ttl": "1h"}, r"ttl='1h' is not a duration; give a number of seconds or a timedelta"),
     ({"negative_ttl": 0}, "negative_ttl=0 is not positive"),
-    ({"db": -1}, "db=-1 is no Redis database; give its number, 0 or more"),
-    ({"db": "2"}, "db='2' is no Redis database"),
+    ({"db": -1}, "db=-1 is not a Redis database; give its number, 0 or more"),
+    ({"db": "2"}, "db='2' is not a Redis database"),
     ({"name": ""}, "the name must be a non-empty string"),
     ({"jitter": 0.5}, "jitter=0.5 is not between 0 and 0.05"),
     ({"evictable": "no"}, "evictable='no'; give True or False"),
@@ -182,8 +183,23 @@ POLICY_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"negative_ttl": 0}, "CachePolicy: negative_ttl=0 is not positive"),
     ({"on_write": "through"}, 'on_write=.through.; give "invalidate" .* or "write_through"'),
     ({"exclude": "name"}, "exclude='name' is a string; give a tuple of names"),
-    ({"ttl": "ends"}, r"Thing.__cache__: ttl='ends' names no attribute of Thing; it has: id"),
-    ({"ttl": "id"}, r"ttl='id' is not a datetime attribute; name one, or give seconds"),
+    (
+        {"expires_at": "ends"},
+        r"Thing.__cache__: expires_at='ends' names no attribute of Thing; it has: id",
+    ),
+    ({"expires_at": 60}, "CachePolicy: expires_at=60; give the name of a datetime attribute"),
+    ({"expires_at": "ends", "ttl": 60}, "ttl=60 and expires_at='ends' exclude each other"),
+    (
+        {"ttl": "ends"},
+        "CachePolicy: ttl='ends' is a string; for a column that states the end of life write"
+        " expires_at='ends'",
+    ),
+    ({"follow_only": True}, "follow_only=True caches no rows, so key='thing:{id}' has no use"),
+    (
+        {"key": "thing:all"},
+        "key 'thing:all' names no attribute, so all rows would share one entry; name the primary",
+    ),
+    ({"expires_at": "id"}, r"expires_at='id' must be a datetime attribute; name one, or give ttl"),
     ({"exclude": ("nam",)}, r"exclude='nam' names no attribute of Thing; it has: id"),
     ({"exclude": ("id",)}, r"exclude='id' cannot be left out: the key, the primary key, .* stored"),
 ]
@@ -197,7 +213,7 @@ def test_policy(settings: dict[str, Any], says: str) -> None:
 
 def test_no_region() -> None:
     """A policy's region is a Region."""
-    with pytest.raises(DeclarationError, match="region='mine' is no Region"):
+    with pytest.raises(DeclarationError, match="region must be a Region, got 'mine'"):
         CachePolicy("mine", key="x:{id}")  # type: ignore[arg-type]
 
 
@@ -296,7 +312,7 @@ def test_type_that_cannot_be_stored(type_: Any) -> None:
 
 def test_concrete_inheritance() -> None:
     """Concrete inheritance would give rows of several tables one key."""
-    base = model(CachePolicy(MINE), "Base")
+    base = model(CachePolicy(MINE, follow_only=True), "Base")
     body = {
         "__tablename__": "others",
         "__cache__": base.__cache__,
@@ -391,10 +407,49 @@ def test_mapped_to_a_query() -> None:
 
 
 def test_no_key_is_fine() -> None:
-    """A policy without a key follows writes, and asks nothing of the columns."""
-    assert model(keyed(None)(), odd=mapped_column(PickleType, nullable=True))
+    """A policy that only follows writes asks nothing of the columns."""
+    policy = CachePolicy(MINE, follow_only=True)
+    assert template_of(model(policy, odd=mapped_column(PickleType, nullable=True))) is None
+
+
+def template_of(class_: Any) -> str | None:
+    """The key template under which rows of the class are cached."""
+    shape = entity_shape(class_.__mapper__)
+    assert shape is not None
+    return None if shape.template is None else shape.template.text
+
+
+def test_default_key() -> None:
+    """A policy without a key caches under the table and its primary key, by attribute names."""
+    policy = CachePolicy(MINE)
+    assert template_of(model(policy)) == "things:{id}"
+    assert template_of(model(policy, __table_args__={"schema": "crm"})) == "crm.things:{id}"
+    two: dict[str, Any] = {"part": mapped_column("part_no", Integer, primary_key=True)}
+    assert template_of(model(policy, **two)) == "things:{id}:{part}"
+
+
+def test_default_key_of_a_subclass() -> None:
+    """A subclass shares the key of the class whose rows it shares."""
+    base = model(CachePolicy(MINE))
+    sub = {
+        "__tablename__": "subs",
+        "__module__": __name__,
+        "id": mapped_column(ForeignKey("things.id"), primary_key=True),
+    }
+    made = type("Sub", (base,), sub)
+    configure_mappers()
+    assert template_of(made) == "things:{id}"
+
+
+def test_default_key_that_cannot_be() -> None:
+    """A default key that cannot work says how to name another."""
+    refused(
+        lambda: CachePolicy(MINE),
+        r"the default key '~things:{id}' cannot be used \(.*\); give key=",
+        __tablename__="~things",
+    )
 
 
 def test_row_with_its_own_end() -> None:
     """A datetime column may say how long a row is kept."""
-    assert model(keyed(ttl="ends")(), ends=mapped_column(DateTime))
+    assert model(keyed(expires_at="ends")(), ends=mapped_column(DateTime))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,16 +12,16 @@ from sqlalchemy import Engine, Float, String, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours, tag
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, tag
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.reading.queries import QueryPlan
 from cachedorm.store.entries.fill import Loaded
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
 
-PEOPLE = Region("people", db=4, ttl=hours(1), jitter=0)
-DEEDS = Region("deeds", db=5, ttl=hours(1), jitter=0)
-FAR = Region("far", db=6, ttl=hours(1), jitter=0)
+PEOPLE = Region("people", db=4, ttl=timedelta(hours=1), jitter=0)
+DEEDS = Region("deeds", db=5, ttl=timedelta(hours=1), jitter=0)
+FAR = Region("far", db=6, ttl=timedelta(hours=1), jitter=0)
 REGIONS = Regions(PEOPLE, DEEDS, FAR)
 INT: Any = int
 
@@ -341,7 +342,7 @@ def test_a_fill_that_began_before_is_refused(
         (lambda cache: cache.invalidate(tag(INT, 1)), "expected a column"),
         (lambda cache: cache.invalidate(Person(deedholder_id="1")), "no identity"),
         (lambda cache: cache.invalidate(Person), "deedholder_id"),
-        (lambda cache: cache.invalidate(int, 1), "no mapped class"),
+        (lambda cache: cache.invalidate(int, 1), "is not a mapped class"),
         (lambda cache: cache.invalidate("person"), "give an object"),
         (lambda cache: cache.invalidate(FAR, 1), "a key goes with a model"),
         (lambda cache: cache.invalidate_matching(""), "glob pattern"),

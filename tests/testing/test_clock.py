@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from cachedorm import Cache, days, hours, minutes, seconds
+from cachedorm import Cache
 from cachedorm.errors import ArgumentError, ConfigurationError
 from cachedorm.testing import (
     FrozenClock,
@@ -47,7 +47,7 @@ def test_an_entry_ends_with_its_ttl(
     cached: Cache, clock: FrozenClock, shelves: sessionmaker[Session]
 ) -> None:
     """An hour later it is gone, a second less and it is there."""
-    clock.advance(hours(1) - seconds(1))
+    clock.advance(timedelta(hours=1) - timedelta(seconds=1))
     assert read(shelves, Novel) == 0
     clock.advance(1)
     assert read(shelves, Novel) == 1
@@ -57,10 +57,10 @@ def test_an_entry_ends_with_its_ttl(
 def test_a_row_that_says_when_it_ends(
     cached: Cache, clock: FrozenClock, shelves: sessionmaker[Session]
 ) -> None:
-    """``ttl="expires_at"`` goes by the same clock, and what has expired is not kept."""
-    clock.advance(minutes(29))
+    """``expires_at="expires_at"`` goes by the same clock, and what has expired is not kept."""
+    clock.advance(timedelta(minutes=29))
     assert read(shelves, Ticket) == 0
-    clock.advance(minutes(2))
+    clock.advance(timedelta(minutes=2))
     assert [read(shelves, Ticket) for _ in range(2)] == [1, 1]
 
 
@@ -73,9 +73,9 @@ def test_an_absence_ends(cached: Cache, clock: FrozenClock, shelves: sessionmake
 
 def test_a_refresh_ahead(cached: Cache, clock: FrozenClock, shelves: sessionmaker[Session]) -> None:
     """In the last ten minutes of its life one reader refreshes it."""
-    clock.advance(minutes(45))
+    clock.advance(timedelta(minutes=45))
     assert read(shelves, Magazine) == 0
-    clock.advance(minutes(10))
+    clock.advance(timedelta(minutes=10))
     with count_commands(cached) as commands:
         assert read(shelves, Magazine) == 1
     assert commands == {"mget": 1, "refresh": 1, "replace": 1}
@@ -86,7 +86,7 @@ def test_much_later_it_caches_as_before(
     cached: Cache, clock: FrozenClock, shelves: sessionmaker[Session]
 ) -> None:
     """However much time is let pass: no process has gone missing meanwhile."""
-    clock.advance(days(400))
+    clock.advance(timedelta(days=400))
     assert read(shelves, Novel) == 1
     with assert_served_from_cache(cached):
         read(shelves, Novel)

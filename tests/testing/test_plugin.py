@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 SUITE = """
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from cachedorm import Cached, CachePolicy, Region, hours
+from cachedorm import Cached, CachePolicy, Region
 from cachedorm.testing import assert_served_from_cache
 
 
@@ -22,7 +24,7 @@ class Base(DeclarativeBase):
 
 class Book(Cached, Base):
     __tablename__ = "books"
-    __cache__ = CachePolicy(Region("library", db=1, ttl=hours(1)), key="book:{id}")
+    __cache__ = CachePolicy(Region("library", db=1, ttl=timedelta(hours=1)), key="book:{id}")
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
@@ -61,7 +63,7 @@ def test_each_test_has_its_own(cache_in_memory, attach_cache, again):
 def test_the_clock(cache_in_memory, attach_cache, cache_clock):
     attach_cache(Session)
     read()
-    cache_clock.advance(hours(1))
+    cache_clock.advance(timedelta(hours=1))
     with pytest.raises(AssertionError, match="missed"), assert_served_from_cache(cache_in_memory):
         read()
 """

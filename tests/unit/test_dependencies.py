@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -60,11 +60,11 @@ from sqlalchemy.orm import (
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import SelectBase
 
-from cachedorm import CachedQuery, Region, seconds
+from cachedorm import CachedQuery, Region
 from cachedorm.declare.queries.dependencies import NotAnalysable, dependencies_of
 from cachedorm.errors import ArgumentError, DeclarationError
 
-HERE = Region("here", db=1, ttl=seconds(60))
+HERE = Region("here", db=1, ttl=timedelta(seconds=60))
 
 
 class Base(DeclarativeBase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from cachedorm import Region, hours
+from cachedorm import Region
 from cachedorm.declare.queries.derived import derived_count
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.geo import Nearby
@@ -129,7 +130,7 @@ def test_a_region_outside_the_map_is_refused() -> None:
     """As for models and queries."""
     with pytest.raises(DeclarationError, match="elsewhere"):
         Nearby(
-            Region("elsewhere", db=9, ttl=hours(1)),
+            Region("elsewhere", db=9, ttl=timedelta(hours=1)),
             "n:{geohash}:{radius}",
             Spot,
             geography="location",

@@ -154,3 +154,23 @@ def test_what_is_no_observer_is_refused(observers: object) -> None:
     """One that is not in a list, a class, anything else."""
     with pytest.raises(ArgumentError, match="observers"):
         Cache(observers=observers)  # type: ignore[arg-type]
+
+
+def test_a_snapshot_does_not_change() -> None:
+    """The counts of one moment, in all and of one region, with the share of hits."""
+    stats = Stats()
+    nothing = stats.snapshot()
+    for _ in range(3):
+        stats.hit("my", "k")
+    stats.miss("my", "k", "empty")
+    stats.bypass("info", "disabled")
+    counted = stats.snapshot()
+    stats.hit("my", "k")
+    assert nothing.hit_ratio is None
+    assert nothing.regions == []
+    assert (counted.hits["my"], counted.hit_ratio) == (3, 0.75)
+    assert counted.regions == ["info", "my"]
+    assert counted.region("my").misses == {"empty": 1}
+    assert counted.region("my").hit_ratio == 0.75
+    assert counted.region("info").bypasses == {"disabled": 1}
+    assert counted.region("info").hit_ratio is None

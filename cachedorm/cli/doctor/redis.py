@@ -225,7 +225,7 @@ def _clock(survey: Survey, models: Sequence[EntityShape], regions: Sequence[Regi
     if abs(lead) - exact < CLOCK_SECONDS:
         return ok("clock", text)
     timed = [region.name for region in regions if region.refresh_ahead or region.stale_if_error]
-    timed += [m.owner.class_.__name__ for m in models if isinstance(m.policy.ttl, str)]
+    timed += [m.owner.class_.__name__ for m in models if m.policy.expires_at is not None]
     if not timed:
         return info("clock", text, "no declaration here uses this machine's clock")
     return warning(

@@ -11,26 +11,6 @@ from cachedorm.errors import ArgumentError, DeclarationError
 _HINT = "a number of seconds or a timedelta"
 
 
-def seconds(number: float) -> timedelta:
-    """So many seconds, for ``ttl=``."""
-    return timedelta(seconds=number)
-
-
-def minutes(number: float) -> timedelta:
-    """So many minutes, for ``ttl=``."""
-    return timedelta(minutes=number)
-
-
-def hours(number: float) -> timedelta:
-    """So many hours, for ``ttl=``."""
-    return timedelta(hours=number)
-
-
-def days(number: float) -> timedelta:
-    """So many days, for ``ttl=``."""
-    return timedelta(days=number)
-
-
 @dataclass(frozen=True, slots=True)
 class Region:
     """Settings of one cache region: entries that share a Redis database and a time to live.
@@ -75,7 +55,7 @@ class Region:
         db: object = self.db
         if not isinstance(db, int) or isinstance(db, bool) or db < 0:
             raise DeclarationError(
-                f"{who}: db={self.db!r} is no Redis database; give its number, 0 or more"
+                f"{who}: db={self.db!r} is not a Redis database; give its number, 0 or more"
             )
         for setting in ("ttl", "negative_ttl", "lease", "intent"):
             milliseconds(getattr(self, setting), f"{who}: {setting}")
@@ -191,7 +171,7 @@ def as_seconds(duration: timedelta | float, who: str) -> float:
     if isinstance(duration, timedelta):
         return duration.total_seconds()
     if isinstance(duration, bool) or not isinstance(duration, int | float):
-        raise DeclarationError(f"{who}={duration!r} is no duration; give {_HINT}")
+        raise DeclarationError(f"{who}={duration!r} is not a duration; give {_HINT}")
     return float(duration)
 
 

@@ -76,23 +76,23 @@ def declare_shape(mapper: Mapper[Any]) -> None:
         raise DeclarationError(f"{who} must be a CachePolicy, got {policy!r}")
     _check_region(mapper, policy, who)
     owner = _owner(mapper, policy, who)
-    if policy.template is not None:
+    template = None
+    if not policy.follow_only:
         _check_rows(mapper, who)
         if mapper.concrete:
             raise DeclarationError(
                 f"{who}: concrete inheritance gives rows of several tables one key;"
-                " use joined or single-table inheritance, or drop the key"
+                " use joined or single-table inheritance, or give follow_only=True"
             )
-        if owner is mapper:  # its key and ttl hold for its subclasses too
-            _check_key(mapper, policy.template, who)
-            _check_ttl(mapper, policy, who)
+        template = policy.template or _default_template(owner, who)
+        if owner is mapper:  # what names its columns, for its subclasses too
+            _check_key(mapper, template, who)
+            _check_expires_at(mapper, policy, who)
         _rows[mapper] = _row_shape(mapper, policy, who)
         if policy.on_write == "write_through":
             _check_write_through(mapper, who)
     if owner is mapper:
-        _shapes[mapper] = EntityShape(
-            owner, policy, policy.template, _is_primary_key(mapper, policy.template)
-        )
+        _shapes[mapper] = EntityShape(owner, policy, template, _is_primary_key(mapper, template))
 
 
 def entity_shape(mapper: Mapper[Any]) -> EntityShape | None:
@@ -171,14 +171,14 @@ def _owner(mapper: Mapper[Any], policy: CachePolicy, who: str) -> Mapper[Any]:
 def _check_rows(mapper: Mapper[Any], who: str) -> None:
     if not isinstance(mapper.persist_selectable, Table | Join):
         raise DeclarationError(
-            f"{who}: {mapper.class_.__name__} is mapped to a query, not to a table;"
-            " map a table, or drop the key"
+            f"{who}: {mapper.class_.__name__} is mapped to a query, whose rows have no writes to"
+            " follow; map a table, or give follow_only=True"
         )
     discriminator = mapper.polymorphic_on
     if discriminator is not None and not isinstance(discriminator, Column):
         raise DeclarationError(
             f"{who}: polymorphic_on={discriminator} is computed; store the discriminator in a"
-            " column, or drop the key"
+            " column, or give follow_only=True"
         )
 
 
@@ -191,8 +191,32 @@ def _check_write_through(mapper: Mapper[Any], who: str) -> None:
         )
 
 
+def _default_template(owner: Mapper[Any], who: str) -> Template:
+    """The key of a policy that gives none: the table, with its schema, and the primary key."""
+    table = owner.local_table
+    if not isinstance(table, Table):
+        raise DeclarationError(
+            f"{who}: {owner.class_.__name__} is mapped to a join, which has no name for a default"
+            ' key; give one, such as key="thing:{id}"'
+        )
+    names = [owner.get_property_by_column(column).key for column in owner.primary_key]
+    text = ":".join((table.fullname, *(f"{{{name}}}" for name in names)))
+    try:
+        return Template(text)
+    except DeclarationError as error:
+        raise DeclarationError(
+            f'{who}: the default key {text!r} cannot be used ({error}); give key="..."'
+        ) from None
+
+
 def _check_key(mapper: Mapper[Any], template: Template, who: str) -> None:
     names = attribute_names(mapper)
+    if not template.fields:
+        raise DeclarationError(
+            f"{who}: key {template.text!r} names no attribute, so all rows would share one entry;"
+            f" name the primary key or a unique attribute of {mapper.class_.__name__}:"
+            f" {', '.join(names)}"
+        )
     for field in template.fields:
         if field not in names:
             raise DeclarationError(
@@ -212,17 +236,19 @@ def _check_key(mapper: Mapper[Any], template: Template, who: str) -> None:
         )
 
 
-def _check_ttl(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
-    if not isinstance(policy.ttl, str):
+def _check_expires_at(mapper: Mapper[Any], policy: CachePolicy, who: str) -> None:
+    name = policy.expires_at
+    if name is None:
         return
-    if policy.ttl not in attribute_names(mapper):
+    if name not in attribute_names(mapper):
         raise DeclarationError(
-            f"{who}: ttl={policy.ttl!r} names no attribute of {mapper.class_.__name__};"
+            f"{who}: expires_at={name!r} names no attribute of {mapper.class_.__name__};"
             f" it has: {', '.join(attribute_names(mapper))}"
         )
-    if not isinstance(_column(mapper, policy.ttl).type, DateTime):
+    if not isinstance(_column(mapper, name).type, DateTime):
         raise DeclarationError(
-            f"{who}: ttl={policy.ttl!r} is not a datetime attribute; name one, or give seconds"
+            f"{who}: expires_at={name!r} must be a datetime attribute; name one, or give"
+            " ttl in seconds"
         )
 
 
@@ -287,8 +313,8 @@ def _needed(mapper: Mapper[Any], policy: CachePolicy | None) -> set[str]:
     needed = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
     if policy is not None:
         needed.update(policy.template.fields if policy.template is not None else ())
-        if isinstance(policy.ttl, str):
-            needed.add(policy.ttl)
+        if policy.expires_at is not None:
+            needed.add(policy.expires_at)
     for special in (mapper.version_id_col, mapper.polymorphic_on):
         if special is not None and special in mapper._columntoproperty:
             needed.add(mapper.get_property_by_column(special).key)

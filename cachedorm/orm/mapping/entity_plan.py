@@ -87,7 +87,7 @@ class EntityPlan:
         self.region_name = shape.policy.region.name
         self.ttl_ms = shape.policy.ttl_ms
         self.negative_ttl_ms = shape.policy.negative_ttl_ms
-        self.ttl_field = shape.policy.ttl if isinstance(shape.policy.ttl, str) else None
+        self.ttl_field = shape.policy.expires_at
         self._dialect = dialect
         self._columns = tuple(owner.get_property(name).columns[0] for name in self.fields)
         self._plan_rows(owner, dialect)

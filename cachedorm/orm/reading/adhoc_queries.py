@@ -119,6 +119,6 @@ def _followed(dependency: Dependency, region: Region, interests: Interests) -> D
             return Dependency(dependency.table)
     raise DeclarationError(
         f"cached({region.name}): writes to {dependency.table.fullname} are not followed in this"
-        f" region; give its model CachePolicy({region.name.upper()}) without a key, or declare a"
-        " CachedQuery in this region that reads it"
+        f" region; give its model CachePolicy({region.name.upper()}, follow_only=True), or"
+        " declare a CachedQuery in this region that reads it"
     )

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.session import _SessionCloseState
 from sqlalchemy.util.concurrency import in_greenlet
 
-from cachedorm.errors import CacheClosedError
 from cachedorm.observe import Observer
 from cachedorm.orm.database.compat import session_binds, session_options
 from cachedorm.orm.database.profile import Profile, isolation_of
@@ -47,14 +46,6 @@ class ReadSwitch:
         # Set within ``bypass()``, for the caller's context alone.
         self.bypassing: ContextVar[bool] = ContextVar("cachedorm_bypass", default=False)
 
-    def check_open(self) -> None:
-        """Raise CacheClosedError if the Cache is closed."""
-        if self.closed:
-            raise CacheClosedError(
-                "this Cache is closed, but sessions attached to it are still in use;"
-                " close it last, or detach their factories and engines first"
-            )
-
     def __repr__(self) -> str:
         state = "closed" if self.closed else "enabled" if self.enabled else "disabled"
         return f"<ReadSwitch {state}>"
@@ -73,11 +64,11 @@ class ReadPath:
     def why_bypass(self, session: Session, plan: Sourced) -> str | None:
         """The reason why the database must answer this session's next read, or None.
 
-        Sends no SQL, and opens no connection if the session has none. Raises CacheClosedError.
+        Sends no SQL, and opens no connection if the session has none.
         """
         switch = self._switch
         if switch.closed:
-            switch.check_open()
+            return "closed"
         if not switch.enabled or switch.bypassing.get():
             return "disabled"
         reason = _why_session(session)

@@ -1,9 +1,11 @@
 """What the README leaves to its reader: the imports, a base, an engine, and a user."""
 
+from datetime import timedelta  # noqa: F401
+
 from sqlalchemy import bindparam, create_engine, select, text  # noqa: F401
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker  # noqa: F401
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, hours  # noqa: F401
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region  # noqa: F401
 
 
 class Base(DeclarativeBase):

@@ -21,7 +21,6 @@ from sqlalchemy.orm import (
 )
 
 from cachedorm import Cache, Cached, CachePolicy
-from cachedorm.errors import CacheClosedError
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.support.orm.library import SHELF, Author, Book, Cat, Dog, Place, Shelf, Token
 
@@ -274,10 +273,15 @@ def test_session_reused_after_close(stocked: Sessions, redis_log: RedisLog) -> N
 
 
 def test_closed_cache(stocked: Sessions, cache: Cache) -> None:
-    """Sessions of a closed Cache are told so; classes that are not cached still work."""
-    cache.close()
-    with stocked() as session, pytest.raises(CacheClosedError, match="this Cache is closed"):
-        session.get(Book, 1)
+    """Sessions of a closed Cache read the database; new ones know nothing of the Cache."""
+    with stocked() as session:
+        cache.close()
+        assert session.get(Book, 1) is not None
+        assert session.scalars(Place.by(code="a")).all() is not None
+    assert cache.stats().bypasses == {("shelf", "closed"): 1, ("desk", "closed"): 1}
+    with stocked() as session:
+        assert session.get(Book, 1) is not None
+    assert cache.stats().bypasses.total() == 2
 
 
 def test_scoped_session(library: Engine, cache: Cache, redis_log: RedisLog) -> None:

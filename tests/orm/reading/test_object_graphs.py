@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -43,13 +43,13 @@ from sqlalchemy.orm import (
     with_expression,
 )
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, cached, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, cached
 from cachedorm.errors import DeclarationError
 from examples.servers import Found, scratch_database
 from tests.fixtures.logs import SqlLog
 from tests.fixtures.patience import patient_cache
 
-YARD = Region("yard", db=3, ttl=hours(1), jitter=0)
+YARD = Region("yard", db=3, ttl=timedelta(hours=1), jitter=0)
 
 Sessions = sessionmaker[Session]
 
@@ -70,7 +70,7 @@ class Hashed(TypeDecorator[str]):
 
 class Tree(Cached, Base):
     __tablename__ = "trees"
-    __cache__ = CachePolicy(YARD)
+    __cache__ = CachePolicy(YARD, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(20))
@@ -100,7 +100,7 @@ class Tree(Cached, Base):
 
 class Fruit(Cached, Base):
     __tablename__ = "fruits"
-    __cache__ = CachePolicy(YARD)
+    __cache__ = CachePolicy(YARD, follow_only=True)
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "fruit"}  # noqa: RUF012
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -120,7 +120,7 @@ class Apple(Fruit):
 
 class Buyer(Cached, Base):
     __tablename__ = "buyers"
-    __cache__ = CachePolicy(YARD)
+    __cache__ = CachePolicy(YARD, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     cart: Mapped[Cart | None] = relationship(lazy="joined", back_populates="buyer")
@@ -129,7 +129,7 @@ class Buyer(Cached, Base):
 
 class Cart(Cached, Base):
     __tablename__ = "carts"
-    __cache__ = CachePolicy(YARD)
+    __cache__ = CachePolicy(YARD, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     buyer_id: Mapped[int] = mapped_column(ForeignKey("buyers.id"))
@@ -138,7 +138,7 @@ class Cart(Cached, Base):
 
 class Sale(Cached, Base):
     __tablename__ = "sales"
-    __cache__ = CachePolicy(YARD)
+    __cache__ = CachePolicy(YARD, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     fruit_id: Mapped[int] = mapped_column(ForeignKey("fruits.id"))
@@ -148,7 +148,7 @@ class Sale(Cached, Base):
 
 class Secret(Cached, Base):
     __tablename__ = "secrets"
-    __cache__ = CachePolicy(YARD)
+    __cache__ = CachePolicy(YARD, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(Hashed)
@@ -162,7 +162,7 @@ def namesake() -> type[DeclarativeBase]:
 
     class Fruit(Cached, Elsewhere):
         __tablename__ = "sculptures"
-        __cache__ = CachePolicy(YARD)
+        __cache__ = CachePolicy(YARD, follow_only=True)
 
         id: Mapped[int] = mapped_column(primary_key=True)
         tree_id: Mapped[int] = mapped_column(ForeignKey("trees.id"))

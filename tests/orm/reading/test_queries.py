@@ -6,6 +6,7 @@ import enum
 import operator
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -58,14 +59,14 @@ from sqlalchemy.orm import (
     undefer,
 )
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions
 from cachedorm.errors import DeclarationError
 from examples.servers import Found, scratch_database
 from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
 
-ROOM = Region("room", db=3, ttl=hours(1), jitter=0)
-HALL = Region("hall", db=4, ttl=hours(1), jitter=0)
+ROOM = Region("room", db=3, ttl=timedelta(hours=1), jitter=0)
+HALL = Region("hall", db=4, ttl=timedelta(hours=1), jitter=0)
 
 
 class Base(DeclarativeBase):
@@ -105,7 +106,7 @@ class Size:
 class Maker(Cached, Base):
     __tablename__ = "makers"
     __table_args__ = ({"schema": "room"},)
-    __cache__ = CachePolicy(ROOM)
+    __cache__ = CachePolicy(ROOM, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(20))
@@ -116,7 +117,7 @@ class Maker(Cached, Base):
 class Chair(Cached, Base):
     __tablename__ = "chairs"
     __table_args__ = ({"schema": "room"},)
-    __cache__ = CachePolicy(ROOM)
+    __cache__ = CachePolicy(ROOM, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     maker_id: Mapped[int | None] = mapped_column(ForeignKey("room.makers.id"))

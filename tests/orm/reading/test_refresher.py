@@ -68,7 +68,7 @@ class Words(TypeDecorator[list[str]]):
 
 class Label(Cached, Base):
     __tablename__ = "refreshed_labels"
-    __cache__ = CachePolicy(SHELF)
+    __cache__ = CachePolicy(SHELF, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     words: Mapped[list[str]] = mapped_column(Words)

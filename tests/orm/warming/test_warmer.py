@@ -12,7 +12,7 @@ from sqlalchemy import Engine, bindparam, create_engine, event, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, WarmSet, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, WarmSet
 from cachedorm.errors import (
     ArgumentError,
     CacheUnavailable,
@@ -25,7 +25,7 @@ from tests.fixtures.logs import RedisLog, SqlLog
 from tests.fixtures.patience import patient_cache
 from tests.support.orm.library import Animal, Author, Cat, Diary, Dog, Place, Token
 
-PAGES = Region("pages", db=3, ttl=hours(1), jitter=0)
+PAGES = Region("pages", db=3, ttl=timedelta(hours=1), jitter=0)
 REGIONS = Regions(PAGES)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import bindparam, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Observer, Region, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Observer, Region
 from tests.fixtures.patience import patient_cache
 
-NOTES = Region("notes", db=3, ttl=hours(1))
+NOTES = Region("notes", db=3, ttl=timedelta(hours=1))
 
 
 class Base(DeclarativeBase):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sqlalchemy import ForeignKey, String, bindparam, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cachedorm import Cached, CachedQuery, CachePolicy, Region, Regions, hours
+from cachedorm import Cached, CachedQuery, CachePolicy, Region, Regions
 
 PAGES = Region("pages", db=1, ttl=60, jitter=0)
-ROWS = Region("rows", db=2, ttl=hours(1), jitter=0)
-LISTS = Region("lists", db=3, ttl=hours(1), jitter=0)
+ROWS = Region("rows", db=2, ttl=timedelta(hours=1), jitter=0)
+LISTS = Region("lists", db=3, ttl=timedelta(hours=1), jitter=0)
 REGIONS = Regions(PAGES, ROWS, LISTS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, Column, DateTime, ForeignKey, Integer, String, Table
@@ -19,10 +19,10 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from cachedorm import Cached, CachePolicy, Region, Regions, hours, seconds
+from cachedorm import Cached, CachePolicy, Region, Regions
 
-SHELF = Region("shelf", db=1, ttl=hours(1), jitter=0)
-DESK = Region("desk", db=2, ttl=seconds(90), jitter=0)
+SHELF = Region("shelf", db=1, ttl=timedelta(hours=1), jitter=0)
+DESK = Region("desk", db=2, ttl=timedelta(seconds=90), jitter=0)
 REGIONS = Regions(SHELF, DESK, reserved=range(10, 16))
 
 
@@ -92,7 +92,9 @@ class Token(Cached, Base):
     """Written through, and kept as long as the token lives."""
 
     __tablename__ = "tokens"
-    __cache__ = CachePolicy(DESK, key="token:{id}", ttl="expires_at", on_write="write_through")
+    __cache__ = CachePolicy(
+        DESK, key="token:{id}", expires_at="expires_at", on_write="write_through"
+    )
 
     id: Mapped[str] = mapped_column(String(20), primary_key=True)
     owner: Mapped[str] = mapped_column(String(20))
@@ -158,7 +160,7 @@ class Note(Cached, Base):
     """Followed, but not cached row by row."""
 
     __tablename__ = "notes"
-    __cache__ = CachePolicy(SHELF)
+    __cache__ = CachePolicy(SHELF, follow_only=True)
 
     id: Mapped[int] = mapped_column(primary_key=True)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import DateTime, bindparam, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cachedorm import Cached, CachedQuery, CachePolicy, Region, Regions, hours, minutes
+from cachedorm import Cached, CachedQuery, CachePolicy, Region, Regions
 
-SHELF = Region("kit shelf", db=2, ttl=hours(1), jitter=0)
-AHEAD = Region("kit ahead", db=3, ttl=hours(1), jitter=0, refresh_ahead=minutes(10))
+SHELF = Region("kit shelf", db=2, ttl=timedelta(hours=1), jitter=0)
+AHEAD = Region(
+    "kit ahead", db=3, ttl=timedelta(hours=1), jitter=0, refresh_ahead=timedelta(minutes=10)
+)
 REGIONS = Regions(SHELF, AHEAD)
 
 
@@ -33,7 +35,7 @@ class Ticket(Cached, Base):
     """Says itself when it ends."""
 
     __tablename__ = "kit_tickets"
-    __cache__ = CachePolicy(SHELF, key="ticket:{id}", ttl="expires_at")
+    __cache__ = CachePolicy(SHELF, key="ticket:{id}", expires_at="expires_at")
 
     id: Mapped[int] = mapped_column(primary_key=True)
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
