@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,19 +104,6 @@ async def test_aget_many_of_another_kind_of_session(cache: Cache) -> None:
         await cache.aget_many(Session(), Book, [1])  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="the first argument must be an AsyncSession"):
         await cache.aget_many(None, Book, [1])  # type: ignore[arg-type]
-
-
-def test_two_queries_with_one_key() -> None:
-    """Two queries of one region need two keys; the same query twice is one."""
-    by_title = select(Book.id).where(Book.title == bindparam("title"))
-    first = CachedQuery(SHELF, "bad:{title}", by_title)
-    again = CachedQuery(SHELF, "bad:{title}", by_title)
-    says = r"CachedQuery\('bad:{title}'\): another query in region 'shelf' has this key"
-    with pytest.raises(DeclarationError, match=says):
-        CachedQuery(SHELF, "bad:{title}", by_title.order_by(Book.id))
-    del first, again
-    gc.collect()
-    CachedQuery(SHELF, "bad:{title}", by_title.order_by(Book.id))
 
 
 def test_a_query_with_a_models_key() -> None:

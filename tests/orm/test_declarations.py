@@ -453,3 +453,41 @@ def test_default_key_that_cannot_be() -> None:
 def test_row_with_its_own_end() -> None:
     """A datetime column may say how long a row is kept."""
     assert model(keyed(expires_at="ends")(), ends=mapped_column(DateTime))
+
+
+def test_mixin_without_policy() -> None:
+    """A mapped class with the mixin says where it is cached; one without a table need not."""
+    refused(lambda: None, "Thing has the Cached mixin but no __cache__; write __cache__ = ")  # type: ignore[arg-type, return-value]
+
+
+def test_policy_without_mixin() -> None:
+    """A policy that no read would look at is refused."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Thing(Base):
+        __tablename__ = "things"
+        __cache__ = CachePolicy(MINE)
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    _made.append(Base.registry)
+    says = r"Thing has __cache__ but not the Cached mixin, .*; write class Thing\(Cached, ...\)"
+    with pytest.raises(DeclarationError, match=says):
+        configure_mappers()
+
+
+def test_abstract_mixin() -> None:
+    """An abstract base with the mixin declares nothing itself."""
+
+    class Base(Cached, DeclarativeBase):
+        pass
+
+    class Thing(Base):
+        __tablename__ = "things"
+        __cache__ = CachePolicy(MINE)
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    _made.append(Base.registry)
+    configure_mappers()
+    assert template_of(Thing) == "things:{id}"

@@ -14,7 +14,7 @@ from cachedorm.declare.policies.loaders import install
 from cachedorm.declare.policies.policy import CachePolicy
 from cachedorm.declare.policies.shape import count_mapped, declare_shape, entity_shape, left_out
 from cachedorm.declare.statement import QueryCall, called
-from cachedorm.errors import ArgumentError
+from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.store.protocol.keys import Template
 
 
@@ -97,5 +97,22 @@ def _count(_mapper: Mapper[Any], _class: type) -> None:
 
 @event.listens_for(Cached, "mapper_configured", propagate=True)
 def _check_declaration(mapper: Mapper[Any], _class: type) -> None:
+    name = mapper.class_.__name__
+    if getattr(mapper.class_, "__cache__", None) is None:
+        raise DeclarationError(
+            f"{name} has the Cached mixin but no __cache__; write __cache__ = CachePolicy(REGION),"
+            " or take the mixin away"
+        )
     declare_shape(mapper)
     install(mapper, left_out(mapper))
+
+
+@event.listens_for(Mapper, "mapper_configured")
+def _check_mixin(_mapper: Mapper[Any], class_: type) -> None:
+    if isinstance(getattr(class_, "__cache__", None), CachePolicy) and not issubclass(
+        class_, Cached
+    ):
+        raise DeclarationError(
+            f"{class_.__name__} has __cache__ but not the Cached mixin, so it would not be cached;"
+            f" write class {class_.__name__}(Cached, ...)"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import cached_property
@@ -84,7 +83,6 @@ class CachedQuery(Generic[S]):
             sorted(name for name in self.parameters if name not in self.template.fields)
         )
         self._check_key()
-        self._check_not_taken()
         _declared.add(self)
         CachedQuery._count = next(_declarations)
 
@@ -146,19 +144,6 @@ class CachedQuery(Generic[S]):
                     f" statement; its parameters are: {', '.join(self.parameters) or 'none'}."
                     f" Write bindparam({name!r}) in the statement"
                 )
-
-    def _check_not_taken(self) -> None:
-        """Refuse the key of another query; the same query again, of a module reloaded, is fine."""
-        for other in _with_key_of(self):
-            if other.statement.compare(self.statement):
-                continue
-            gc.collect()  # a query that is in use no longer may only wait for this
-            if any(not each.statement.compare(self.statement) for each in _with_key_of(self)):
-                raise DeclarationError(
-                    f"{self._who}: another query in region {self.region.name!r} has this key;"
-                    " give one of them another key"
-                )
-            return
 
     def _check_no_model_has_key(self) -> None:
         for shape in shapes():
@@ -241,14 +226,6 @@ def check_refresh(query: CachedQuery[Any], dependencies: Iterable[Dependency]) -
                 ' use on_write="invalidate" (the default), or make it a query of one parameter that'
                 " an equality ties to every table"
             )
-
-
-def _with_key_of(query: CachedQuery[Any]) -> list[CachedQuery[Any]]:
-    return [
-        each
-        for each in tuple(_declared)
-        if each.template == query.template and each.region == query.region
-    ]
 
 
 def declared_queries() -> list[CachedQuery[Any]]:
