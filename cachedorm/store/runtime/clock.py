@@ -48,7 +48,7 @@ def now_ms() -> int:
 
 @contextmanager
 def replaced(clock: Clock) -> Iterator[None]:
-    """Replace the clocks of the process within the block; ConfigurationError if done already."""
+    """Replace the clocks of the process within the block; ConfigurationError if nested."""
     global _clock  # noqa: PLW0603 - one clock for the process, as the machine has
     if _clock is not _SYSTEM:
         raise ConfigurationError(
