@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ from sqlalchemy import Engine, bindparam, create_engine, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import cachedorm
-from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions, hours
+from cachedorm import Cache, Cached, CachedQuery, CachePolicy, Region, Regions
 from examples.servers import scratch_database, servers
 from tests.fixtures.patience import patient_cache
 
@@ -39,7 +40,7 @@ CALLS_MAX = {
     "one-row UPDATE and commit": 190,
 }
 
-TOUR = Region("tour", db=1, ttl=hours(1), jitter=0)
+TOUR = Region("tour", db=1, ttl=timedelta(hours=1), jitter=0)
 
 
 class Base(DeclarativeBase):
