@@ -37,9 +37,9 @@ FLOORS = (
     {"inspection"},
     {"cache"},
     {"responses", "testing", "contrib"},
-    {"cli.errors", "cli.terminal", "cli.key_statistics"},
-    {"cli.application"},
-    {"cli.completion", "cli.composition", "cli.doctor"},
+    {"cli.errors", "cli.terminal"},
+    {"cli.application", "cli.key_statistics"},
+    {"cli.doctor", "cli.completion", "cli.composition"},
     {"cli"},
 )
 
