@@ -395,7 +395,7 @@ def test_a_nested_fill_of_the_same_key_does_not_wait_for_itself(
 def flights(region: CachedRegion) -> Iterator[str]:
     """Fails a test that leaves a flight behind."""
     yield ""
-    assert repr(region.entries.flights) == "Flights(0 in the air)"
+    assert repr(region.entries.filling.flights) == "Flights(0 in the air)"
 
 
 def test_loads_that_need_each_other_do_not_wait_for_ever(

@@ -16,7 +16,6 @@ from cachedorm.orm.mapping.hydration import fill, hydrate
 from cachedorm.orm.reading.bypass import BYPASSED, Bypassed, holds_connection
 from cachedorm.orm.reading.serving import Serving
 from cachedorm.store.codec import UndecodableError
-from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.entry import ABSENT, Absent
 from cachedorm.store.protocol.keys import EntryKey
@@ -112,16 +111,14 @@ class Reader:
         reason = self._serving.why_bypass(session, plan)
         if reason is not None:
             return self._past(plan, reason)
-        found: Row | Absent | Any = plan.region.get(key)
-        if found is NO_VALUE:
-            try:
-                found = plan.region.fill(
-                    key,
-                    lambda: self._load(session, plan, values, key),
-                    bounded=holds_connection(session),
-                )
-            except UnknownRow:
-                return self._past(plan, "unknown discriminator")
+        try:
+            found: Row | Absent | Any = plan.region.fetch(
+                key,
+                lambda: self._load(session, plan, values, key),
+                lambda: holds_connection(session),
+            )
+        except UnknownRow:
+            return self._past(plan, "unknown discriminator")
         return None if found is ABSENT else found
 
     def _load(

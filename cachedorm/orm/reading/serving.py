@@ -12,7 +12,6 @@ from cachedorm.observe import Observer
 from cachedorm.orm.mapping.source import Sourced
 from cachedorm.orm.reading.bypass import FollowerOf, holds_connection, why_bypass, why_not_publish
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.entries.provenance import Provenance, current, refuse
 from cachedorm.store.protocol.keys import EntryKey
@@ -80,11 +79,10 @@ class Serving:
         load: Load,
     ) -> Any:
         """The entry's value: the cached one, or what is loaded now and published."""
-        found: Any = region.get(key)
-        if found is not NO_VALUE:
-            return found
-        return region.fill(
-            key, lambda: self._loaded(session, source, load), bounded=holds_connection(session)
+        return region.fetch(
+            key,
+            lambda: self._loaded(session, source, load),
+            lambda: holds_connection(session),
         )
 
     def _loaded(self, session: Session, source: Sourced, load: Load) -> Loaded:
