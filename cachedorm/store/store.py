@@ -19,7 +19,6 @@ from cachedorm.store.commits.retry_thread import Mender
 from cachedorm.store.commits.undecided import KeptIntent, KeptIntents
 from cachedorm.store.commits.write_through import Through
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.guarded import Guarded
 from cachedorm.store.memory.slots import MemorySlots
 from cachedorm.store.protocol.changes import Offer, Touched, Written
 from cachedorm.store.protocol.entry import new_token
@@ -59,8 +58,11 @@ class Store:
         self._journal = Journal()
         self._kept = KeptIntents(clock)
         self._mender = Mender(self.mend)
-        guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
-        self.slots: Slots = guarded if wire is not None else slots
+        self.slots = slots
+        if wire is not None:
+            wire.breaker = self._breaker
+        if isinstance(slots, RedisSlots):
+            slots.trust_unless(self._journal.untold, self._mender.wake)
         self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}

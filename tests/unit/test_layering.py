@@ -18,7 +18,7 @@ FLOORS = (
     {"store.protocol"},
     {"store.commits", "store.entries", "store.memory", "store.redis"},
     {"store.dogpile"},
-    {"store.store", "store.guarded"},
+    {"store.store"},
     {"store.backend"},
     {"declare.kinds", "declare.statement"},
     {"declare.policies"},
