@@ -32,6 +32,7 @@ from cachedorm.store.redis.client import Wire
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.redis.survey import Survey
 from cachedorm.store.runtime.circuit_breaker import Breaker
+from cachedorm.store.runtime.concurrency import shielded
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
 MEND_TIMEOUT = 5.0
@@ -225,7 +226,7 @@ class Store:
             # reads the database after this.
             return
         if intent.touched or intent.written:
-            self.slots.shielded(lambda: self._settle(intent, values or {}))
+            shielded(lambda: self._settle(intent, values or {}))
 
     def _settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
         touched, token = intent.touched, intent.token

@@ -17,6 +17,7 @@ from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.observe import Observer
 from cachedorm.orm.tracking.refresh_requests import Refreshes
 from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.runtime.concurrency import shielded
 from cachedorm.store.store import Store
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Refresher:
         inside of a commit either would look like the COMMIT's own failure.
         """
         if len(refreshes):
-            self._store.slots.shielded(lambda: self._run(refreshes))
+            shielded(lambda: self._run(refreshes))
 
     def _run(self, refreshes: Refreshes) -> None:
         for query, values in refreshes:

@@ -50,6 +50,7 @@ from cachedorm.store.protocol.entry import (
 )
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted
+from cachedorm.store.runtime.concurrency import shielded
 
 # Keys whose parts live in the values' own database, remembered to read both in one go.
 BESIDE_MAX: Final = 10_000
@@ -214,8 +215,7 @@ class Derived:
 
     def release(self, key: EntryKey, lease: Granted) -> None:
         """Gives the lease up, though the task is cancelled meanwhile."""
-        slots = self.entries.slots
-        slots.shielded(lambda: self.entries.filling.release(key, lease))
+        shielded(lambda: self.entries.filling.release(key, lease))
 
     def __repr__(self) -> str:
         return f"Derived({self._name!r}, db={self._db}, {len(self._forms)} forms)"

@@ -31,6 +31,7 @@ from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.lifetime import Outage, is_os_error, life_of, may_be_kept
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
+from cachedorm.store.runtime.concurrency import shielded, sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ class Fill:
         pause, began, server = FIRST_PAUSE, time.monotonic(), b""
         try:
             while (left := deadline - time.monotonic()) > 0:
-                self._slots.sleep(min(pause, left))
+                sleep(min(pause, left))
                 pause = min(pause * 1.5, LAST_PAUSE)
                 flight.moment = self.flights.tick()
                 values, server = self._slots.read(self._settings.db, (key, *key.stamps))
@@ -263,7 +264,7 @@ class Fill:
         except (Exception, asyncio.CancelledError) as error:
             # Nobody shall wait for a lease whose holder has failed.
             failure = error
-            self._slots.shielded(lambda: self._give_up(key, lease, failure))
+            shielded(lambda: self._give_up(key, lease, failure))
             raise
         published = slot is not None
         self.count_outlived(published, seconds)

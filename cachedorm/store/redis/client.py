@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from cachedorm.errors import CacheClosedError, CacheUnavailable
 from cachedorm.observe import Commands
@@ -17,11 +17,7 @@ from cachedorm.store.redis.connection import ErrorReply, Line, Word, pack, pack_
 from cachedorm.store.redis.pool import Racks, Stack, drop_all
 from cachedorm.store.redis.scripts import ScriptCall
 from cachedorm.store.redis.server import IDENTITY, Standalone, identity_of
-from cachedorm.store.runtime import concurrency
 from cachedorm.store.runtime.circuit_breaker import Breaker
-from cachedorm.store.runtime.concurrency import Signal
-
-T = TypeVar("T")
 
 # After these a line is as good as before. After any other error reply it is dropped: its server
 # may have become a replica, be loading, want a password, or stand in another database.
@@ -273,22 +269,6 @@ class Wire:
         finally:
             line.drop()
         return next((n for n, reply in enumerate(replies) if reply != b"OK"), len(replies))
-
-    def sleep(self, seconds: float) -> None:
-        """Waits without holding up the event loop, if there is one."""
-        concurrency.sleep(seconds)
-
-    def signal(self) -> Signal:
-        """A fresh signal for callers of the current domain."""
-        return concurrency.signal()
-
-    def shielded(self, act: Callable[[], T]) -> T:
-        """Runs to its end though the task is cancelled meanwhile; the cancellation follows."""
-        return concurrency.shielded(act)
-
-    def domain(self) -> Hashable:
-        """None for threads; the running loop for greenlets."""
-        return concurrency.domain()
 
     def close(self) -> None:
         """Drops the idle lines; those in use are dropped by their users. Again: no-op."""

@@ -39,7 +39,6 @@ from cachedorm.store.redis.calls import (
 )
 from cachedorm.store.redis.connection import Word
 from cachedorm.store.redis.scripts import ScriptCall
-from cachedorm.store.runtime import concurrency
 
 if TYPE_CHECKING:
     from cachedorm.store.redis.client import Wire
@@ -53,11 +52,6 @@ class RedisSlots:
     """The Slots contract over a wire. Raises CacheUnavailable whenever the wire does, and for
     what serves or stores values also in a database that is not trusted: see ``trust_unless``.
     """
-
-    sleep = staticmethod(concurrency.sleep)
-    signal = staticmethod(concurrency.signal)
-    shielded = staticmethod(concurrency.shielded)
-    domain = staticmethod(concurrency.domain)
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
