@@ -25,6 +25,7 @@ from cachedorm.cli.key_statistics import LEASE, KeySample, sample_of
 from cachedorm.cli.terminal import about, console, print_json, put, row, shown, size, table
 from cachedorm.inspection.declarations import Insight
 from cachedorm.store.redis.survey import Survey
+from cachedorm.store.runtime.concurrency import sleep
 
 _COUNTED = ("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys")
 _GIVEN = ("total_commands_processed", "used_memory", "maxmemory", "connected_clients")
@@ -52,7 +53,7 @@ def stats(
         if not watch:
             _show(next(snapshots), as_json)
         else:
-            _watch(snapshots, survey_of(cache.insight), every, as_json)
+            _watch(snapshots, every, as_json)
 
     # Ctrl-C is the way to leave --watch.
     with command_errors(), suppress(*([KeyboardInterrupt] if watch else [])):
@@ -153,17 +154,15 @@ def _number(info: Mapping[str, str], name: str) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _watch(
-    snapshots: Iterator[dict[str, Any]], survey: Survey, every: float, as_json: bool
-) -> None:
+def _watch(snapshots: Iterator[dict[str, Any]], every: float, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         for snapshot in snapshots:
             _show(snapshot, as_json)
-            survey.sleep(every)
+            sleep(every)
     with Live(console=console(), auto_refresh=False) as live:
         for snapshot in snapshots:
             live.update(_rendered(snapshot), refresh=True)
-            survey.sleep(every)
+            sleep(every)
 
 
 def _show(snapshot: dict[str, Any], as_json: bool) -> None:

@@ -24,7 +24,7 @@ from cachedorm.orm.interest.tables import as_stored
 from cachedorm.orm.mapping.field_stamps import field_stamps, is_tagged, narrowed_by, stamped_fields
 from cachedorm.orm.mapping.key_values import key_value
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.memory.glob import unlink_matching
+from cachedorm.store.entries.batch import unlink_matching
 from cachedorm.store.protocol.changes import Touched
 from cachedorm.store.protocol.keys import stamp_key, value_tag, wildcard_tag
 from cachedorm.store.store import Store

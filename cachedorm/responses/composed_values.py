@@ -50,6 +50,7 @@ from cachedorm.store.protocol.entry import (
 )
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted
+from cachedorm.store.runtime.concurrency import shielded
 
 # Values with sources in their own database, whose names are remembered to read both at once.
 BESIDE_MAX: Final = 10_000
@@ -222,8 +223,7 @@ class ComposedValues:
 
     def release(self, key: EntryKey, lease: Granted) -> None:
         """Give the lease up, even if the task is cancelled meanwhile."""
-        slots = self.entries.slots
-        slots.shielded(lambda: self.entries.filling.release(key, lease))
+        shielded(lambda: self.entries.filling.release(key, lease))
 
     def __repr__(self) -> str:
         return f"ComposedValues({self._name!r}, db={self._db}, {len(self._forms)} forms)"

@@ -19,7 +19,6 @@ from cachedorm.store.commits.retry_thread import Mender
 from cachedorm.store.commits.undecided import KeptIntent, KeptIntents
 from cachedorm.store.commits.write_through import Through
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.guarded import Guarded
 from cachedorm.store.memory.slots import MemorySlots
 from cachedorm.store.protocol.changes import Offer, Touched, Written
 from cachedorm.store.protocol.entry import new_token
@@ -33,6 +32,7 @@ from cachedorm.store.redis.client import Wire
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.redis.survey import Survey
 from cachedorm.store.runtime.circuit_breaker import Breaker
+from cachedorm.store.runtime.concurrency import shielded
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
 MEND_TIMEOUT = 5.0
@@ -59,8 +59,11 @@ class Store:
         self._journal = Journal()
         self._kept = KeptIntents(clock)
         self._mender = Mender(self.mend)
-        guarded = Guarded(slots, self._breaker, self._journal, self._mender.wake)
-        self.slots: Slots = guarded if wire is not None else slots
+        self.slots = slots
+        if wire is not None:
+            wire.breaker = self._breaker
+        if isinstance(slots, RedisSlots):
+            slots.trust_unless(self._journal.untold, self._mender.wake)
         self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
@@ -223,7 +226,7 @@ class Store:
             # reads the database after this.
             return
         if intent.touched or intent.written:
-            self.slots.shielded(lambda: self._settle(intent, values or {}))
+            shielded(lambda: self._settle(intent, values or {}))
 
     def _settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
         touched, token = intent.touched, intent.token

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cachedorm.store.memory.glob import unlink_matching
+from cachedorm.store.entries.batch import unlink_matching
 from cachedorm.store.protocol.entry import Miss, value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import (

@@ -16,6 +16,7 @@ from cachedorm.store.protocol.entry import ABSENT, Form, value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
+from cachedorm.store.runtime import concurrency
 from tests.support.contract.colours import together
 from tests.support.contract.places import (
     DB,
@@ -261,9 +262,9 @@ def test_a_load_that_outlives_its_lease_is_counted(
 
     def slow() -> Loaded:
         while place.raw(USER_42) is not None:
-            place.slots.sleep(0.001)
+            concurrency.sleep(0.001)
         # The server's clock may be ahead of ours by a part of a millisecond.
-        place.slots.sleep(0.002)
+        concurrency.sleep(0.002)
         return Loaded("slow")
 
     assert region.fill(USER_42, slow) == "slow"
@@ -300,7 +301,7 @@ class Crowd:
 
     def load(self) -> Loaded:
         while len(self.missed) < 40:
-            self.region.entries.slots.sleep(0.001)
+            concurrency.sleep(0.001)
         return self.database.load()
 
     def answers(self) -> list[object]:
@@ -335,7 +336,7 @@ def test_followers_get_values_of_their_own(region: CachedRegion) -> None:
     key = EntryKey("list", (USERS,), form)
 
     def load() -> Loaded:
-        region.entries.slots.sleep(0.1)
+        concurrency.sleep(0.1)
         return Loaded(["a", "b"])
 
     first, second = together(*[lambda: region.fill(key, load)] * 2)
@@ -395,15 +396,14 @@ def test_a_nested_fill_of_the_same_key_does_not_wait_for_itself(
 def flights(region: CachedRegion) -> Iterator[str]:
     """Fails a test that leaves a flight behind."""
     yield ""
-    assert repr(region.entries.flights) == "Flights(0 in the air)"
+    assert repr(region.entries.filling.flights) == "Flights(0 in the air)"
 
 
 def test_loads_that_need_each_other_do_not_wait_for_ever(
     region: CachedRegion, flights: str
 ) -> None:
     """Two leaders whose loads read each other's entry both get an answer."""
-    slots = region.entries.slots
-    both_load = [slots.signal(), slots.signal()]
+    both_load = [concurrency.signal(), concurrency.signal()]
 
     def leader(mine: int, own: EntryKey, other: EntryKey) -> object:
         def load() -> Loaded:

@@ -13,6 +13,7 @@ from cachedorm.store.protocol.changes import Offer, Touched
 from cachedorm.store.protocol.entry import ABSENT, Form, Miss, describe, kept_slot, now_ms
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import Granted
+from cachedorm.store.runtime import concurrency
 from cachedorm.store.store import Store
 from tests.support.contract.colours import together
 from tests.support.contract.places import DB, TEXT, TTL_MS, USER_42, USERS, Place, token
@@ -170,7 +171,7 @@ def test_a_refresh_that_outlives_its_lease_is_not_stored(place: Place) -> None:
     def slow() -> Loaded:
         began = time.monotonic()
         while place.raw(REFRESHING) is not None or time.monotonic() - began < 0.05:
-            place.slots.sleep(0.001)
+            concurrency.sleep(0.001)
         return Loaded("slow")
 
     assert region.get(USER_42) is NO_VALUE
@@ -319,7 +320,7 @@ def test_a_connection_that_hangs_outlives_the_lease_and_the_value_is_kept(place:
 
     def hang() -> Loaded:
         while place.raw(REFRESHING) is not None:
-            place.slots.sleep(0.001)
+            concurrency.sleep(0.001)
         raise DownError
 
     assert region.fill(USER_42, hang) == "old"

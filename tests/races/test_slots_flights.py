@@ -255,7 +255,7 @@ def test_a_forked_child_waits_for_no_leader_of_its_parent(region: CachedRegion) 
     """The flight is in the air in the parent only; in the child it would never land."""
     query = Query("answer")
     with ThreadPoolExecutor() as pool:
-        early_tick = region.entries.flights.now
+        early_tick = region.entries.filling.flights.now
         leader = Reader(region, pool, query.load).fill()
         assert query.began.wait(WAIT)
         child = os.fork()

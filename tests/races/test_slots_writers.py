@@ -3,6 +3,7 @@
 from cachedorm.store.protocol.changes import Fixed, Offer
 from cachedorm.store.protocol.entry import Miss, value_slot
 from cachedorm.store.protocol.slots import Granted, Refused
+from cachedorm.store.runtime import concurrency
 from tests.support.contract import places
 from tests.support.contract.places import (
     DB,
@@ -76,7 +77,7 @@ def test_a_dead_writer_hides_its_keys_until_its_intent_expires(place: Place) -> 
 
     for key in (USER_42, STATE_42):
         while isinstance(place.acquire(key), Refused):
-            place.slots.sleep(0.01)
+            concurrency.sleep(0.01)
         assert isinstance(place.value(key), Miss)
 
 
@@ -88,7 +89,7 @@ def test_an_expired_intent_does_not_count(place: Place) -> None:
     # Last, for each intent sweeps away what has expired before it.
     place.intend(USER_42, mine=dead, intent_ms=1)
     place.settle(USER_42, mine=alive)
-    place.slots.sleep(0.02)
+    concurrency.sleep(0.02)
 
     lease = place.lease(USER_42)
     assert place.slots.release(DB, USER_42, lease.token)
@@ -100,7 +101,7 @@ def test_a_renewed_intent_outlives_its_first_time(place: Place) -> None:
     writer = token()
     place.intend(USER_42, USERS, mine=writer, intent_ms=1)
     place.slots.renew(touching(USER_42, USERS), writer, INTENT_MS)
-    place.slots.sleep(0.01)
+    concurrency.sleep(0.01)
 
     assert isinstance(place.acquire(USER_42), Refused)
     assert isinstance(place.acquire(STATE_42), Refused)
@@ -110,7 +111,7 @@ def test_a_short_intent_does_not_shorten_a_long_one(place: Place) -> None:
     """Writers of regions with other settings overlap: each intent lives its own time."""
     place.intend(USER_42, USERS, mine=token(), intent_ms=INTENT_MS)
     place.intend(USERS, mine=token(), intent_ms=1)
-    place.slots.sleep(0.01)
+    concurrency.sleep(0.01)
 
     assert isinstance(place.acquire(STATE_42), Refused)
 

@@ -19,7 +19,6 @@ FLOORS = (
     {"store.protocol"},
     {"store.commits", "store.entries", "store.memory", "store.redis"},
     {"store.dogpile"},
-    {"store.guarded"},
     {"store.store"},
     {"store.backend"},
     {"declare.kinds", "declare.statement"},

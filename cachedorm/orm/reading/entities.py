@@ -15,7 +15,6 @@ from cachedorm.orm.mapping.entity_plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.mapping.hydration import fill, hydrate
 from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath, holds_connection
 from cachedorm.store.codec import UndecodableError
-from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.entry import ABSENT, Absent
 from cachedorm.store.protocol.keys import EntryKey
@@ -109,16 +108,14 @@ class Reader:
             key = plan.key_of(values)
         except ArgumentError:
             return self._past(plan, "key of another type")
-        found: Row | Absent | Any = plan.region.get(key)
-        if found is NO_VALUE:
-            try:
-                found = plan.region.fill(
-                    key,
-                    lambda: self._load(session, plan, values, key),
-                    bounded=holds_connection(session),
-                )
-            except UnknownRow:
-                return self._past(plan, "unknown discriminator")
+        try:
+            found: Row | Absent | Any = plan.region.fetch(
+                key,
+                lambda: self._load(session, plan, values, key),
+                lambda: holds_connection(session),
+            )
+        except UnknownRow:
+            return self._past(plan, "unknown discriminator")
         return None if found is ABSENT else found
 
     def _load(

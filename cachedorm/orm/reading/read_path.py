@@ -21,7 +21,6 @@ from cachedorm.orm.mapping.source import Sourced
 from cachedorm.orm.tracking.engine import EngineFollower
 from cachedorm.orm.tracking.ledger import Ledger, ledger_if_any
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.entries.provenance import current, refuse
 from cachedorm.store.protocol.keys import EntryKey
@@ -105,11 +104,10 @@ class ReadPath:
         load: Load,
     ) -> Any:
         """The entry's value: the cached one, or what is loaded now and published."""
-        found: Any = region.get(key)
-        if found is not NO_VALUE:
-            return found
-        return region.fill(
-            key, lambda: self._loaded(session, source, load), bounded=holds_connection(session)
+        return region.fetch(
+            key,
+            lambda: self._loaded(session, source, load),
+            lambda: holds_connection(session),
         )
 
     def _loaded(self, session: Session, source: Sourced, load: Load) -> Loaded:

@@ -16,8 +16,8 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.observe import Observer
 from cachedorm.orm.tracking.refresh_requests import Refreshes
-from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
+from cachedorm.store.runtime.concurrency import shielded
 from cachedorm.store.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Refresher:
         Never raises and is never cancelled: either would look like a failure of the COMMIT.
         """
         if len(refreshes):
-            self._store.slots.shielded(lambda: self._run(refreshes))
+            shielded(lambda: self._run(refreshes))
 
     def _run(self, refreshes: Refreshes) -> None:
         for query, values in refreshes:
@@ -67,8 +67,7 @@ class Refresher:
             self._observer.bypass(query.region.name, "no connection to refresh with")
             return
         key = plan.key(values)
-        if plan.region.get(key) is NO_VALUE:
-            plan.region.fill(key, lambda: self._load(plan, values), bounded=True)
+        plan.region.fetch(key, lambda: self._load(plan, values), lambda: True)
 
     def _load(self, plan: QueryPlan, values: Mapping[str, Any]) -> Loaded:
         with self._engine.connect() as connection:

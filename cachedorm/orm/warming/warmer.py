@@ -32,6 +32,7 @@ from cachedorm.store.entries.batch import BATCH, lease_missing, publish_loaded
 from cachedorm.store.entries.entries import NO_VALUE, Entries
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.keys import EntryKey
+from cachedorm.store.runtime.concurrency import sleep
 
 # How many queries are leased at first; then as many as take a quarter of their lease.
 FIRST_QUERIES = 8
@@ -314,7 +315,7 @@ def _waited(entries: Entries, stamps: Iterable[str]) -> bool:
     """
     seconds = entries.slots.registry.ripe_in(stamps)
     if seconds:
-        entries.slots.sleep(seconds)
+        sleep(seconds)
     return seconds > 0
 
 

@@ -37,8 +37,8 @@ register_backend("cachedorm.region", __name__, "RegionBackend")  # type: ignore[
 
 
 class CachedRegion(CacheRegion):
-    """One region of a Cache. ``get`` and ``fill`` serve entries that follow the database; all the
-    rest is dogpile's, with leases underneath.
+    """One region of a Cache. ``fetch`` serves entries that follow the database; all the rest is
+    dogpile's, with leases underneath. ``get`` and ``fill`` are ``fetch`` in two steps.
 
     While Redis is away, reads answer NO_VALUE, fills load, and what is set is dropped; what is
     deleted is kept by the ``keeper``, if there is one. ``outage`` knows a load's error that says
@@ -59,6 +59,8 @@ class CachedRegion(CacheRegion):
         self.entries = entries_for(settings, slots, observer, keeper, outage)
         self.configure("cachedorm.region", arguments={"entries": self.entries})
         self._stamps = {PLAIN_STAMP, *stamps}
+        # Bound once: a hit of the library's own keys is looked up without a step in between.
+        self.fetch = self.entries.fetch
         self._lookup = self.entries.get
         self.fill = self.entries.fill
 

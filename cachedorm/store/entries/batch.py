@@ -17,7 +17,17 @@ from cachedorm.store.entries.fill import Loaded, Unleased
 from cachedorm.store.entries.provenance import absorbed, current
 from cachedorm.store.protocol.entry import new_token
 from cachedorm.store.protocol.keys import EntryKey
-from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Valid, Wanted
+from cachedorm.store.protocol.slots import (
+    Acquired,
+    Filled,
+    Granted,
+    Held,
+    Refused,
+    Slots,
+    Valid,
+    Wanted,
+)
+from cachedorm.store.runtime.concurrency import shielded
 
 # Keys and stamps of one MGET, scripts of one pipeline.
 BATCH = 500
@@ -97,7 +107,7 @@ def publish_loaded(
         published = _publish(entries, keys, leases, loaded, strict=stored is not None)
     except (Exception, asyncio.CancelledError):
         # Nobody shall wait for leases whose holder has failed.
-        entries.slots.shielded(lambda: _release(entries, keys, leases, leases))
+        shielded(lambda: _release(entries, keys, leases, leases))
         raise
     if stored is not None:
         stored.extend(published)
@@ -186,3 +196,19 @@ def _decoded(entries: Entries, key: EntryKey, slot: bytes, server: bytes) -> Any
         return NO_VALUE
     _note(entries, key, slot)
     return served.value
+
+
+def unlink_matching(slots: Slots, db: int, pattern: str) -> int:
+    """Take away every entry whose key matches, and the leases of fills that have begun; how many.
+
+    Stamps, intents and whatever else the library keeps for itself stay. Looks at every key of the
+    database, in batches between which other commands run. May raise CacheUnavailable.
+    """
+    gone, cursor = 0, 0
+    while True:
+        cursor, keys = slots.scan(db, cursor, pattern)
+        entries = [key for key in keys if not key.startswith("~")]
+        slots.delete(db, entries)
+        gone += len(entries)
+        if not cursor:
+            return gone

@@ -14,7 +14,7 @@ from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.entries.fill import Fill, Loaded
 from cachedorm.store.entries.provenance import current, refuse
 from cachedorm.store.entries.refresh_ahead import Ahead
-from cachedorm.store.entries.single_flight import Asked, Flight, Flights, Landed
+from cachedorm.store.entries.single_flight import Asked
 from cachedorm.store.protocol.changes import Touched
 from cachedorm.store.protocol.entry import (
     ABSENT,
@@ -32,21 +32,16 @@ from cachedorm.store.protocol.lifetime import Outage, is_due, is_os_error
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
 
-__all__ = ["NO_VALUE", "Entries", "Keeper", "Look", "was_answered"]
+__all__ = ["NO_VALUE", "Entries", "Keeper", "Look"]
 
 NO_SERVER: Final = (b"", b"")
 UNDECODABLE_REASON: Final = "undecodable"
 REFRESH_REASON: Final = "refresh"
 UNAVAILABLE_REASON: Final = "unavailable"
 
-# What this caller's last read that missed has seen: its fill need not read again.
+# What this caller's last ``get`` missed, for the ``fill`` that follows it: dogpile's API is split
+# in two. The library's own reads are one ``fetch``, and do not come here.
 _MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
-
-
-def was_answered() -> bool:
-    """Whether Redis answered this caller's last read that missed."""
-    missed = _MISSED.get()
-    return missed is not None and missed[1].available
 
 
 class Look(NamedTuple):
@@ -80,8 +75,8 @@ class Entries:
         self._keeper = keeper or Forgetful(slots, observer)
         self.slots = slots
         self.observer = observer
-        self.flights = Flights()
-        self.filling = Fill(settings, slots, observer, self.flights, outage)
+        self.filling = Fill(settings, slots, observer, outage)
+        self._flights = self.filling.flights
         self._ahead = Ahead(self.filling, observer, settings.lease_ms)
         self._ahead_ms = settings.refresh_ahead_ms
         self._db, self._name = settings.db, settings.name
@@ -91,18 +86,35 @@ class Entries:
         self._prefixes: dict[bytes, tuple[bytes, bytes]] = {}
         self._seen = b""
 
-    def get(self, key: EntryKey) -> Any:
-        """The value, ABSENT, or NO_VALUE. One command; the way every read comes.
+    def fetch(self, key: EntryKey, load: Callable[[], Loaded], bounded: Callable[[], bool]) -> Any:
+        """The value, cached or loaded now; or ABSENT. A hit is one command.
 
-        In a region that refreshes ahead, one caller is told NO_VALUE of a value that is due, and
-        its ``fill`` reads the database while the others are served the old value. Nothing happens
-        behind a caller's back: that one waits for the database.
+        ``bounded`` is asked on a miss only: whether the caller holds a database connection, which
+        the loader that it waits for may need.
         """
-        tick = self.flights.now
+        found = self.find(key)
+        return self._filled(key, load, found, bounded()) if type(found) is Asked else found
+
+    def get(self, key: EntryKey) -> Any:
+        """The value, ABSENT, or NO_VALUE, which ``fill`` may follow."""
+        found = self.find(key)
+        if type(found) is not Asked:
+            return found
+        _MISSED.set((key, found))
+        return NO_VALUE
+
+    def find(self, key: EntryKey) -> Any:
+        """The value, ABSENT, or, of a miss, what the read saw (``Asked``). One command.
+
+        In a region that refreshes ahead, one caller misses a value that is due: it reads the
+        database while the others are served the old value. Nothing happens behind a caller's
+        back: that one waits for the database.
+        """
+        tick = self._flights.now
         try:
             values, server = self._read(self._db, (key, *key.stamps))
         except CacheUnavailable as error:
-            return self._unavailable(key, tick, error)
+            return self._unavailable(tick, error)
         form = key.form
         known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
         if known != server:
@@ -120,8 +132,10 @@ class Entries:
             if verdict is Miss.FOREIGN:
                 return self._foreign(key, asked)
             return self._missed(key, asked, verdict.value)
-        if self._ahead_ms and self._refreshes(key, tick, values, server):
-            return NO_VALUE
+        if self._ahead_ms:
+            refreshing = self._refreshing(key, tick, values, server)
+            if refreshing is not None:
+                return refreshing
         self._hit(self._name, key)
         provenance = current()
         if provenance is not None:
@@ -146,7 +160,7 @@ class Entries:
 
         ``again``: read once more what seems to come from another server.
         """
-        tick = self.flights.now
+        tick = self._flights.now
         stamps = list(dict.fromkeys(stamp for key in keys for stamp in key.stamps))
         try:
             values, server = self._read(self._db, (*keys, *stamps))
@@ -206,8 +220,13 @@ class Entries:
                 if seen.value is not NO_VALUE:
                     return seen.value
                 asked = seen.asked
+        return self._filled(key, load, asked, bounded)
+
+    def _filled(
+        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+    ) -> Any:
         try:
-            return self._filled(key, load, asked, bounded)
+            landed = self.filling.fill(key, load, asked, bounded)
         except Exception as error:
             held = self._still_valid(key, asked, error)
             if held is NO_VALUE:
@@ -215,30 +234,10 @@ class Entries:
             self.observer.error("database", error)
             refuse("database is down", f"{key} is served though it could not be loaded")
             return held
-
-    def _filled(
-        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
-    ) -> Any:
-        landed = self._landed(key, load, asked, bounded)
         provenance = current()
         if provenance is not None:
             provenance.served(self.slots, self._db, key, landed.slot)
         return landed.value
-
-    def _landed(
-        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
-    ) -> Landed:
-        if asked.lease is not None:
-            return self.filling.anew(key, load, asked.lease)
-
-        def lead(flight: Flight | None) -> Landed:
-            return self.filling.run(key, load, asked, flight)
-
-        patience = self.settings.wait_ms / 1000 if bounded else None
-        landed, waited = self.flights.share(key, key.form, asked, lead, patience)
-        if waited:
-            self.observer.wait(self._name, key, waited)
-        return landed
 
     def _still_valid(self, key: EntryKey, asked: Asked, error: Exception) -> Any:
         """What the cache holds though a load has failed, if the error is one to be served through.
@@ -259,19 +258,18 @@ class Entries:
         except UNDECODABLE:
             return NO_VALUE
 
-    def _refreshes(
+    def _refreshing(
         self, key: EntryKey, tick: int, values: Sequence[bytes | None], server: bytes
-    ) -> bool:
-        """Whether this caller is to refresh the value that it has just read."""
+    ) -> Asked | None:
+        """The miss of the caller that is to refresh the value it has just read; None for others."""
         slot = values[0] or b""
         if not is_due(slot, now_ms(), self._ahead_ms):
-            return False
+            return None
         asked = Asked(tick, slot, server, values[1:])
         lease = self._ahead.lease(key, asked)
         if lease is None:
-            return False
-        self._missed(key, asked._replace(lease=lease), REFRESH_REASON)
-        return True
+            return None
+        return self._missed(key, asked._replace(lease=lease), REFRESH_REASON)
 
     def put(self, key: EntryKey, value: Any) -> bool:
         """Store what the caller holds for true; False if a writer is at it, or Redis is away."""
@@ -337,9 +335,7 @@ class Entries:
         # Read again, not judged again: what was read came from whoever the old line reaches.
         seen = self.peek((key,), again=False)[0]
         self._count(key, seen)
-        if seen.value is NO_VALUE:
-            _MISSED.set((key, seen.asked))
-        return seen.value
+        return seen.asked if seen.value is NO_VALUE else seen.value
 
     def moved(self, server: bytes) -> bool:
         """Whether the server calls itself something else by now, asked anew."""
@@ -349,10 +345,9 @@ class Entries:
             self.observer.error("identity", error)
             return False
 
-    def _missed(self, key: EntryKey, asked: Asked, reason: str) -> Any:
+    def _missed(self, key: EntryKey, asked: Asked, reason: str) -> Asked:
         self.observer.miss(self._name, key, reason)
-        _MISSED.set((key, asked))
-        return NO_VALUE
+        return asked
 
     def _count(self, key: EntryKey, seen: Look) -> None:
         if seen.value is NO_VALUE:
@@ -363,14 +358,13 @@ class Entries:
         if provenance is not None:
             provenance.served(self.slots, self._db, key, seen.asked.slot)
 
-    def _unavailable(self, key: EntryKey, tick: int, error: CacheUnavailable) -> Any:
+    def _unavailable(self, tick: int, error: CacheUnavailable) -> Asked:
         self.observer.error("read", error)
         self.observer.bypass(self._name, "unavailable")
-        _MISSED.set((key, Asked(tick, available=False)))
-        return NO_VALUE
+        return Asked(tick, available=False)
 
     def __repr__(self) -> str:
-        return f"Entries({self._name!r}, db={self._db}, {self.flights!r})"
+        return f"Entries({self._name!r}, db={self._db}, {self._flights!r})"
 
 
 class Forgetful:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from cachedorm.errors import CacheUnavailable, NotCacheable
@@ -30,6 +31,7 @@ from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.lifetime import Outage, is_os_error, life_of, may_be_kept
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
+from cachedorm.store.runtime.concurrency import shielded, sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +76,30 @@ class Fill:
         settings: RegionSettings,
         slots: Slots,
         observer: Observer,
-        flights: Flights,
         outage: Outage = is_os_error,
     ) -> None:
         self._settings = settings
         self.is_outage = outage
         self._slots = slots
         self._observer = observer
-        self._flights = flights
+        self.flights = Flights()
         self.outlived = 0
 
-    def run(
+    def fill(
+        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+    ) -> Landed:
+        """The value of a missed entry: loaded once for all who miss it in this process."""
+        if asked.lease is not None:
+            # The lease to refresh the old value is this caller's: it waits for no other.
+            return self._load_and_publish(key, load, asked.lease, Flight((None, key)))
+        patience = self._settings.wait_ms / 1000 if bounded else None
+        lead = partial(self._run, key, load, asked)
+        landed, waited = self.flights.share(key, key.form, asked, lead, patience)
+        if waited:
+            self._observer.wait(self._settings.name, key, waited)
+        return landed
+
+    def _run(
         self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, flight: Flight | None
     ) -> Landed:
         """The value by lease and load; by load alone where there is no lease to be had."""
@@ -98,10 +113,6 @@ class Fill:
                 return self._load_and_publish(key, load, lease, flight)
             case _:
                 return self._load_unpublished(key, load, flight)
-
-    def anew(self, key: EntryKey, load: Callable[[], Loaded], lease: Granted) -> Landed:
-        """The database's value, for the caller that has got the lease to refresh the old one."""
-        return self._load_and_publish(key, load, lease, Flight((None, key)))
 
     def obtain(
         self, key: EntryKey, asked: Asked, flight: Flight, *, wait: bool = True
@@ -131,7 +142,7 @@ class Fill:
         unusable = asked.slot if asked.slot and asked.slot[:1] == b"V" else None
         server = asked.server
         while True:
-            flight.moment = self._flights.tick()
+            flight.moment = self.flights.tick()
             got = self.acquire(key, server, unusable)
             match got:
                 case Granted():
@@ -159,7 +170,7 @@ class Fill:
         """As ``_obtain``, leaving a value whose time is up where it stands until there is another:
         it may be needed. None if something else stands there already."""
         while True:
-            flight.moment = self._flights.tick()
+            flight.moment = self.flights.tick()
             match self.refresh(key, asked):
                 case Granted() as lease:
                     return lease
@@ -206,9 +217,9 @@ class Fill:
         pause, began, server = FIRST_PAUSE, time.monotonic(), b""
         try:
             while (left := deadline - time.monotonic()) > 0:
-                self._slots.sleep(min(pause, left))
+                sleep(min(pause, left))
                 pause = min(pause * 1.5, LAST_PAUSE)
-                flight.moment = self._flights.tick()
+                flight.moment = self.flights.tick()
                 values, server = self._slots.read(self._settings.db, (key, *key.stamps))
                 verdict = judge(values[0], prefix(key.form, server), values[1:])
                 found = values[0] or b""
@@ -253,7 +264,7 @@ class Fill:
         except (Exception, asyncio.CancelledError) as error:
             # Nobody shall wait for a lease whose holder has failed.
             failure = error
-            self._slots.shielded(lambda: self._give_up(key, lease, failure))
+            shielded(lambda: self._give_up(key, lease, failure))
             raise
         published = slot is not None
         self.count_outlived(published, seconds)
@@ -274,7 +285,7 @@ class Fill:
     ) -> tuple[Loaded, float]:
         began = time.monotonic()
         # In this order: a caller that asks between the two must not join.
-        flight.moment = self._flights.tick()
+        flight.moment = self.flights.tick()
         flight.loading = True
         with absorbed(), self._observer.loading(self._settings.name, key):
             loaded = load()

@@ -9,7 +9,8 @@ from typing import Any, Final
 from dogpile.cache.api import NO_VALUE
 
 from cachedorm.observe import Observer, listens
-from cachedorm.store.entries.entries import Entries, Keeper, Look, was_answered
+from cachedorm.store.entries.entries import Entries, Keeper, Look
+from cachedorm.store.entries.single_flight import Asked
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.lifetime import Outage, is_os_error
 from cachedorm.store.protocol.settings import RegionSettings
@@ -34,15 +35,15 @@ def entries_for(
 class TimedEntries(Entries):
     """As Entries. A read's time is the caller's: Redis, checking and decoding, but no fill."""
 
-    def get(self, key: EntryKey) -> Any:
+    def find(self, key: EntryKey) -> Any:
         began = perf_counter()
-        value = super().get(key)
+        found = super().find(key)
         seconds = perf_counter() - began
-        if value is NO_VALUE:
-            self.observer.read(self._name, GET, seconds, 0, int(was_answered()))
+        if type(found) is Asked:
+            self.observer.read(self._name, GET, seconds, 0, int(found.available))
         else:
             self.observer.read(self._name, GET, seconds, 1, 0)
-        return value
+        return found
 
     def look(self, keys: Sequence[EntryKey]) -> list[Look]:
         began = perf_counter()

@@ -1,32 +1,12 @@
-"""Keys by a free glob pattern: found by looking through all of them, a batch at a time."""
+"""Glob patterns of keys, read as Redis reads them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cachedorm.store.protocol.slots import Slots
 
 # A class (as in [a-c], [^x]), an escaped character, any one, any number, or itself.
 _PART = re.compile(r"\[(\^?)((?:\\.|[^\]\\])*)\]?|\\(.)|([*?])|(.)", re.DOTALL)
-
-
-def unlink_matching(slots: Slots, db: int, pattern: str) -> int:
-    """Take away every entry whose key matches, and the leases of fills that have begun; how many.
-
-    Stamps, intents and whatever else the library keeps for itself stay. Looks at every key of the
-    database, in batches between which other commands run. May raise CacheUnavailable.
-    """
-    gone, cursor = 0, 0
-    while True:
-        cursor, keys = slots.scan(db, cursor, pattern)
-        entries = [key for key in keys if not key.startswith("~")]
-        slots.delete(db, entries)
-        gone += len(entries)
-        if not cursor:
-            return gone
 
 
 def glob(pattern: str) -> Callable[[str], object]:

@@ -37,7 +37,6 @@ from cachedorm.store.protocol.slots import (
     Wanted,
 )
 from cachedorm.store.runtime import clock as clocks
-from cachedorm.store.runtime import concurrency
 from cachedorm.store.runtime.forks import follow_forks
 
 SERVER = bytes(SERVER_BYTES)
@@ -46,11 +45,6 @@ MAX_ENTRIES = 100_000
 
 class MemorySlots:
     """The Slots contract without a server; the least recently used keys go first when full."""
-
-    sleep = staticmethod(concurrency.sleep)
-    signal = staticmethod(concurrency.signal)
-    shielded = staticmethod(concurrency.shielded)
-    domain = staticmethod(concurrency.domain)
 
     def __init__(
         self,

@@ -6,18 +6,15 @@ payload). ``Slots`` is the contract; Redis and this process's memory both keep i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cachedorm.store.protocol.changes import Fixed, Offer, Touched
 from cachedorm.store.protocol.keys import EntryKey
-from cachedorm.store.runtime.concurrency import Signal
 
 if TYPE_CHECKING:
     from cachedorm.store.protocol.interest_registry import Glance, Registry
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,18 +194,6 @@ class Slots(Protocol):
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         """Takes the stamps away, all in one moment, and so every entry that carries one."""
-
-    def sleep(self, seconds: float) -> None:
-        """Waits without holding up the event loop, if there is one."""
-
-    def signal(self) -> Signal:
-        """A fresh signal for callers of the current domain."""
-
-    def shielded(self, act: Callable[[], T]) -> T:
-        """Runs to its end though the task is cancelled meanwhile; the cancellation follows."""
-
-    def domain(self) -> Hashable:
-        """None for threads; the running loop for greenlets. Only one domain shares a flight."""
 
     def close(self) -> None:
         """Frees what the calling colour can free."""

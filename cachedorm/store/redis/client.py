@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-from cachedorm.errors import CacheClosedError
+from cachedorm.errors import CacheClosedError, CacheUnavailable
 from cachedorm.observe import Commands
 from cachedorm.store.redis.connection import ErrorReply, Line, Word, pack, pack_all
 from cachedorm.store.redis.pool import Racks, Stack, drop_all
 from cachedorm.store.redis.scripts import ScriptCall
 from cachedorm.store.redis.server import IDENTITY, Standalone, identity_of
-from cachedorm.store.runtime import concurrency
-from cachedorm.store.runtime.concurrency import Signal
-
-T = TypeVar("T")
+from cachedorm.store.runtime.circuit_breaker import Breaker
 
 # After these a line is as good as before. After any other error reply it is dropped: its server
 # may have become a replica, be loading, want a password, or stand in another database.
@@ -52,6 +49,8 @@ class Wire:
         self._racks = Racks()
         self._closed = False
         self._asked: dict[int, tuple[float, bytes]] = {}
+        # Whether Redis is worth asking, handed in by who keeps count; None: always.
+        self.breaker: Breaker | None = None
 
     @property
     def where(self) -> str:
@@ -151,7 +150,39 @@ class Wire:
     def _exchange(
         self, db: int, packed: bytes, count: int, timeout: float | None = None
     ) -> tuple[list[Any], Line]:
-        """Sends once and reads so many replies, on a held line if there is one that lives."""
+        """Send once and read ``count`` replies, unless the circuit breaker is open."""
+        breaker = self.breaker
+        if breaker is None:
+            return self._send(db, packed, count, timeout)
+        ticket = breaker.enter() if breaker.is_open else 0
+        try:
+            replies, line = self._send(db, packed, count, timeout)
+        except CacheUnavailable:
+            breaker.failed(ticket)
+            raise
+        except BaseException:
+            breaker.gave_up(ticket)
+            raise
+        for reply in replies:
+            if type(reply) is ErrorReply and reply.code != "NOSCRIPT":
+                self._count_refusal(breaker, ticket, db, reply)
+                return replies, line
+        # An open breaker has failures too. Asked here, because this is every hit.
+        if breaker.failures:
+            breaker.succeeded(ticket)
+        return replies, line
+
+    def _count_refusal(self, breaker: Breaker, ticket: int, db: int, reply: ErrorReply) -> None:
+        # The caller raises it. A database that the server does not have is not an outage.
+        if isinstance(self._server.refusal(db, reply), CacheUnavailable):
+            breaker.failed(ticket)
+        else:
+            breaker.gave_up(ticket)
+
+    def _send(
+        self, db: int, packed: bytes, count: int, timeout: float | None = None
+    ) -> tuple[list[Any], Line]:
+        """Send once and read ``count`` replies, on a held line if there is one that lives."""
         deadline = _deadline(timeout)
         stack = self._racks.stack(db)
         try:
@@ -225,7 +256,8 @@ class Wire:
     def databases(self) -> int:
         """How many databases the server has (1 on Cluster), asked of its configuration or, where
         that is forbidden, found by selecting them (the first 1024)."""
-        reply = self._exchange(0, pack(("CONFIG", "GET", "databases")), 1)[0][0]
+        # Not through the breaker: a server that forbids the command is available.
+        reply = self._send(0, pack(("CONFIG", "GET", "databases")), 1)[0][0]
         if isinstance(reply, list) and len(reply) == 2:
             return int(reply[1])
         line = self._server.open(0, None)
@@ -237,22 +269,6 @@ class Wire:
         finally:
             line.drop()
         return next((n for n, reply in enumerate(replies) if reply != b"OK"), len(replies))
-
-    def sleep(self, seconds: float) -> None:
-        """Waits without holding up the event loop, if there is one."""
-        concurrency.sleep(seconds)
-
-    def signal(self) -> Signal:
-        """A fresh signal for callers of the current domain."""
-        return concurrency.signal()
-
-    def shielded(self, act: Callable[[], T]) -> T:
-        """Runs to its end though the task is cancelled meanwhile; the cancellation follows."""
-        return concurrency.shielded(act)
-
-    def domain(self) -> Hashable:
-        """None for threads; the running loop for greenlets."""
-        return concurrency.domain()
 
     def close(self) -> None:
         """Drops the idle lines; those in use are dropped by their users. Again: no-op."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cachedorm.errors import CacheUnavailable
 from cachedorm.store.protocol.changes import Fixed, Offer, Touched
 from cachedorm.store.protocol.entry import new_token
 from cachedorm.store.protocol.interest_registry import (
@@ -38,7 +39,6 @@ from cachedorm.store.redis.calls import (
 )
 from cachedorm.store.redis.connection import Word
 from cachedorm.store.redis.scripts import ScriptCall
-from cachedorm.store.runtime import concurrency
 
 if TYPE_CHECKING:
     from cachedorm.store.redis.client import Wire
@@ -49,19 +49,37 @@ MANY_TIMEOUT = 2.0
 
 
 class RedisSlots:
-    """The Slots contract over a wire. Raises CacheUnavailable whenever the wire does."""
-
-    sleep = staticmethod(concurrency.sleep)
-    signal = staticmethod(concurrency.signal)
-    shielded = staticmethod(concurrency.shielded)
-    domain = staticmethod(concurrency.domain)
+    """The Slots contract over a wire. Raises CacheUnavailable whenever the wire does, and for
+    what serves or stores values also in a database that is not trusted: see ``trust_unless``.
+    """
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        # What every hit calls, without a step in between.
-        self.read = wire.mget
+        self._mget = wire.mget
+        self._untold: Container[int] = ()
+        self._wake: Callable[[], None] = _nothing
         self.registry = Registry()
         self.identity_again = wire.identity_again
+
+    def trust_unless(self, untold: Container[int], wake: Callable[[], None]) -> None:
+        """Neither serve nor store values in the databases that ``untold`` has; ``wake`` instead.
+
+        Values there may be older than a commit of this process, so they are no answer until Redis
+        has been notified of that commit.
+        """
+        self._untold, self._wake = untold, wake
+
+    def _require_trust(self, db: int) -> None:
+        if db in self._untold:
+            # A forked child has the untold commits but not the thread that retries them.
+            self._wake()
+            raise CacheUnavailable(f"commits are not told yet in Redis database {db}")
+
+    def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
+        # Checked here, without a call, because this is every hit.
+        if db in self._untold:
+            self._require_trust(db)
+        return self._mget(db, keys)
 
     def acquire(
         self,
@@ -74,6 +92,7 @@ class RedisSlots:
         server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
+        self._require_trust(db)
         self.registry.outlive(stamp_ttl_ms)
         wanted = Wanted(key, token, replace)
         for _ in range(4):
@@ -105,6 +124,7 @@ class RedisSlots:
         self.registry.registered(asked_at, interests, Registered(version, waits))
 
     def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
+        self._require_trust(db)
         self.registry.outlive(ttl_ms)
         if self.registry.is_due:
             self._register()
@@ -123,6 +143,7 @@ class RedisSlots:
         *,
         server: bytes,
     ) -> list[Acquired]:
+        self._require_trust(db)
         self.registry.outlive(stamp_ttl_ms)
         for _ in range(2):
             if self.registry.is_due:
@@ -149,6 +170,7 @@ class RedisSlots:
         return [got.get(each.token, Refused("interest")) for each in wanted]
 
     def publish_many(self, db: int, filled: Sequence[Filled]) -> list[bool]:
+        self._require_trust(db)
         for each in filled:
             self.registry.outlive(each.ttl_ms)
         if self.registry.is_due:
@@ -244,6 +266,7 @@ class RedisSlots:
     def refresh(
         self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
     ) -> Acquired:
+        self._require_trust(db)
         keys, args = (refresh_key(key), key), (token, lease_ms, name_of(seen))
         reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
         match reply[0]:
@@ -257,6 +280,7 @@ class RedisSlots:
     def replace(
         self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
     ) -> bool:
+        self._require_trust(db)
         keys = (refresh_key(key), *guarded(key))
         args = (token, name_of(seen), slot, ttl_ms or "")
         return bool(self._script(db, scripts.REPLACE, keys, args))
@@ -264,6 +288,7 @@ class RedisSlots:
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
     ) -> bool:
+        self._require_trust(db)
         args: list[Word] = [ttl_ms, stamp_ttl_ms, head, payload, *new_stamps(key)]
         return bool(self._script(db, scripts.PUT, guarded(key), args))
 
@@ -289,6 +314,10 @@ class RedisSlots:
     ) -> Any:
         reply, _ = self._wire.script(ScriptCall(db, script, keys, args))
         return reply
+
+
+def _nothing() -> None:
+    """Wake no thread: these slots have no journal of untold commits."""
 
 
 def _text(key: bytes) -> str | None:

@@ -15,7 +15,6 @@ from cachedorm.store.protocol.entry import HEADER_BYTES
 from cachedorm.store.protocol.interest_registry import REGISTRY_DB, REGISTRY_KEY, Interest
 from cachedorm.store.redis import scripts
 from cachedorm.store.redis.scripts import ScriptCall
-from cachedorm.store.runtime import concurrency
 
 if TYPE_CHECKING:
     from cachedorm.store.redis.client import Wire
@@ -56,8 +55,6 @@ class Registrations:
 class Survey:
     """Reads one Redis server, on connections of its own. Every method may raise CacheUnavailable,
     also where the server refuses a command."""
-
-    sleep = staticmethod(concurrency.sleep)
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire.patient(PATIENCE)

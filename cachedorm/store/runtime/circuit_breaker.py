@@ -26,7 +26,6 @@ class Breaker:
         "_changed",
         "_clock",
         "_cool_down",
-        "_failures",
         "_failures_max",
         "_lock",
         "_retry_at",
@@ -34,6 +33,7 @@ class Breaker:
         "_tickets",
         "_told",
         "_trial",
+        "failures",
         "is_open",
     )
 
@@ -48,7 +48,7 @@ class Breaker:
         self._cool_down = cool_down
         self._clock = clock
         self._changed = changed
-        self._failures = 0
+        self.failures = 0
         self._retry_at = 0.0
         self._tickets = 0
         # The ticket of the running trial; 0: none.
@@ -74,21 +74,21 @@ class Breaker:
 
     def succeeded(self, ticket: int) -> None:
         """Redis answered: close, whoever asked."""
-        if not self._failures and not self.is_open:
+        if not self.failures and not self.is_open:
             return
         with self._lock:
-            self._failures = self._trial = 0
+            self.failures = self._trial = 0
             self.is_open = False
         self._tell()
 
     def failed(self, ticket: int) -> None:
         """Redis did not answer. While open, only the failure of the trial counts."""
         with self._lock:
-            self._failures += 1
+            self.failures += 1
             if ticket and ticket == self._trial:
                 self._trial = 0
                 self._retry_at = self._clock() + self._cool_down
-            elif not self.is_open and self._failures >= self._failures_max:
+            elif not self.is_open and self.failures >= self._failures_max:
                 self.is_open = True
                 self._retry_at = self._clock() + self._cool_down
         self._tell()
@@ -124,6 +124,6 @@ class Breaker:
 
     def __repr__(self) -> str:
         if not self.is_open:
-            return f"<Breaker closed failures={self._failures}>"
+            return f"<Breaker closed failures={self.failures}>"
         left = max(0.0, self._retry_at - self._clock())
         return f"<Breaker {'trial' if self._trial else f'open, trial in {left:.1f} s'}>"
