@@ -37,6 +37,7 @@ from cachedorm.orm.tracking.engine import EngineFollower
 from cachedorm.orm.tracking.ledger import Ledger, ledger_of
 from cachedorm.orm.tracking.recorder import Recorder
 from cachedorm.orm.tracking.text_recorder import TextRecorder
+from cachedorm.orm.tracking.write_index import WriteIndex
 from cachedorm.orm.tracking.write_through import NewRows
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.changes import Touched
@@ -90,9 +91,7 @@ class Followed:
         self._built_of: tuple[int, ...] = ()
         self._tables: list[Mapping[str, Table]] = []
         self._schemas: set[str] = set()
-        self._recorder: Recorder
-        self._texts: TextRecorder
-        self.interests: Interests
+        self._index: WriteIndex
 
     def follow(self, engine: Engine | AsyncEngine, *, publish: bool = True) -> EngineFollower:
         """Follow this engine's writes from now on; once is enough.
@@ -118,8 +117,7 @@ class Followed:
         )
         follower = EngineFollower(
             root,
-            self.recorder,
-            self.texts,
+            self.write_index,
             Commits(self._store, Doubts(root), self._check_open, self._everything, refresher.run),
             NewRows(self._through, self._observer.error),
             self._schemas,
@@ -152,7 +150,8 @@ class Followed:
             if not is_idle(connection.connection):
                 # The session joins a transaction, and we have not seen what that wrote.
                 self._everything(ledger_of(connection))
-        follower.begin(connection)
+        if not follower.has_begun(connection):
+            follower.begin(connection)
 
     def query_plan_of(
         self, query: CachedQuery[Any] | DerivedQuery
@@ -161,7 +160,7 @@ class Followed:
         plan = self._query_plans.get(query)
         source = self._source() if plan is None else None
         if source is not None and self.database is not None:
-            self._renew()
+            self.write_index()
             region = self._region_of(query.region)
             profile, dialect = source.know(), source.engine.dialect
             make = query.plan if isinstance(query, DerivedQuery) else partial(QueryPlan, query)
@@ -178,7 +177,7 @@ class Followed:
         plan = self._spot_plans.get(place)
         source = self._source() if plan is None else None
         if source is not None and self.database is not None:
-            self._renew()
+            self.write_index()
             profile, dialect = source.know(), source.engine.dialect
             query = spot_query(statement, option, self.interests, dialect)
             region = self._region_of(option.region)
@@ -187,22 +186,23 @@ class Followed:
             region.watch(plan.stamps)
         return plan
 
-    def recorder(self) -> Recorder:
-        """Records statements; knows every model that is mapped by now."""
-        self._renew()
-        return self._recorder
+    def write_index(self) -> WriteIndex:
+        """What statements are recorded by; it knows every model that is mapped by now."""
+        if self._size() != self._built_of:
+            self._rebuild()
+        return self._index
 
-    def texts(self) -> TextRecorder:
-        """Records SQL text; knows every model that is mapped by now."""
-        self._renew()
-        return self._texts
+    @property
+    def interests(self) -> Interests:
+        """What was cached over every table when this was last asked of what is declared."""
+        return self._index.interests
 
     def _everything(self, ledger: Ledger) -> None:
-        self.texts().everything(ledger)
+        self.write_index().texts.everything(ledger)
 
     def touch_object(self, touched: Touched, state: InstanceState[Any]) -> None:
         """Make the entries of an object's row doubtful, by its identity and what it has loaded."""
-        self._renew()
+        self.write_index()
         mapper = state.mapper
         loaded: dict[Any, Any] = {
             column: state.dict[prop.key]
@@ -222,8 +222,7 @@ class Followed:
 
     def known_interests(self) -> Interests:
         """What is cached over every table, of all that is declared by now."""
-        self._renew()
-        return self.interests
+        return self.write_index().interests
 
     @property
     def dialect(self) -> Dialect:
@@ -246,7 +245,7 @@ class Followed:
         # A process's very first read may be this one, before anything has configured its mappers,
         # and what it is about to fill must be declared before.
         configure_mappers()
-        self._renew()
+        self.write_index()
         shape = entity_shape(mapper)
         if shape is None or shape.template is None:
             self._plans[mapper] = None
@@ -278,10 +277,6 @@ class Followed:
     def _why_not_publish(self, connection: Connection, plan: QueryPlan) -> str | None:
         return why_not_publish(connection, plan, self.follower_of)
 
-    def _renew(self) -> None:
-        if self._size() != self._built_of:
-            self._rebuild()
-
     def _size(self) -> tuple[int, ...]:
         """Grows with each class that is mapped, with each query, table and search path."""
         return (
@@ -310,9 +305,9 @@ class Followed:
         foreign = Foreign.of(interests, tables, cascades, unseen)
         interests.known, interests.written_with = foreign.known, foreign.written_with
         self._store.declare(foreign.registered)
-        self.interests = interests
-        self._recorder = Recorder(interests, cascades, unseen)
-        self._texts = TextRecorder(interests, cascades, unseen, self._recorder, named)
+        recorder = Recorder(interests, cascades, unseen)
+        texts = TextRecorder(interests, cascades, unseen, recorder, named)
+        self._index = WriteIndex(interests, recorder, texts)
         # Last, and as it was at first: what came meanwhile is another rebuilding.
         self._built_of = (*counted, *size)
 

@@ -6,7 +6,7 @@ table it stands on. An execution option does the same for a statement that calls
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import Table
 
@@ -125,8 +125,3 @@ def _spellings(tables: Iterable[Table], names: Names) -> dict[str, set[str]]:
     for table in tables:
         found.setdefault(names.of(table), set()).add(table.fullname)
     return {spelling: each for each in found.values() for spelling in each}
-
-
-def declared_writes(options: Mapping[str, object]) -> object | None:
-    """What a statement's execution options say that it writes unseen."""
-    return options.get(OPTION)

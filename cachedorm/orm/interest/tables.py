@@ -100,6 +100,7 @@ class TableInterest:
         "keys",
         "memberships",
         "primary_key",
+        "primary_key_names",
         "refreshed",
         "spelled",
         "table",
@@ -125,6 +126,7 @@ class TableInterest:
         # The queries whose answers a writer refreshes.
         self.refreshed: list[Refreshed] = []
         self.primary_key = tuple(table.primary_key.columns)
+        self.primary_key_names = frozenset(column.name for column in self.primary_key)
         self.watched: tuple[Column[Any], ...] = ()
         # The full names that the table goes by; entries and tags carry one of them.
         self.spelled: tuple[str, ...] = ()

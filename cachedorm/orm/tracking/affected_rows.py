@@ -69,11 +69,16 @@ class Affected:
 
     def _read(self, parameters: Sequence[Parameters]) -> None:
         where = self._statement.whereclause
-        named = [key_equalities(where, self._table, each) for each in parameters]
-        keys = [primary_key(self._table, row) for row in named]
-        if all(key is not None for key in keys):
-            self.named = named
-            self.keys = [key for key in keys if key is not None]
+        named, keys = [], []
+        for each in parameters:
+            row = key_equalities(where, self._table, each)
+            key = primary_key(self._table, row)
+            if key is None:
+                break
+            named.append(row)
+            keys.append(key)
+        if len(keys) == len(parameters):
+            self.named, self.keys = named, keys
         elif len(parameters) == 1 and is_repeatable(self._statement, self._table):
             self._where = True if where is None else where
             self._params = given_to(where, parameters[0])
@@ -131,12 +136,18 @@ class Affected:
 
 def primary_key(table: Table, row: Values) -> Key | None:
     """The row's primary key; None if part of it is not known."""
+    values = []
+    for column in table.primary_key.columns:
+        value = row.get(column.name, UNKNOWN)
+        if value is UNKNOWN:
+            return None
+        values.append(value)
+    key = tuple(values)
     try:
-        key = tuple(row[column.name] for column in table.primary_key.columns)
         hash(key)
-    except (KeyError, TypeError):
+    except TypeError:
         return None
-    return None if not key or any(value is UNKNOWN for value in key) else key
+    return key or None
 
 
 def _named(table: Table, names: Iterable[str]) -> list[Column[Any]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
@@ -84,7 +85,8 @@ class Commits:
         intent, values, refreshes = ledger.intent, ledger.values, ledger.refreshes
         ledger.reset()
         self.store.settle(intent, values)
-        self._refresh(refreshes)
+        if refreshes is not None:
+            self._refresh(refreshes)
 
     def failed(self, ledger: Ledger, error: BaseException, dbapi_connection: Any) -> None:
         """A COMMIT failed: uncover what its intent hides, unless it may be committed yet."""
@@ -113,7 +115,7 @@ class Commits:
                 if ledger.profile is None:
                     # We came while this transaction was open, and have not seen what it wrote.
                     self.everything(ledger)
-                self.around(ledger, dbapi_connection, lambda: commit(dbapi_connection))
+                self.around(ledger, dbapi_connection, partial(commit, dbapi_connection))
 
         do_commit.cachedorm_owner = self  # type: ignore[attr-defined]
         return do_commit
@@ -145,25 +147,26 @@ class Commits:
             self.store.settle(intent, {})  # all that was touched since as well
         elif touched:
             self.store.invalidate(touched)
-        self._refresh(refreshes)
+        if refreshes is not None:
+            self._refresh(refreshes)
 
     def before_ending(self, ledger: Ledger, effect: Effect) -> None:
         """The SQL text that is about to run ends the transaction, past the DBAPI's own commit."""
         ledger.ending = effect
         # The transaction may go on after all, and a refresh would then wait for its locks.
-        ledger.refreshes = Refreshes()
+        ledger.refreshes = None
         # PREPARE TRANSACTION lets nobody see its rows yet; COMMIT PREPARED touches everything.
         if effect.ends_transaction in ("commit", "commit prepared", "perhaps"):
             self.before_alone(ledger)
 
-    def after_ending(self, ledger: Ledger, *, autocommit: bool) -> None:
+    def after_ending(self, ledger: Ledger) -> None:
         """The text has run."""
         effect, intent = ledger.ending, ledger.intent
         assert effect is not None
         if effect.ends_transaction == "perhaps" or effect.begins:
             # Part of what was touched may be uncommitted still: it stays touched.
             ledger.ending = ledger.intent = None
-            ledger.begun = autocommit and effect.begins
+            ledger.begun = ledger.autocommits and effect.begins
         else:
             ledger.reset()
         if intent is not None:

@@ -25,15 +25,14 @@ from cachedorm.orm.database.profile import (
     profile_of,
     unnoticed,
 )
-from cachedorm.orm.interest.declared_writes import declared_writes
+from cachedorm.orm.interest.declared_writes import OPTION
 from cachedorm.orm.sql.effect import READ, Effect
 from cachedorm.orm.sql.reader import may_call
 from cachedorm.orm.tracking.commits import Commits, give_up
 from cachedorm.orm.tracking.ledger import Ledger, ledger_of
-from cachedorm.orm.tracking.recorder import Recorder
 from cachedorm.orm.tracking.statement_rows import parameter_sets
-from cachedorm.orm.tracking.text_recorder import TextRecorder
 from cachedorm.orm.tracking.two_phase import TwoPhase
+from cachedorm.orm.tracking.write_index import WriteIndex
 from cachedorm.orm.tracking.write_through import NewRows
 from cachedorm.store.entries.provenance import refuse
 
@@ -45,10 +44,10 @@ class EngineFollower:
 
     __slots__ = (
         "_commits",
+        "_index",
         "_new_rows",
-        "_recorder",
         "_schemas",
-        "_texts",
+        "_token",
         "_two_phase",
         "engine",
         "facts",
@@ -63,8 +62,7 @@ class EngineFollower:
     def __init__(
         self,
         engine: Engine,
-        recorder: Callable[[], Recorder],
-        texts: Callable[[], TextRecorder],
+        index: Callable[[], WriteIndex],
         commits: Commits,
         new_rows: NewRows,
         schemas: set[str],
@@ -73,8 +71,10 @@ class EngineFollower:
         observer: Observer,
     ) -> None:
         self.engine = engine
-        self._recorder = recorder
-        self._texts = texts
+        # What statements are recorded by; asked for each, as models may have come.
+        self._index = index
+        # Ledgers keep this of us: they stay on pooled connections when we are long gone.
+        self._token = object()
         self._commits = commits
         self._two_phase = TwoPhase(commits)
         self._new_rows = new_rows
@@ -90,6 +90,7 @@ class EngineFollower:
         self.isolation: str | None = engine.dialect._on_connect_isolation_level
         self.listeners: list[tuple[str, Callable[..., Any]]] = [
             ("begin", self.begin),
+            ("begin_twophase", self._begin_twophase),
             ("before_execute", self._before_execute),
             ("after_execute", self._after_execute),
             ("before_cursor_execute", self._before_cursor_execute),
@@ -138,7 +139,23 @@ class EngineFollower:
                 self.facts = facts
             self._learn(connection, ledger.profile)
         ledger.facts = self.facts
-        ledger.autocommit = is_driver_autocommit(connection)
+        ledger.autocommits = is_driver_autocommit(connection) or is_autocommit(connection)
+        ledger.begun_by = self._token
+
+    def _begin_twophase(self, connection: Connection, xid: Any) -> None:
+        self.begin(connection)
+
+    def has_begun(self, connection: Connection) -> bool:
+        """Whether the open transaction of this connection was seen to begin."""
+        return ledger_of(connection).begun_by is self._token and self.profile is not None
+
+    def _ledger(self, connection: Connection) -> Ledger:
+        """The ledger of a connection that is about to execute something."""
+        ledger = ledger_of(connection)
+        if ledger.begun_by is not self._token:
+            # Its transaction was open when we came.
+            ledger.autocommits = is_driver_autocommit(connection) or is_autocommit(connection)
+        return ledger
 
     def _learn(self, connection: Connection, profile: Profile) -> None:
         self.profile = profile
@@ -157,14 +174,14 @@ class EngineFollower:
     ) -> None:
         if not isinstance(statement, UpdateBase):
             return
-        ledger = ledger_of(connection)
+        ledger = self._ledger(connection)
         if options.get("schema_translate_map"):
             ledger.recorded[id(statement)] = statement
             # Other tables than the statement says, and other schemas' rows are cached nowhere.
-            self._texts().everything(ledger)
+            self._index().texts.everything(ledger)
         else:
             sets = parameter_sets(multiparams, params)
-            self._recorder().before(connection, ledger, statement, sets)
+            self._index().recorder.before(connection, ledger, statement, sets)
 
     def _after_execute(
         self,
@@ -177,8 +194,10 @@ class EngineFollower:
     ) -> None:
         if isinstance(statement, UpdateBase):
             ledger = ledger_of(connection)
-            self._recorder().after(ledger, statement, result)
-            if ledger.is_alone(connection):
+            ledger.recorded.pop(id(statement), None)
+            if id(statement) in ledger.pending:
+                self._index().recorder.after(ledger, statement, result)
+            if ledger.autocommits and not ledger.begun:
                 self._commits.after_alone(ledger)
 
     def _before_cursor_execute(
@@ -190,7 +209,7 @@ class EngineFollower:
         context: Any,
         executemany: bool,
     ) -> None:
-        ledger = ledger_of(connection)
+        ledger = self._ledger(connection)
         if ledger.passing:
             return
         # What a cached read loads, it loads with nobody recording.
@@ -199,7 +218,7 @@ class EngineFollower:
             # A listener of the application's writes at the commit, after the new rows were read.
             ledger.values.clear()
         effect = self._record(connection, ledger, statement, context)
-        if ledger.is_alone(connection):
+        if ledger.autocommits and not ledger.begun:
             self._before_alone(ledger, effect, context)
         elif effect.ends_transaction is not None:
             self._commits.before_ending(ledger, effect)
@@ -207,18 +226,22 @@ class EngineFollower:
     def _record(
         self, connection: Connection, ledger: Ledger, statement: str, context: Any
     ) -> Effect:
-        names = declared_writes(context.execution_options)
+        names = context.execution_options.get(OPTION)
         if names is not None:
-            self._texts().record_declared(ledger, names)
+            self._index().texts.record_declared(ledger, names)
         compiled = context.compiled
         if compiled is None or not isinstance(compiled.statement, _STRUCTURAL):
-            return self._texts().record(connection, ledger, statement)
+            return self._index().texts.record(connection, ledger, statement)
         if compiled.ctes:
-            self._texts().record_ctes(connection, ledger, compiled, statement)
-        if isinstance(compiled.statement, UpdateBase) and not _is_recorded(ledger, context):
-            self._recorder().unrecorded(ledger, compiled.statement)
+            self._index().texts.record_ctes(connection, ledger, compiled, statement)
+        if (
+            isinstance(compiled.statement, UpdateBase)
+            and id(context.invoked_statement) not in ledger.recorded
+        ):
+            # It was compiled already, or another listener put it in the place of a recorded one.
+            self._index().recorder.unrecorded(ledger, compiled.statement)
         if may_call(statement):
-            self._texts().record(connection, ledger, statement)
+            self._index().texts.record(connection, ledger, statement)
         return READ
 
     def _before_alone(self, ledger: Ledger, effect: Effect, context: Any) -> None:
@@ -229,7 +252,7 @@ class EngineFollower:
                 ledger.begun = True
             return
         if context.isinsert:
-            self._recorder().foretell(ledger, context.invoked_statement, context)
+            self._index().recorder.foretell(ledger, context.invoked_statement, context)
         self._commits.before_alone(ledger)
 
     def _after_cursor_execute(
@@ -245,13 +268,11 @@ class EngineFollower:
         if context.isinsert and ledger.pending:
             ledger.inserted = cursor.rowcount
         if ledger.ending is not None:
-            self._commits.after_ending(
-                ledger, autocommit=ledger.autocommit or is_autocommit(connection)
-            )
+            self._commits.after_ending(ledger)
             return
-        if not ledger.written or ledger.passing or _is_recorded(ledger, context):
+        if not ledger.written or ledger.passing or id(context.invoked_statement) in ledger.recorded:
             return  # of what is recorded after_execute follows, and knows more
-        if ledger.is_alone(connection):
+        if ledger.autocommits and not ledger.begun:
             self._commits.after_alone(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
@@ -263,7 +284,7 @@ class EngineFollower:
         ledger.recorded.clear()
         if ledger.passing:
             return
-        if ledger.ending is not None or ledger.is_alone(connection):
+        if ledger.ending is not None or (ledger.autocommits and not ledger.begun):
             self._commits.failed_alone(ledger, context.original_exception, connection)
 
     def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:
@@ -281,11 +302,3 @@ class EngineFollower:
 
     def __repr__(self) -> str:
         return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"
-
-
-def _is_recorded(ledger: Ledger, context: Any) -> bool:
-    """Whether this is a statement that passed ``before_execute``, and will ``after_execute``.
-
-    One that is compiled already, or that another listener put in its place, has not.
-    """
-    return id(context.invoked_statement) in ledger.recorded

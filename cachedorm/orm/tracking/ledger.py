@@ -12,7 +12,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.database.catalog import NO_FACTS
-from cachedorm.orm.database.profile import Profile, is_autocommit
+from cachedorm.orm.database.profile import Profile
 from cachedorm.orm.interest.tables import Interests, KeyInterest, TableInterest, Values
 from cachedorm.orm.sql.effect import Effect
 from cachedorm.orm.tracking.affected_rows import ROWS_MAX
@@ -28,8 +28,9 @@ class Ledger:
 
     __slots__ = (
         "_rows",
-        "autocommit",
+        "autocommits",
         "begun",
+        "begun_by",
         "ending",
         "facts",
         "inserted",
@@ -52,8 +53,11 @@ class Ledger:
         self.profile: Profile | None = None
         # What the catalogue says of tables that are no plain ones.
         self.facts = NO_FACTS
-        # The driver itself commits each statement (asked when a transaction begins).
-        self.autocommit = False
+        # Each statement is a transaction of its own, by SQLAlchemy's or the driver's setting.
+        # Neither can change while a transaction is open, so it is asked when one begins.
+        self.autocommits = False
+        # Whose tracker saw the newest transaction of this connection begin.
+        self.begun_by: object = None
         # A SET outlives its transaction, and the connection goes back to the pool with it.
         self.lingering = False
         # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
@@ -85,14 +89,14 @@ class Ledger:
         # New values, read just before COMMIT.
         self.values: dict[Any, Any] = {}
         # Answers to fill anew when it is all done.
-        self.refreshes = Refreshes()
+        self.refreshes: Refreshes | None = None
         self._rows: dict[TableInterest, int] = {}
 
     def touch(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
         """This row of a followed table changed: mark its entries, or the table if it is one of
         too many."""
         if interest.refreshed:
-            self.refreshes.note_row(interest.refreshed, row)
+            self._refreshes().note_row(interest.refreshed, row)
         count = self._rows.get(interest, 0) + 1
         self._rows[interest] = count
         if count > ROWS_MAX:
@@ -106,10 +110,6 @@ class Ledger:
             for key_interest, key, values in interest.offers(row, dialect):
                 self.through.setdefault(key_interest, {})[key] = values
 
-    def is_alone(self, connection: Connection) -> bool:
-        """Whether each statement is committed as soon as it has run."""
-        return not self.begun and (self.autocommit or is_autocommit(connection))
-
     def unlock(self) -> None:
         """A savepoint was rolled back, and with it went the locks on rows written since."""
         self.through.clear()
@@ -117,7 +117,7 @@ class Ledger:
     def touch_all(self, interest: TableInterest) -> None:
         """It is not known which rows of this table changed."""
         if interest.refreshed:
-            self.refreshes.note_table(interest.refreshed)
+            self._refreshes().note_table(interest.refreshed)
         interest.touch_all(self.touched)
 
     def touch_everything(self, interests: Interests) -> None:
@@ -133,13 +133,22 @@ class Ledger:
         """Rows of the table of this name changed; it need not be mapped here."""
         self.tables.add((interests.named(schema, name),), interests.known)
 
+    def _refreshes(self) -> Refreshes:
+        if self.refreshes is None:
+            self.refreshes = Refreshes()
+        return self.refreshes
+
     def __repr__(self) -> str:
         return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"
 
 
 def ledger_of(connection: Connection) -> Ledger:
     """The ledger of this connection, made if it has none."""
-    return _of(connection.info)
+    info = connection.info
+    ledger: Ledger | None = info.get(_WHERE)
+    if ledger is None:
+        ledger = info[_WHERE] = Ledger()
+    return ledger
 
 
 def ledger_at(dbapi_connection: Any) -> Ledger | None:
@@ -148,10 +157,8 @@ def ledger_at(dbapi_connection: Any) -> Ledger | None:
         info = dbapi_connection.info
     except Exception:  # noqa: BLE001 - an engine's very first connection
         return None
-    return _of(info) if isinstance(info, dict) else None
-
-
-def _of(info: dict[str, Any]) -> Ledger:
+    if not isinstance(info, dict):
+        return None
     ledger: Ledger | None = info.get(_WHERE)
     if ledger is None:
         ledger = info[_WHERE] = Ledger()

@@ -79,16 +79,31 @@ class Pending:
     written: list[Row] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class TrackedTable:
+    """What follows from a write to one table, whatever its rows are."""
+
+    interest: TableInterest | None
+    # The registered names of this table, and of those that the database writes along with it.
+    written: frozenset[str]
+    # What the triggers on it write, as declared.
+    unseen: tuple[TableInterest, ...]
+    # The followed children, for an UPDATE of any column.
+    deletes: Followed
+    updates: Followed
+
+
 class Recorder:
     """Records writes for the tables that one Cache follows."""
 
-    __slots__ = ("_cascades", "_interests", "_kinship", "_unseen")
+    __slots__ = ("_cascades", "_interests", "_kinship", "_tables", "_unseen")
 
     def __init__(self, interests: Interests, cascades: Cascades, unseen: Unseen) -> None:
         self._interests = interests
         self._kinship = Kinship(interests)
         self._cascades = cascades
         self._unseen = unseen
+        self._tables: dict[Table, TrackedTable] = {}
 
     def before(
         self,
@@ -101,17 +116,20 @@ class Recorder:
         ledger.written = True
         ledger.recorded[id(statement)] = statement
         table = table_of(statement)
-        if table is None or not self._interests.knows(table):
+        tracked = None if table is None else self._tables.get(table) or self._tracked(table)
+        if table is None or tracked is None:
             # A view, a partition, an alias: any table may be behind it.
             ledger.touch_everything(self._interests)
             return
-        ledger.wrote(self._interests, table)
-        self._touch_all(ledger, self._unseen.of(table))
-        self.spread(ledger, table)
+        ledger.tables.add(tracked.written, self._interests.known)
+        if tracked.unseen:
+            self._touch_all(ledger, tracked.unseen)
+        if ledger.facts.kin or ledger.facts.anything:
+            self.spread(ledger, table)
         if isinstance(statement, Insert):
             self._before_insert(ledger, statement, table)
         elif isinstance(statement, Update | Delete):
-            self._before_change(connection, ledger, statement, parameters, table)
+            self._before_change(connection, ledger, statement, parameters, table, tracked)
         else:
             self.write_unknown(ledger, table)
 
@@ -135,7 +153,6 @@ class Recorder:
 
     def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
         """Finish what only the statement's result can tell."""
-        ledger.recorded.pop(id(statement), None)
         pending: Pending | None = ledger.pending.pop(id(statement), None)
         if pending is None:
             return
@@ -172,6 +189,23 @@ class Recorder:
         # Others may cache over relatives that are not mapped here.
         for name in ledger.facts.kin.get((table.schema, table.name), ()):
             ledger.wrote_named(self._interests, *name)
+
+    def _tracked(self, table: Table) -> TrackedTable | None:
+        """What follows from a write to this table; None if no mapped class's metadata holds it."""
+        return self._track(table) if self._interests.knows(table) else None
+
+    def _track(self, table: Table) -> TrackedTable:
+        found = TrackedTable(
+            self._interests[table],
+            frozenset(self._interests.written_with(table)),
+            self._unseen.of(table),
+            self._followed(table, Effect.DELETE),
+            self._followed(table, Effect.UPDATE),
+        )
+        # Not those that an application makes as it goes: they would all be kept.
+        if any(table is each for each in self._interests.tables(table.schema, table.name)):
+            self._tables[table] = found
+        return found
 
     def _write_all(self, ledger: Ledger, table: Table) -> None:
         ledger.wrote(self._interests, table)
@@ -217,12 +251,14 @@ class Recorder:
         statement: Update | Delete,
         parameters: Sequence[Parameters],
         table: Table,
+        tracked: TrackedTable,
     ) -> None:
         effect = Effect.DELETE if isinstance(statement, Delete) else Effect.UPDATE
         if ledger.facts.kin:
             for cascade in self._cascades.of(table, effect):
                 self.spread(ledger, cascade.table)
-        interest, cascades = self._interests[table], self._followed(table, effect)
+        interest = tracked.interest
+        cascades = tracked.deletes if effect is Effect.DELETE else tracked.updates
         if interest is None and not cascades:
             return
         sets = None
@@ -231,10 +267,12 @@ class Recorder:
             if cascades:
                 columns = frozenset(name for each in sets for name in each)
                 cascades = self._followed(table, effect, columns)
-        held = not ledger.is_alone(connection)
+        held = ledger.begun or not ledger.autocommits
         affected = Affected(connection, statement, table, parameters, held=held)
-        exact = [each for each in cascades if each[0].exact]
-        self._touch_all(ledger, _interests_of(each for each in cascades if not each[0].exact))
+        exact: Followed = ()
+        if cascades:
+            exact = [each for each in cascades if each[0].exact]
+            self._touch_all(ledger, _interests_of(each for each in cascades if not each[0].exact))
         change = Change(statement, table, interest, affected, sets, connection.dialect)
         if interest is not None and affected.keys is not None and not interest.watched:
             self._touch_named(ledger, interest, change)
@@ -247,16 +285,17 @@ class Recorder:
     def _touch_named(self, ledger: Ledger, interest: TableInterest, change: Change) -> None:
         """The filter names the rows by all that their entries' keys are made of."""
         named, written = change.affected.named, []
+        keys = interest.primary_key_names
         for row, new in zip(named, change.sets or [{}] * len(named), strict=True):
             ledger.touch(interest, row, change.dialect)
-            moved = any(column.name in new for column in interest.primary_key)
+            moved = not keys.isdisjoint(new)
             if moved:
                 ledger.touch(interest, overlaid(row, new), change.dialect)
             written.append(overlaid(row, new) if moved else row)
         if interest.through and change.sets is not None:
-            keys = len(set(change.affected.keys or ()))
+            expected = len(set(change.affected.keys or ()))
             ledger.pending[id(change.statement)] = Pending(
-                change.statement, interest, expected=keys, written=written
+                change.statement, interest, expected, written=written
             )
 
     def _touch_selected(self, ledger: Ledger, change: Change, exact: Followed) -> None:

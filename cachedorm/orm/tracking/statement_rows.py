@@ -93,8 +93,14 @@ def key_equalities(
 ) -> dict[str, Any]:
     """The columns of the table that the filter holds equal to a value, with that value."""
     found: dict[str, Any] = {}
-    for element in _conjuncts(where):
-        pair = _equality(element, table)
+    waiting = [where]
+    while waiting:
+        element = waiting.pop(0)
+        if isinstance(element, BooleanClauseList):
+            if element.operator is operators.and_:
+                waiting[:0] = element.clauses
+            continue
+        pair = None if element is None else _equality(element, table)
         if pair is not None:
             column, bound = pair
             found[column.name] = _bound_value(bound, params)
@@ -103,28 +109,27 @@ def key_equalities(
 
 def set_values(statement: Update, table: Table, params: Parameters) -> dict[str, Any]:
     """What an UPDATE sets, by column name; UNKNOWN where only the database can say."""
-    found: dict[str, Any] = {
-        column.name: UNKNOWN
-        for column in table.columns
-        if column.onupdate is not None or column.server_onupdate is not None
-    }
-    # 2.0 keeps ordered values apart.
-    given = (statement._values, getattr(statement, "_ordered_values", None))
-    pairs = [pair for values in given for pair in _pairs(values)]
+    found: dict[str, Any] = {}
+    for column in table.columns:
+        if column.onupdate is not None or column.server_onupdate is not None:
+            found[column.name] = UNKNOWN
+    mapper = _mapper_of(statement)
     for name, value in params.items():
-        _set(found, _targets(statement, table, name), value)
-    for target, value in pairs:
-        columns = _targets(statement, table, target)
-        if not columns:
-            # A hybrid, a composite, a synonym: any column may be behind it.
-            return {column.name: UNKNOWN for column in table.columns}
-        _set(found, columns, _literal(value, params))
+        columns = _targets(mapper, table, name)
+        for column in columns:
+            found[column.name] = value if len(columns) == 1 else UNKNOWN
+    # 2.0 keeps ordered values apart.
+    for values in (statement._values, getattr(statement, "_ordered_values", None)):
+        if not values:
+            continue
+        for target, value in _pairs(values):
+            columns = _targets(mapper, table, target)
+            if not columns:
+                # A hybrid, a composite, a synonym: any column may be behind it.
+                return {column.name: UNKNOWN for column in table.columns}
+            new = _literal(value, params) if len(columns) == 1 else UNKNOWN
+            found.update({column.name: new for column in columns})
     return found
-
-
-def _set(found: dict[str, Any], columns: Sequence[Column[Any]], value: Any) -> None:
-    for column in columns:
-        found[column.name] = value if len(columns) == 1 else UNKNOWN
 
 
 def inserted_rows(
@@ -170,15 +175,14 @@ def _inserted_row(statement: Insert, table: Table, values: Any) -> dict[str, Any
     pairs = values.items() if isinstance(values, Mapping) else zip(table.columns, values)  # noqa: B905
     for target, value in pairs:
         literal = _literal(value, {})
-        columns = _targets(statement, table, target)
+        columns = _targets(_mapper_of(statement), table, target)
         if len(columns) == 1 and literal is not UNKNOWN:
             found[columns[0].name] = literal
     return found
 
 
-def _targets(statement: Insert | Update, table: Table, target: Any) -> list[Column[Any]]:
-    """The columns that a name or column of VALUES or SET may mean."""
-    mapper = _mapper_of(statement)
+def _targets(mapper: Any, table: Table, target: Any) -> list[Column[Any]]:
+    """The columns that a name or column of VALUES or SET may mean, in a statement of the mapper."""
     name = getattr(target, "key", target)
     if mapper is None:
         column = table.columns.get(name)
@@ -199,15 +203,6 @@ def _targets(statement: Insert | Update, table: Table, target: Any) -> list[Colu
 def _mapper_of(statement: Insert | Update) -> Any:
     subject = statement.table._propagate_attrs.get("plugin_subject")
     return getattr(subject, "mapper", None)
-
-
-def _conjuncts(where: ColumnElement[bool] | None) -> Iterator[ColumnElement[Any]]:
-    if isinstance(where, BooleanClauseList):
-        if where.operator is operators.and_:
-            for clause in where.clauses:
-                yield from _conjuncts(clause)
-    elif where is not None:
-        yield where
 
 
 def _equality(
