@@ -21,7 +21,7 @@ from cachedorm.declare.queries.warmset import ParameterSets, WarmSet
 from cachedorm.errors import ArgumentError, CacheClosedError, ConfigurationError
 from cachedorm.inspection.declarations import Insight
 from cachedorm.observe import CacheStats, LogObserver, Observer, Observers, Stats
-from cachedorm.orm.attachment import Followed
+from cachedorm.orm.attachment import Attachment
 from cachedorm.orm.database.factories import (
     Target,
     engines_of,
@@ -31,7 +31,7 @@ from cachedorm.orm.database.factories import (
     set_session_class,
 )
 from cachedorm.orm.database.outages import database_is_down
-from cachedorm.orm.invalidation import ByHand
+from cachedorm.orm.invalidation import Invalidator
 from cachedorm.orm.reading.entities import Reader
 from cachedorm.orm.reading.many import ManyReader
 from cachedorm.orm.reading.queries import QueryReader
@@ -92,15 +92,15 @@ class Cache:
         self._declared = regions if regions is not None else Regions()
         self._regions: dict[str, CachedRegion] = {}
         self._switch = ReadSwitch()
-        self._followed = Followed(self._store, self._live, observer, database, self._on_commit)
-        followed = self._followed
-        path = ReadPath(followed.follower_of, self._switch, observer)
+        self._attachment = Attachment(self._store, self._live, observer, database, self._on_commit)
+        followed = self._attachment
+        path = ReadPath(followed.tracker_of, self._switch, observer)
         self._reader = Reader(followed.plan_of, path)
         self._many = ManyReader(followed.plan_of, path)
-        self._queries = QueryReader(followed.query_plan_of, followed.spot_plan_of, path)
-        self._by_hand = ByHand(followed, self._store, self._live, observer)
+        self._queries = QueryReader(followed.query_plan_of, followed.adhoc_plan_of, path)
+        self._invalidator = Invalidator(followed, self._store, self._live, observer)
         self._warmer = Warmer(
-            followed.plan_of, followed.query_plan_of, followed.follower_of, observer
+            followed.plan_of, followed.query_plan_of, followed.tracker_of, observer
         )
         self._attached: dict[int, tuple[Any, type[Session] | None, type[Session]]] = {}
         self._unsent_reported = False
@@ -124,7 +124,7 @@ class Cache:
         """
         self._check_open()
         if isinstance(target, Engine | AsyncEngine):
-            self._followed.follow(target, publish=publish)
+            self._attachment.follow(target, publish=publish)
             return
         factory = factory_of(target)
         if id(factory) in self._attached:
@@ -135,9 +135,9 @@ class Cache:
                 f"{factory!r} is attached to another Cache; detach it there first"
             )
         for engine in engines_of(factory):
-            self._followed.follow(engine, publish=publish)
+            self._attachment.follow(engine, publish=publish)
         made = cached_session_class(before, self._reader, self._queries, self._many)
-        event.listen(made, "after_begin", self._followed.met)
+        event.listen(made, "after_begin", self._attachment.on_after_begin)
         self._attached[id(factory)] = (factory, before, made)
         set_session_class(factory, made)
 
@@ -148,7 +148,7 @@ class Cache:
         since other sessions may write through them.
         """
         if isinstance(target, Engine | AsyncEngine):
-            self._followed.unfollow(target)
+            self._attachment.unfollow(target)
             return
         factory = factory_of(target)
         found = self._attached.pop(id(factory), None)
@@ -202,7 +202,7 @@ class Cache:
 
     def _invalidate(self, what: Any, *key: Any) -> None:
         self._check_open()
-        self._by_hand.invalidate(what, key)
+        self._invalidator.invalidate(what, key)
 
     def invalidate_where(self, **field: Any) -> None:
         """End every entry, in every region, whose template or tags have this field and value.
@@ -213,7 +213,7 @@ class Cache:
         self._check_open()
         if len(field) != 1:
             raise ArgumentError(f"invalidate_where takes one field=value; given: {len(field)}")
-        self._by_hand.invalidate_where(*field.popitem())
+        self._invalidator.invalidate_where(*field.popitem())
 
     def invalidate_matching(self, pattern: str, region: Region | str | None = None) -> int:
         """End every entry whose key matches a glob pattern, as Redis reads it; how many.
@@ -223,7 +223,7 @@ class Cache:
         unknown region.
         """
         self._check_open()
-        return self._by_hand.invalidate_matching(pattern, self._regions_named(region))
+        return self._invalidator.invalidate_matching(pattern, self._regions_named(region))
 
     @overload
     async def ainvalidate(self, what: Region | Tag, /) -> None: ...
@@ -315,19 +315,19 @@ class Cache:
     def source(self) -> Target:
         """The factory or engine that was attached first; ConfigurationError if there is none."""
         attached: list[Target] = [factory for factory, _, _ in self._attached.values()]
-        for found in (*attached, *self._followed.engines):
+        for found in (*attached, *self._attachment.engines):
             return found
         raise ConfigurationError("nothing is attached to this Cache, so it reads no database")
 
     @property
     def engines(self) -> list[Engine]:
         """The engines whose writes are followed; of an AsyncEngine its ``sync_engine``."""
-        return self._followed.engines
+        return self._attachment.engines
 
     @property
     def insight(self) -> Insight:
         """What this cache is made of, to look at: its server, what is declared, its engines."""
-        return Insight(self._store, self._followed, self._declared, only=self._closed_list)
+        return Insight(self._store, self._attachment, self._declared, only=self._closed_list)
 
     def stats(self) -> CacheStats:
         """The counts since this cache was made, as a value that does not change."""
@@ -364,7 +364,7 @@ class Cache:
         await self._store.aclose()
 
     def _let_go(self) -> None:
-        self._switch.closed = self._followed.closed = True
+        self._switch.closed = self._attachment.closed = True
         for factory, before, _ in self._attached.values():
             set_session_class(factory, before)
         self._attached.clear()
@@ -393,10 +393,10 @@ class Cache:
 
     def __repr__(self) -> str:
         state = "closed" if self._switch.closed else "open" if self.enabled else "disabled"
-        factories, engines = len(self._attached), len(self._followed.engines)
+        factories, engines = len(self._attached), len(self._attachment.engines)
         return (
             f"<Cache {state} {self._store!r} factories={factories} engines={engines}"
-            f" database={self._followed.database!r}>"
+            f" database={self._attachment.database!r}>"
         )
 
     def _on_commit(self) -> None:
@@ -431,7 +431,7 @@ class Cache:
             return [named]
         if named is not None:
             return [self._declared[named]]
-        return list(self._declared) or self._by_hand.regions()
+        return list(self._declared) or self._invalidator.regions()
 
 
 def _told_together(stats: Stats, observers: Iterable[Observer]) -> Observers:

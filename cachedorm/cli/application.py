@@ -23,7 +23,7 @@ from cachedorm.orm.database.factories import is_async
 
 T = TypeVar("T")
 
-App = Annotated[
+AppOption = Annotated[
     str | None,
     typer.Option(
         "--app",
@@ -138,8 +138,8 @@ def _run(cache: Cache, act: Callable[[], T]) -> T:
         try:
             return act()
         finally:
-            for follower in cache.insight.followers:
-                follower.engine.dispose()
+            for tracker in cache.insight.trackers:
+                tracker.engine.dispose()
 
     async def in_greenlet() -> T:
         async with cache:
@@ -153,7 +153,7 @@ def _run(cache: Cache, act: Callable[[], T]) -> T:
 
 
 def _is_async(cache: Cache) -> bool:
-    if any(follower.engine.dialect.is_async for follower in cache.insight.followers):
+    if any(tracker.engine.dialect.is_async for tracker in cache.insight.trackers):
         return True
     try:
         return is_async(cache.source)

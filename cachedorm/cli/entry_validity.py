@@ -15,7 +15,7 @@ from cachedorm.cli.composition import (
     source_states,
 )
 from cachedorm.cli.errors import one_line
-from cachedorm.cli.key_statistics import kind_of
+from cachedorm.cli.key_statistics import slot_kind
 from cachedorm.errors import CachedormError
 from cachedorm.inspection.declarations import Insight, Plan
 from cachedorm.inspection.entry_values import Readable, readable_unknown
@@ -25,7 +25,7 @@ from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.entries.plain_values import PLAIN, plain_key
 from cachedorm.store.protocol.entry import ABSENT, Described, Miss, describe, judge, prefix
 from cachedorm.store.protocol.keys import EntryKey, intents_key, refresh_key
-from cachedorm.store.redis.survey import Seen, Survey
+from cachedorm.store.redis.survey import KeyInfo, Survey
 
 WHY = {
     Miss.EMPTY: "there is no entry",
@@ -64,7 +64,7 @@ class EntryReport:
     db: int
     key: str
     kind: str
-    seen: Seen
+    seen: KeyInfo
     slot: Described
     found: Recognised | None = None
     plan: Plan | None = None
@@ -84,7 +84,7 @@ class EntryReport:
 def report_on(insight: Insight, survey: Survey, db: int, text: str, most: int) -> EntryReport:
     """Report what this key holds, and whether a reader would accept it."""
     seen = survey.at(db, [text])[0]
-    kind, _ = kind_of(seen)
+    kind, _ = slot_kind(seen)
     values, server = survey.read(db, [text])
     slot = values[0] if seen.type == "string" else None
     report = EntryReport(db, text, "nothing" if kind == "gone" else kind, seen, describe(slot))
@@ -100,7 +100,7 @@ def report_on(insight: Insight, survey: Survey, db: int, text: str, most: int) -
     return report
 
 
-def _internal_key(kind: str, text: str, slot: bytes | None, seen: Seen) -> str:
+def _internal_key(kind: str, text: str, slot: bytes | None, seen: KeyInfo) -> str:
     """What an internal key of the library holds, in words."""
     match kind:
         case "stamp":
@@ -143,7 +143,7 @@ def _identified(report: EntryReport, insight: Insight, text: str) -> EntryKey | 
 
 
 def _dialect(insight: Insight) -> Any:
-    return next(each.engine.dialect for each in insight.followers)
+    return next(each.engine.dialect for each in insight.trackers)
 
 
 def _judge(report: EntryReport, survey: Survey, slot: bytes | None, key: EntryKey | None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.application import AppOption, AsJson, with_cache
 from cachedorm.cli.completion import complete_region
 from cachedorm.cli.entry_validity import EntryReport, Stamp, report_on
 from cachedorm.cli.errors import CommandError, command_errors
@@ -32,7 +32,7 @@ class Inspection:
 
 def inspect(
     key: Annotated[str, typer.Argument(help="The key in Redis, such as user:profile:42.")],
-    app: App = None,
+    app: AppOption = None,
     region: Annotated[
         str | None,
         typer.Option(

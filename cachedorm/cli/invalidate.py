@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.types import NullType, TypeEngine
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.application import AppOption, AsJson, with_cache
 from cachedorm.cli.completion import complete_model, complete_region
 from cachedorm.cli.errors import CommandError, command_errors
 from cachedorm.cli.stats import regions_named, survey_of
@@ -56,7 +56,7 @@ _Region = Annotated[
 def invalidate(
     model: _Model = None,
     key: _Key = None,
-    app: App = None,
+    app: AppOption = None,
     tagged: _Tag = None,
     field: _Field = None,
     pattern: _Pattern = None,

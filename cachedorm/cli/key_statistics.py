@@ -14,11 +14,11 @@ from cachedorm.store.protocol.entry import (
     STAMP_BYTES,
     Described,
     describe,
-    now_ms,
 )
 from cachedorm.store.protocol.interest_registry import REGISTRY_KEY
 from cachedorm.store.protocol.keys import intents_key, refresh_key, stamp_key
-from cachedorm.store.redis.survey import Seen, Survey
+from cachedorm.store.redis.survey import KeyInfo, Survey
+from cachedorm.store.runtime.clock import now_ms
 
 _STAMPS, _INTENTS, _REFRESHES = (
     make("").encode() for make in (stamp_key, intents_key, refresh_key)
@@ -60,9 +60,9 @@ class KeySample:
             return self.kinds[kind]
         return round(self.kinds[kind] * self.total / self.sampled)
 
-    def count(self, seen: Seen, declared: Sequence[Declared]) -> None:
+    def count(self, seen: KeyInfo, declared: Sequence[Declared]) -> None:
         """Add one key."""
-        kind, slot = kind_of(seen)
+        kind, slot = slot_kind(seen)
         if kind == "gone":
             return
         self.sampled += 1
@@ -91,7 +91,7 @@ def sample_of(
     return found
 
 
-def kind_of(seen: Seen) -> tuple[str, Described | None]:
+def slot_kind(seen: KeyInfo) -> tuple[str, Described | None]:
     """The kind of a key, and the header if it holds a slot of the library.
 
     Only the first bytes of a value are read, so its stamps may be missing.
@@ -107,7 +107,7 @@ def kind_of(seen: Seen) -> tuple[str, Described | None]:
     return ("garbage" if slot.holds == "nothing" else slot.holds), slot
 
 
-def _own_kind(seen: Seen) -> str | None:
+def _own_kind(seen: KeyInfo) -> str | None:
     """The kind of an internal key of the library; no template may begin like one."""
     if seen.type == "none" or not seen.key.startswith(b"~"):
         return None
@@ -120,7 +120,7 @@ def _own_kind(seen: Seen) -> str | None:
     return "registry" if seen.key == REGISTRY_KEY.encode() else "not ours"
 
 
-def _without_stamps(seen: Seen) -> bytes:
+def _without_stamps(seen: KeyInfo) -> bytes:
     """The header of a value as if it had no stamps: they were not read. Keep garbage as it is."""
     begin = seen.begin
     if begin[:2] != bytes((ord("V"), FORMAT_VERSION)):

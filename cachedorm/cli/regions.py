@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.application import AppOption, AsJson, with_cache
 from cachedorm.cli.errors import command_errors
 from cachedorm.cli.terminal import print_json, put, row, say, seconds, table
 from cachedorm.declare.policies.region import Region, as_seconds
@@ -16,7 +16,7 @@ from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.inspection.declarations import Declared, Insight
 
 
-def regions(app: App = None, as_json: AsJson = False) -> None:
+def regions(app: AppOption = None, as_json: AsJson = False) -> None:
     """List every region: database, times, key templates, policies, queries, dependencies."""
     with command_errors():
         found = with_cache(app, _gathered)

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.application import AppOption, AsJson, with_cache
 from cachedorm.cli.completion import complete_region
 from cachedorm.cli.errors import CommandError, command_errors
 from cachedorm.cli.key_statistics import LEASE, KeySample, sample_of
@@ -32,7 +32,7 @@ _GIVEN = ("total_commands_processed", "used_memory", "maxmemory", "connected_cli
 
 
 def stats(
-    app: App = None,
+    app: AppOption = None,
     region: Annotated[
         list[str] | None,
         typer.Option(

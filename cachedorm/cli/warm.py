@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import func, select
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.application import AppOption, AsJson, with_cache
 from cachedorm.cli.completion import complete_warm_set
 from cachedorm.cli.errors import CommandError, one_line
 from cachedorm.cli.terminal import console, print_json, put, row, table
@@ -25,7 +25,7 @@ from cachedorm.orm.warming.warmer import Warmed
 
 
 def warm(
-    app: App = None,
+    app: AppOption = None,
     names: Annotated[
         list[str] | None,
         typer.Option(

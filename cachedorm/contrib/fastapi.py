@@ -25,7 +25,7 @@ except ImportError as missing:
         "cachedorm.contrib.fastapi needs fastapi: pip install 'cachedorm[fastapi]'"
     ) from missing
 
-logger = logging.getLogger("cachedorm")
+_logger = logging.getLogger("cachedorm")
 
 
 class Warming:
@@ -57,7 +57,7 @@ class Warming:
         # asyncio.wait, not await: the task's cancellation must not look like the caller's.
         await asyncio.wait({self._task})
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
-            logger.error("warming at startup failed: %r", error)
+            _logger.error("warming at startup failed: %r", error)
 
     async def _fill(self, sets: Iterable[WarmSet]) -> None:
         for each in sets:
@@ -66,7 +66,7 @@ class Warming:
             except (CachedormError, SQLAlchemyError, OSError) as error:
                 self.failed[each.name] = error
                 reason = str(error).partition("\n")[0]
-                logger.warning("warming %s at startup failed: %s", each.name, reason)
+                _logger.warning("warming %s at startup failed: %s", each.name, reason)
 
     def __repr__(self) -> str:
         state = "done" if self.done else "in progress"
@@ -118,6 +118,6 @@ def session_of(
                 raise
             # The database failed after the response was sent. Raising now would close the
             # connection that the client reuses for its next request.
-            logger.warning("closing a session after its request: %s", error)
+            _logger.warning("closing a session after its request: %s", error)
 
     return session

@@ -28,7 +28,7 @@ Attributes: TypeAlias = dict[str, str | int]
 
 # The conventions' advice for db.client.operation.duration.
 DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
-READ: Final = "MGET"
+READ_DURATION: Final = "MGET"
 TELL: Final = "PIPELINE"
 FAILED: Final[Attributes] = {"error.type": "cachedorm.errors.CacheUnavailable"}
 
@@ -112,7 +112,7 @@ class OpenTelemetryMetrics(LocatedObserver):
         self._errors.add(1, {"cachedorm.operation": what})
 
     def read(self, region: str, operation: str, seconds: float, hits: int, misses: int) -> None:
-        self._operation(READ, self._places.get(region), seconds, done=bool(hits or misses))
+        self._operation(READ_DURATION, self._places.get(region), seconds, done=bool(hits or misses))
 
     def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
         self._operation(TELL, self._place_of_all(dbs), seconds, done=done)
@@ -145,7 +145,7 @@ class OpenTelemetryTraces(LocatedObserver):
         if place is None:
             return
         about = self._regions[region] | {"cachedorm.hits": hits, "cachedorm.misses": misses}
-        self._command(READ, place | about, seconds, done=bool(hits or misses))
+        self._command(READ_DURATION, place | about, seconds, done=bool(hits or misses))
 
     def tell(self, moment: str, dbs: Sequence[int], seconds: float, done: bool) -> None:
         place = self._place_of_all(dbs)

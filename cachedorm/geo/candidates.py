@@ -23,7 +23,7 @@ from typing import Any, Final
 from cachedorm.geo.geodesy import DOUBT_M, distances, rounded
 from cachedorm.store.codec import UndecodableError
 
-Row = tuple[Any, ...]
+CandidateRow = tuple[Any, ...]
 # A row of the answer: its place among the candidates, and its distance in metres.
 Hit = tuple[int, float]
 
@@ -43,7 +43,7 @@ class Candidates:
 
     lats: array[float]
     lons: array[float]
-    rows: Sequence[Row]
+    rows: Sequence[CandidateRow]
 
     def __len__(self) -> int:
         return len(self.lats)
@@ -77,8 +77,8 @@ class Candidates:
 class CandidatesCodec:
     """Candidates to bytes and back, their rows by another codec."""
 
-    encode_row: Callable[[Row], bytes]
-    decode_row: Callable[[bytes], Row]
+    encode_row: Callable[[CandidateRow], bytes]
+    decode_row: Callable[[bytes], CandidateRow]
 
     def encode(self, value: Candidates | Split) -> bytes:
         """The stored form; NotCacheable for a row that cannot be stored."""
@@ -112,13 +112,13 @@ class CandidatesCodec:
 
 
 @dataclass(frozen=True, slots=True)
-class _StoredRows(Sequence[Row]):
+class _StoredRows(Sequence[CandidateRow]):
     """Rows that are taken apart when they are asked for."""
 
     payload: bytes
     begin: int
     ends: array[int]
-    decode_row: Callable[[bytes], Row]
+    decode_row: Callable[[bytes], CandidateRow]
 
     def __getitem__(self, at: Any) -> Any:
         start = self.ends[at - 1] if at else 0

@@ -43,13 +43,13 @@ from cachedorm.geo.candidates import SPLIT, Candidates, CandidatesCodec, Hit, Sp
 from cachedorm.geo.geodesy import geo_library, half_diagonal
 from cachedorm.geo.geohash import PRECISION_MAX, box_of, cell_of, cell_tag, cover
 from cachedorm.orm.database.compat import rows_result
-from cachedorm.orm.database.profile import OWN, Profile
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS, Profile
 from cachedorm.orm.mapping.source import Readable, Source
 from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath
 from cachedorm.orm.reading.results import EntityElement, elements_of
 from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form
+from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Format
 from cachedorm.store.protocol.keys import EntryKey, membership_tag, stamp_key, wildcard_tag
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ if TYPE_CHECKING:
 # How many precisions a crowded cell is split down; beyond that the database answers.
 SPLITS_MAX = 3
 # How many keys, with their stamps, and how many splits a plan remembers.
-KEYS_MAX = 20_000
+CELL_KEYS_MAX = 20_000
 SPLIT_SECONDS = 600.0
 GEOHASH = frozenset("0123456789bcdefghjkmnpqrstuvwxyz")
 
-Values = Mapping[str, Any]
+RowValues = Mapping[str, Any]
 
 
 class NearbyPlan:
@@ -91,13 +91,13 @@ class NearbyPlan:
         self._wildcard = stamp_key(wildcard_tag(self._table))
         self._membership = stamp_key(membership_tag(self._table))
         self._finest = min(nearby.precision + SPLITS_MAX, PRECISION_MAX)
-        self._key = lru_cache(KEYS_MAX)(self._key_made)
-        self._half = lru_cache(KEYS_MAX)(lambda cell: half_diagonal(box_of(cell)))
+        self._key = lru_cache(CELL_KEYS_MAX)(self._key_made)
+        self._half = lru_cache(CELL_KEYS_MAX)(lambda cell: half_diagonal(box_of(cell)))
         codec = CandidatesCodec(entity.plan.encode, entity.plan.decode)
         source = Source.of(nearby.mapper, (nearby.table,), profile)
         self.tables, self.is_from = source.tables, source.is_from
         fingerprint = self._fingerprint((database, *source.whose), dialect)
-        self.form = Form(fingerprint, codec.encode, codec.decode)
+        self.form = Format(fingerprint, codec.encode, codec.decode)
         # Cells known to be split, and until when, so that a hit in one of them is one command.
         self._split: dict[str, float] = {}
 
@@ -126,7 +126,7 @@ class NearbyPlan:
         return Readable("candidate", len(found), rows)
 
     def answer(
-        self, session: Session, values: Values, path: ReadPath
+        self, session: Session, values: RowValues, path: ReadPath
     ) -> IteratorResult[Any] | Bypassed:
         """The rows for a point; BYPASSED where SQLAlchemy must read them."""
         reason = path.why_bypass(session, self)
@@ -160,7 +160,7 @@ class NearbyPlan:
         made = [(each, metres) for each, (_, metres) in zip(objects, nearest, strict=True)]
         return rows_result(self._names, self._extra, (True, False), made)
 
-    def _cells(self, values: Values) -> Iterator[tuple[str, EntryKey]]:
+    def _cells(self, values: RowValues) -> Iterator[tuple[str, EntryKey]]:
         """The cells to ask, one inside the other, but for those that are known to be split."""
         finest = cell_of(values["lat"], values["lon"], self._finest)
         for precision in range(self.query.precision, self._finest + 1):
@@ -183,11 +183,11 @@ class NearbyPlan:
         return EntryKey(text, (self._wildcard, *narrow), self.form, self.query.ttl_ms)
 
     def _load(
-        self, cell: str, key: EntryKey, values: Values
+        self, cell: str, key: EntryKey, values: RowValues
     ) -> Callable[[Connection], tuple[Any, bool]]:
         def load(connection: Connection) -> tuple[Candidates | Split, bool]:
             rows = connection.execute(
-                self._candidates, self._bound(cell, values), execution_options=OWN
+                self._candidates, self._bound(cell, values), execution_options=INTERNAL_OPTIONS
             ).all()
             if len(rows) > self.query.max_candidates:
                 return SPLIT, True
@@ -195,7 +195,7 @@ class NearbyPlan:
 
         return load
 
-    def _bound(self, cell: str, values: Values) -> dict[str, Any]:
+    def _bound(self, cell: str, values: RowValues) -> dict[str, Any]:
         south, west, north, east = box_of(cell)
         half = self._half(cell)
         return {
@@ -216,7 +216,7 @@ class NearbyPlan:
         return False
 
     def _remember(self, key: str) -> None:
-        if len(self._split) >= KEYS_MAX:
+        if len(self._split) >= CELL_KEYS_MAX:
             self._split.clear()
         self._split[str(key)] = time.monotonic() + SPLIT_SECONDS
 

@@ -13,11 +13,11 @@ from cachedorm.declare.policies.region import Region, Regions
 from cachedorm.declare.policies.shape import EntityShape, shapes
 from cachedorm.declare.queries.derived import DerivedQuery, derived_queries
 from cachedorm.declare.queries.query import CachedQuery, declared_queries
-from cachedorm.orm.attachment import Followed
+from cachedorm.orm.attachment import Attachment
 from cachedorm.orm.interest.tables import Interests
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
-from cachedorm.orm.tracking.engine import EngineFollower
+from cachedorm.orm.tracking.engine import EngineTracker
 from cachedorm.store.protocol.keys import Template
 from cachedorm.store.redis.survey import Survey
 from cachedorm.store.store import Store
@@ -77,10 +77,10 @@ class Insight:
     """
 
     def __init__(
-        self, store: Store, followed: Followed, settings: Regions, *, only: bool = False
+        self, store: Store, followed: Attachment, settings: Regions, *, only: bool = False
     ) -> None:
         self._store = store
-        self._followed = followed
+        self._attachment = followed
         self._only = only
         self.settings = settings
 
@@ -92,17 +92,17 @@ class Insight:
     @property
     def database(self) -> str | None:
         """The database whose rows are cached, without account and password."""
-        return self._followed.database
+        return self._attachment.database
 
     @property
-    def followers(self) -> list[EngineFollower]:
+    def trackers(self) -> list[EngineTracker]:
         """The trackers of the attached engines."""
-        return self._followed.followers
+        return self._attachment.trackers
 
     @property
     def interests(self) -> Interests:
         """What is cached over which table; raises DeclarationError for an invalid declaration."""
-        return self._followed.known_interests()
+        return self._attachment.known_interests()
 
     def tables(self) -> list[Table]:
         """Every table that cached entries are read from, sorted by name."""
@@ -112,7 +112,7 @@ class Insight:
 
     def models(self) -> list[EntityShape]:
         """The policy of every cached class, including classes without a key."""
-        self._followed.known_interests()
+        self._attachment.known_interests()
         return [shape for shape in shapes() if self._includes(shape.policy.region)]
 
     def regions(self) -> list[Region]:
@@ -123,7 +123,7 @@ class Insight:
 
     def declared(self) -> list[Declared]:
         """Every declaration that makes keys."""
-        self._followed.known_interests()
+        self._attachment.known_interests()
         return [each for each in _declared() if self._includes(each.region)]
 
     def _includes(self, region: Region) -> bool:
@@ -135,8 +135,8 @@ class Insight:
         Asks the database for its profile, so it can raise SQLAlchemyError.
         """
         if isinstance(declared.what, EntityShape):
-            return self._followed.plan_of(declared.what.owner)
-        return self._followed.query_plan_of(declared.what)
+            return self._attachment.plan_of(declared.what.owner)
+        return self._attachment.query_plan_of(declared.what)
 
 
 def tables_of(shape: EntityShape) -> list[Table]:

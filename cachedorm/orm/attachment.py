@@ -18,27 +18,27 @@ from sqlalchemy.util import LRUCache
 from cachedorm.declare.policies.region import Region
 from cachedorm.declare.policies.shape import EntityShape, entity_shape, mapped_count, shapes
 from cachedorm.declare.queries.derived import DerivedQuery, derived_count, derived_queries
-from cachedorm.declare.queries.query import CachedQuery, SpotOption, declared_queries, query_count
+from cachedorm.declare.queries.query import CachedQuery, CacheOption, declared_queries, query_count
 from cachedorm.errors import ConfigurationError
 from cachedorm.observe import Observer
-from cachedorm.orm.database.commit_outcome import Doubts
+from cachedorm.orm.database.commit_outcome import CommitOutcomes
 from cachedorm.orm.database.profile import is_idle
 from cachedorm.orm.interest.cascades import Cascades
-from cachedorm.orm.interest.declared_writes import Unseen
-from cachedorm.orm.interest.registration import Foreign
+from cachedorm.orm.interest.declared_writes import DeclaredWrites
+from cachedorm.orm.interest.registration import InterestRegistration
 from cachedorm.orm.interest.tables import Interests, KeyInterest, Names
 from cachedorm.orm.mapping.entity_plan import EntityPlan
-from cachedorm.orm.reading.adhoc_queries import spot_query
+from cachedorm.orm.reading.adhoc_queries import adhoc_query
 from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
 from cachedorm.orm.reading.read_path import why_not_publish
 from cachedorm.orm.reading.refresher import Refresher
 from cachedorm.orm.tracking.commits import Commits, owner_of
-from cachedorm.orm.tracking.engine import EngineFollower
+from cachedorm.orm.tracking.engine import EngineTracker
 from cachedorm.orm.tracking.ledger import Ledger, ledger_of
 from cachedorm.orm.tracking.recorder import Recorder
 from cachedorm.orm.tracking.text_recorder import TextRecorder
 from cachedorm.orm.tracking.write_index import WriteIndex
-from cachedorm.orm.tracking.write_through import NewRows
+from cachedorm.orm.tracking.write_through import WriteThroughRows
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.changes import Touched
 from cachedorm.store.store import Store
@@ -46,7 +46,7 @@ from cachedorm.store.store import Store
 _NO_DIALECT = DefaultDialect()
 _PORTS: dict[str, Any] = {"postgresql": 5432}
 # How many shapes of statements cached on the spot are remembered.
-SPOTS_MAX = 500
+ADHOC_SHAPES_MAX = 500
 
 
 class _Plans(dict[Mapper[Any], EntityPlan | None]):
@@ -60,7 +60,7 @@ class _Plans(dict[Mapper[Any], EntityPlan | None]):
         return self._make(mapper)
 
 
-class Followed:
+class Attachment:
     """The plans, interests and engines of one Cache."""
 
     def __init__(
@@ -78,12 +78,12 @@ class Followed:
         self.database = database
         # Set when the Cache is closed: another Cache may then take its engines over.
         self.closed = False
-        self._engines: dict[Engine, EngineFollower] = {}
+        self._engines: dict[Engine, EngineTracker] = {}
         self._plans = _Plans(self._plan_made)
         # How rows of a mapper are read here, or None if they are not cached one by one.
         self.plan_of: Callable[[Mapper[Any]], EntityPlan | None] = self._plans.__getitem__
         # Bounded: an application may build statements without end.
-        self._spot_plans: LRUCache[Any, QueryPlan] = LRUCache(SPOTS_MAX)
+        self._adhoc_plans: LRUCache[Any, QueryPlan] = LRUCache(ADHOC_SHAPES_MAX)
         # Of a CachedQuery a QueryPlan; a DerivedQuery makes its own.
         self._query_plans: WeakKeyDictionary[
             CachedQuery[Any] | DerivedQuery, QueryPlan | DerivedPlan
@@ -93,7 +93,7 @@ class Followed:
         self._schemas: set[str] = set()
         self._index: WriteIndex
 
-    def follow(self, engine: Engine | AsyncEngine, *, publish: bool = True) -> EngineFollower:
+    def follow(self, engine: Engine | AsyncEngine, *, publish: bool = True) -> EngineTracker:
         """Follow this engine's writes from now on; once is enough.
 
         Raises ConfigurationError if another Cache does, or if it is another database.
@@ -115,43 +115,45 @@ class Followed:
         refresher = Refresher(
             root, self._store, self.query_plan_of, self._why_not_publish, self._observer
         )
-        follower = EngineFollower(
+        tracker = EngineTracker(
             root,
             self.write_index,
-            Commits(self._store, Doubts(root), self._check_open, self._everything, refresher.run),
-            NewRows(self._through, self._observer.error),
+            Commits(
+                self._store, CommitOutcomes(root), self._check_open, self._everything, refresher.run
+            ),
+            WriteThroughRows(self._through, self._observer.error),
             self._schemas,
             publish=publish,
             observer=self._observer,
         )
-        self._engines[root] = follower
+        self._engines[root] = tracker
         _following[root] = self
-        follower.follow()
-        return follower
+        tracker.follow()
+        return tracker
 
     def unfollow(self, engine: Engine | AsyncEngine) -> None:
         """Leave this engine as it was."""
         root = root_engine(engine)
-        follower = self._engines.pop(root, None)
-        if follower is not None:
+        tracker = self._engines.pop(root, None)
+        if tracker is not None:
             _following.pop(root, None)
-            follower.unfollow()
+            tracker.unfollow()
 
-    def follower_of(self, engine: Engine) -> EngineFollower | None:
+    def tracker_of(self, engine: Engine) -> EngineTracker | None:
         """Who follows this engine, or None."""
         found = self._engines.get(engine)
         return found if found is not None else self._engines.get(root_engine(engine))
 
-    def met(self, session: Session, transaction: Any, connection: Connection) -> None:
+    def on_after_begin(self, session: Session, transaction: Any, connection: Connection) -> None:
         """A session of ours uses this connection: follow its engine too."""
-        follower = self.follower_of(connection.engine)
-        if follower is None:
-            follower = self.follow(connection.engine)
+        tracker = self.tracker_of(connection.engine)
+        if tracker is None:
+            tracker = self.follow(connection.engine)
             if not is_idle(connection.connection):
                 # The session joins a transaction, and we have not seen what that wrote.
                 self._everything(ledger_of(connection))
-        if not follower.has_begun(connection):
-            follower.begin(connection)
+        if not tracker.has_begun(connection):
+            tracker.begin(connection)
 
     def query_plan_of(
         self, query: CachedQuery[Any] | DerivedQuery
@@ -169,20 +171,20 @@ class Followed:
             region.watch(plan.stamps)
         return plan
 
-    def spot_plan_of(
-        self, statement: SelectBase, shape: Any, option: SpotOption
+    def adhoc_plan_of(
+        self, statement: SelectBase, shape: Any, option: CacheOption
     ) -> QueryPlan | None:
         """How answers of this shape of statement, built on the spot, are read here."""
         place = (shape, option.region, option.ttl_ms)
-        plan = self._spot_plans.get(place)
+        plan = self._adhoc_plans.get(place)
         source = self._source() if plan is None else None
         if source is not None and self.database is not None:
             self.write_index()
             profile, dialect = source.know(), source.engine.dialect
-            query = spot_query(statement, option, self.interests, dialect)
+            query = adhoc_query(statement, option, self.interests, dialect)
             region = self._region_of(option.region)
             plan = QueryPlan(query, region, self.database, profile, dialect)
-            self._spot_plans[place] = plan
+            self._adhoc_plans[place] = plan
             region.watch(plan.stamps)
         return plan
 
@@ -230,7 +232,7 @@ class Followed:
         return next(iter(self._engines)).dialect if self._engines else _NO_DIALECT
 
     @property
-    def followers(self) -> list[EngineFollower]:
+    def trackers(self) -> list[EngineTracker]:
         """Who follows them."""
         return list(self._engines.values())
 
@@ -263,7 +265,7 @@ class Followed:
         self._plans[mapper] = plan
         return plan
 
-    def _source(self) -> EngineFollower | None:
+    def _source(self) -> EngineTracker | None:
         """The engine whose rows are cached: the first that may publish and can be asked here."""
         return next((each for each in self._engines.values() if each.publish and each.tells), None)
 
@@ -275,7 +277,7 @@ class Followed:
         return plan
 
     def _why_not_publish(self, connection: Connection, plan: QueryPlan) -> str | None:
-        return why_not_publish(connection, plan, self.follower_of)
+        return why_not_publish(connection, plan, self.tracker_of)
 
     def _size(self) -> tuple[int, ...]:
         """Grows with each class that is mapped, with each query, table and search path."""
@@ -301,8 +303,8 @@ class Followed:
                 self._store.know(db, interest.stamps)
         cascades = Cascades(tables, names)
         named = {(table.schema, table.name): table for table in tables}
-        unseen = Unseen(declared, tables, interests, cascades, names)
-        foreign = Foreign.of(interests, tables, cascades, unseen)
+        unseen = DeclaredWrites(declared, tables, interests, cascades, names)
+        foreign = InterestRegistration.of(interests, tables, cascades, unseen)
         interests.known, interests.written_with = foreign.known, foreign.written_with
         self._store.declare(foreign.registered)
         recorder = Recorder(interests, cascades, unseen)
@@ -315,7 +317,7 @@ class Followed:
         found = database_identity(engine)
         if self.database is None:
             self.database = found
-        elif not any(follower.publish for follower in self._engines.values()):
+        elif not any(tracker.publish for tracker in self._engines.values()):
             return  # named by hand
         elif all(database_identity(each) != found for each in self._publishing()):
             raise ConfigurationError(
@@ -325,11 +327,11 @@ class Followed:
             )
 
     def _publishing(self) -> list[Engine]:
-        return [engine for engine, follower in self._engines.items() if follower.publish]
+        return [engine for engine, tracker in self._engines.items() if tracker.publish]
 
 
 # Which Cache's followed engines an engine is among.
-_following: WeakKeyDictionary[Engine, Followed] = WeakKeyDictionary()
+_following: WeakKeyDictionary[Engine, Attachment] = WeakKeyDictionary()
 
 
 def _metadatas(declared: Iterable[EntityShape], derived: Iterable[DerivedQuery]) -> set[MetaData]:

@@ -19,7 +19,7 @@ from cachedorm.declare.queries.derived import derived_queries
 from cachedorm.declare.queries.query import CachedQuery, declared_queries
 from cachedorm.errors import ArgumentError, CacheUnavailable
 from cachedorm.observe import Observer
-from cachedorm.orm.attachment import Followed
+from cachedorm.orm.attachment import Attachment
 from cachedorm.orm.interest.tables import as_stored
 from cachedorm.orm.mapping.field_stamps import field_stamps, is_tagged, narrowed_by, stamped_fields
 from cachedorm.orm.mapping.key_values import key_value
@@ -30,19 +30,19 @@ from cachedorm.store.protocol.keys import stamp_key, value_tag, wildcard_tag
 from cachedorm.store.store import Store
 
 
-class ByHand:
+class Invalidator:
     """Ends entries of one Cache, for writes that no session saw. Redis away: told later."""
 
-    __slots__ = ("_followed", "_live", "_observer", "_store")
+    __slots__ = ("_attachment", "_live", "_observer", "_store")
 
     def __init__(
         self,
-        followed: Followed,
+        followed: Attachment,
         store: Store,
         live: Callable[[Region], CachedRegion],
         observer: Observer,
     ) -> None:
-        self._followed = followed
+        self._attachment = followed
         self._store = store
         self._live = live
         self._observer = observer
@@ -77,7 +77,7 @@ class ByHand:
 
     def regions(self) -> list[Region]:
         """The regions of everything that is declared."""
-        self._followed.known_interests()
+        self._attachment.known_interests()
         found = [shape.policy.region for shape in shapes()]
         found += [query.region for query in declared_queries()]
         found += [query.region for query in derived_queries()]
@@ -99,7 +99,7 @@ class ByHand:
             self._touch_key(touched, what, key)
         else:
             _no_key(what, key)
-            self._followed.touch_object(touched, _identified(what))
+            self._attachment.touch_object(touched, _identified(what))
         return touched
 
     def touched_where(self, field: str, value: Any) -> Touched:
@@ -109,8 +109,8 @@ class ByHand:
         """
         if value is None:
             raise ArgumentError(f"invalidate_where({field}=None): no key is made of a null")
-        interests = self._followed.known_interests()
-        dialect = self._followed.dialect
+        interests = self._attachment.known_interests()
+        dialect = self._attachment.dialect
         touched = Touched()
         known = False
         for shape in shapes():
@@ -131,7 +131,7 @@ class ByHand:
 
     def _stamps_of(self, region: Region) -> set[str]:
         """The wildcards by which all of a region ends, whatever was read in this process."""
-        self._followed.known_interests()
+        self._attachment.known_interests()
         tables = [
             table
             for shape in shapes()
@@ -150,7 +150,7 @@ class ByHand:
         return {stamp_key(wildcard_tag(name)) for name in names} | self._live(region).stamps
 
     def _touch_tag(self, touched: Touched, named: Tag) -> None:
-        interest = self._followed.known_interests()[named.table]
+        interest = self._attachment.known_interests()[named.table]
         tags = {} if interest is None else interest.tags
         dbs = next((dbs for each, dbs in tags.items() if each.name == named.column.name), None)
         if dbs is None:
@@ -159,7 +159,7 @@ class ByHand:
                 f"invalidate(tag({named})): no declared query is narrowed by this column, so"
                 f" nothing carries such a tag; tags of {named.table.fullname}: {known}"
             )
-        _touch_value(touched, named.table, named.column, dbs, named.value, self._followed.dialect)
+        _touch_value(touched, named.table, named.column, dbs, named.value, self._attachment.dialect)
 
     def _touch_key(self, touched: Touched, class_: type, key: Sequence[Any]) -> None:
         shape = _shape_of(class_)
@@ -184,7 +184,7 @@ class ByHand:
     def _key_value(self, call: str, shape: EntityShape, field: str, value: Any) -> Any:
         column = _column(shape, field)
         try:
-            return key_value(column, value, self._followed.dialect)
+            return key_value(column, value, self._attachment.dialect)
         except ArgumentError:
             expected = _python_type(column)
             if expected is None or type(value) is expected:

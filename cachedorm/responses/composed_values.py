@@ -38,11 +38,11 @@ from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
 from cachedorm.store.entries.entries import NO_VALUE, Entries
 from cachedorm.store.entries.fill import Served
 from cachedorm.store.entries.plain_values import PLAIN_STAMPS
-from cachedorm.store.entries.single_flight import Asked, Flight
+from cachedorm.store.entries.single_flight import Flight, ReadSnapshot
 from cachedorm.store.entries.timed import GET
 from cachedorm.store.protocol.entry import (
     FINGERPRINT_BYTES,
-    Form,
+    Format,
     Miss,
     created_ms_of,
     judge,
@@ -71,16 +71,16 @@ class Lookup:
 
     composed: ComposedValue | None
     created_ms: int
-    asked: Asked
+    asked: ReadSnapshot
     reason: str = ""
 
 
-def composed_form(fingerprint: bytes) -> Form:
+def composed_form(fingerprint: bytes) -> Format:
     """The form of composed values whose content has this fingerprint."""
-    return Form(fingerprint, _encode, _decode)
+    return Format(fingerprint, _encode, _decode)
 
 
-def composed_key(text: str, form: Form, ttl_ms: int) -> EntryKey:
+def composed_key(text: str, form: Format, ttl_ms: int) -> EntryKey:
     """The key of a composed value."""
     return EntryKey(text, PLAIN_STAMPS, form, ttl_ms)
 
@@ -130,21 +130,21 @@ class ComposedValues:
     def _unavailable(self, error: CacheUnavailable) -> Lookup:
         self.entries.observer.error("read", error)
         self.entries.observer.bypass(self._name, "unavailable")
-        return Lookup(None, 0, Asked(0, available=False), "unavailable")
+        return Lookup(None, 0, ReadSnapshot(0, available=False), "unavailable")
 
     def _lookup(self, key: EntryKey) -> Lookup:
         beside = self._beside.get(key, ())
         names = (key, *key.stamps, *beside)
         values, server = self.entries.slots.read(self._db, names)
         stamps = values[1 : 1 + len(key.stamps)]
-        look = self.entries.judged(key, Asked(0, values[0], server, stamps))
+        look = self.entries.judged(key, ReadSnapshot(0, values[0], server, stamps))
         if look.value is NO_VALUE:
             return Lookup(None, 0, look.asked, look.reason)
         found = dict(zip(names, values, strict=True)) if beside else {}
         return self._checked(key, look.value, look.asked, found)
 
     def _checked(
-        self, key: EntryKey, composed: Any, asked: Asked, found: Mapping[str, bytes | None]
+        self, key: EntryKey, composed: Any, asked: ReadSnapshot, found: Mapping[str, bytes | None]
     ) -> Lookup:
         if not isinstance(composed, ComposedValue):
             return Lookup(None, 0, asked, Miss.GARBAGE.value)
@@ -186,18 +186,18 @@ class ComposedValues:
             self._beside.clear()  # each key then costs one more command
         self._beside[str(key)] = names
 
-    def lease(self, key: EntryKey, asked: Asked) -> Granted | Lookup | None:
+    def lease(self, key: EntryKey, asked: ReadSnapshot) -> Granted | Lookup | None:
         """The lease to publish a value composed from now on, or a value published meanwhile.
 
         Waits for another process's lease as a fill does. None: compose it but do not publish.
         """
-        got = self.entries.filling.obtain(key, asked, Flight((None, key)))
+        got = self.entries.filler.obtain(key, asked, Flight((None, key)))
         if isinstance(got, Granted):
             return got
         if not isinstance(got, Served):
             return None
         try:
-            seen = Asked(0, got.slot, asked.server)
+            seen = ReadSnapshot(0, got.slot, asked.server)
             lookup = self._checked(key, got.value, seen, {})
         except CacheUnavailable as error:
             self.entries.observer.error("read", error)
@@ -209,7 +209,7 @@ class ComposedValues:
     ) -> bool:
         """Replace the lease by the value; True if it was. ``seconds``: how long composing took."""
         self.trust_forms(composed.sources)
-        filling, observer = self.entries.filling, self.entries.observer
+        filling, observer = self.entries.filler, self.entries.observer
         try:
             payload = key.form.encode(composed)
         except NotCacheable as error:
@@ -223,7 +223,7 @@ class ComposedValues:
 
     def release(self, key: EntryKey, lease: Granted) -> None:
         """Give the lease up, even if the task is cancelled meanwhile."""
-        shielded(lambda: self.entries.filling.release(key, lease))
+        shielded(lambda: self.entries.filler.release(key, lease))
 
     def __repr__(self) -> str:
         return f"ComposedValues({self._name!r}, db={self._db}, {len(self._forms)} forms)"

@@ -23,10 +23,11 @@ from cachedorm.responses.request import Request, path_within
 from cachedorm.responses.response import StoredResponse, answer, answer_not_cached, cache_status
 from cachedorm.responses.rule import CacheRule
 from cachedorm.store.entries.provenance import is_recording
-from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, now_ms
+from cachedorm.store.protocol.entry import FINGERPRINT_BYTES
 from cachedorm.store.protocol.slots import Granted
+from cachedorm.store.runtime.clock import now_ms
 
-logger = logging.getLogger("cachedorm")
+_logger = logging.getLogger("cachedorm")
 
 BODY_MAX: Final = 256 * 1024
 # The layout of a stored response, beside the entry's own format.
@@ -261,7 +262,7 @@ class ResponseCache:
         if refusal.detail and now - self._reported.get(kind, -_REPORT_EVERY) >= _REPORT_EVERY:
             self._reported[kind] = now
             level = logging.INFO
-        logger.log(level, "GET %r is not stored: %s", wanted.request.path, refusal)
+        _logger.log(level, "GET %r is not stored: %s", wanted.request.path, refusal)
 
     def __repr__(self) -> str:
         return f"<ResponseCache {self._region.name!r} rules={len(self._rules)}>"

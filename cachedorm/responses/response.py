@@ -47,7 +47,7 @@ _NOT_KEPT: Final = _HOP_BY_HOP | {b"content-length", b"cache-status"}
 _UNFIT: Final = (b"set-cookie", b"content-range", b"age", b"trailer")
 _FORBIDDING: Final = ("no-store", "private", "no-cache")
 _OTHERS: Final = ("status", "vary", "event-stream", "content-length", "expired")
-REFUSALS: Final = (*_FORBIDDING, *(name.decode() for name in _UNFIT), *_OTHERS)
+RESPONSE_REFUSALS: Final = (*_FORBIDDING, *(name.decode() for name in _UNFIT), *_OTHERS)
 """Every reason not to be stored that a response itself can give."""
 _ETAG_BYTES: Final = 16
 _TAG = re.compile(rb'(?:W/)?("[^"]*")')

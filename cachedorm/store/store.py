@@ -14,28 +14,28 @@ from typing import Any, Self
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError
 from cachedorm.observe import Commands, Observer, Observers
-from cachedorm.store.commits.journal import Journal, Untold
-from cachedorm.store.commits.retry_thread import Mender
-from cachedorm.store.commits.undecided import KeptIntent, KeptIntents
-from cachedorm.store.commits.write_through import Through
+from cachedorm.store.commits.journal import Journal, PendingInvalidations
+from cachedorm.store.commits.retry_thread import RetryThread
+from cachedorm.store.commits.undecided import UndecidedCommit, UndecidedCommits
+from cachedorm.store.commits.write_through import WriteThroughEncoder
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.memory.slots import MemorySlots
 from cachedorm.store.protocol.changes import Offer, Touched, Written
 from cachedorm.store.protocol.entry import new_token
 from cachedorm.store.protocol.intent import INTENT_MS, Intent
-from cachedorm.store.protocol.interest_registry import REGISTRY_DB, Glance, Interest
+from cachedorm.store.protocol.interest_registry import REGISTRY_DB, Interest, RegistryQuery
 from cachedorm.store.protocol.keys import stamp_key
 from cachedorm.store.protocol.lifetime import Outage, is_os_error
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
-from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.redis.survey import Survey
-from cachedorm.store.runtime.circuit_breaker import Breaker
+from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
 from cachedorm.store.runtime.concurrency import shielded
 
 # For what no commit waits for: telling Redis later, of however many keys (seconds).
-MEND_TIMEOUT = 5.0
+RETRY_TIMEOUT = 5.0
 
 
 class Store:
@@ -44,31 +44,31 @@ class Store:
     def __init__(
         self,
         slots: Slots,
-        wire: Wire | None = None,
+        wire: RedisClient | None = None,
         *,
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
         outage: Outage = is_os_error,
     ) -> None:
-        self._wire = wire
+        self._client = wire
         self._outage = outage
         self._commit_timeout = commit_timeout
         self._observer = Observers.of(observer)
-        self._breaker = Breaker(clock=clock, changed=self._observer.breaker)
+        self._breaker = CircuitBreaker(clock=clock, changed=self._observer.breaker)
         self._journal = Journal()
-        self._kept = KeptIntents(clock)
-        self._mender = Mender(self.mend)
+        self._kept = UndecidedCommits(clock)
+        self._retry_thread = RetryThread(self.mend)
         self.slots = slots
         if wire is not None:
             wire.breaker = self._breaker
         if isinstance(slots, RedisSlots):
-            slots.trust_unless(self._journal.untold, self._mender.wake)
+            slots.trust_unless(self._journal.untold, self._retry_thread.wake)
         self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
-        self._through = Through(self._settings, self._observer)
+        self._through = WriteThroughEncoder(self._settings, self._observer)
 
     @classmethod
     def connect(
@@ -89,7 +89,7 @@ class Store:
         """
         if url is None:
             return cls(MemorySlots(commands=commands), observer=observer, outage=outage)
-        wire = Wire(url, connect_timeout, operation_timeout, commands)
+        wire = RedisClient(url, connect_timeout, operation_timeout, commands)
         return cls(
             RedisSlots(wire),
             wire,
@@ -115,7 +115,7 @@ class Store:
 
     def introduce(self, settings: RegionSettings) -> None:
         """Tells the observer of a region, before it tells of anything in it."""
-        server = "" if self._wire is None else self._wire.where
+        server = "" if self._client is None else self._client.where
         self._observer.region(settings.name, settings.db, server)
 
     def know(self, db: int, stamps: Iterable[str]) -> None:
@@ -131,9 +131,9 @@ class Store:
 
     def check(self) -> None:
         """Raises ConfigurationError for a region whose database number the server has not."""
-        if self._wire is None:
+        if self._client is None:
             return
-        databases = self._wire.databases()
+        databases = self._client.databases()
         for settings in self._settings.values():
             if settings.db >= databases:
                 raise ConfigurationError(
@@ -145,8 +145,8 @@ class Store:
     @property
     def survey(self) -> Survey | None:
         """Redis, to look at; None where the entries live in this process."""
-        if self._survey is None and self._wire is not None and not self._closed:
-            self._survey = Survey(self._wire)
+        if self._survey is None and self._client is not None and not self._closed:
+            self._survey = Survey(self._client)
         return self._survey
 
     def trusted(self, db: int) -> bool:
@@ -168,11 +168,11 @@ class Store:
             return intent
         for offer in offers:
             touched.add_entries(offer.db, (offer.key,))
-        glance = self._glance(intent)
+        registry_query = self._glance(intent)
         hidden, offered = self._hidden(touched, offers)
-        if (hidden or glance is not None) and not self._breaker.is_open:
+        if (hidden or registry_query is not None) and not self._breaker.is_open:
             try:
-                self._place(intent, hidden, offered, glance)
+                self._place(intent, hidden, offered, registry_query)
             except BaseException:
                 # Cancelled: there will be no COMMIT, and perhaps the intents stand already.
                 self.settle(intent)
@@ -183,29 +183,35 @@ class Store:
         """Whether Redis need not hear of a commit that touches nothing cached here."""
         return not written or self._closed or self.slots.registry.unconcerned(written)
 
-    def _glance(self, intent: Intent) -> Glance | None:
+    def _glance(self, intent: Intent) -> RegistryQuery | None:
         """A look at the registry; what is known to be cached by others is touched from now on."""
         if not intent.written:
             return None
-        return self.slots.registry.glance(intent.touched, intent.written)
+        return self.slots.registry.begin_check(intent.touched, intent.written)
 
-    def _news(self, intent: Intent, glance: Glance | None) -> Touched:
+    def _news(self, intent: Intent, registry_query: RegistryQuery | None) -> Touched:
         """What the look has shown to be touched beyond that."""
-        if glance is None:
+        if registry_query is None:
             return Touched()
-        return self.slots.registry.learn(glance, intent.touched, intent.written)
+        return self.slots.registry.apply_reply(registry_query, intent.touched, intent.written)
 
     def _place(
-        self, intent: Intent, hidden: Touched, offers: Sequence[Offer], glance: Glance | None
+        self,
+        intent: Intent,
+        hidden: Touched,
+        offers: Sequence[Offer],
+        registry_query: RegistryQuery | None,
     ) -> None:
         began = time.monotonic()
         # Half of the time, so that a Redis that hangs leaves the other half to settle.
         limit = self._commit_timeout / 2
         token, intent_ms = intent.token, intent.intent_ms
         try:
-            intent.fixed = self.slots.intend(hidden, offers, token, intent_ms, limit, glance)
+            intent.fixed = self.slots.intend(
+                hidden, offers, token, intent_ms, limit, registry_query
+            )
             intent.placed = True
-            news, _ = self._hidden(self._news(intent, glance), ())
+            news, _ = self._hidden(self._news(intent, registry_query), ())
             if news:
                 limit = max(0.001, limit - (time.monotonic() - began))
                 self.slots.intend(news, (), token, intent_ms, limit)
@@ -245,11 +251,11 @@ class Store:
             raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
         encoded = self._through.encoded(intent, values)
         began, touched, token = time.monotonic(), intent.touched, intent.token
-        glance, done = self._glance(intent), False
+        registry_query, done = self._glance(intent), False
         try:
-            self.slots.settle(touched, token, encoded, intent.left, glance)
+            self.slots.settle(touched, token, encoded, intent.left, registry_query)
             # Registered between our INTEND and our COMMIT: what was filled meanwhile may be old.
-            news = self._news(intent, glance)
+            news = self._news(intent, registry_query)
             if news:
                 left = max(0.001, intent.left - (time.monotonic() - began))
                 self.slots.settle(news, token, {}, left)
@@ -263,12 +269,12 @@ class Store:
             self._journal.add(touched, token)
             if written:
                 self._journal.add_written(written)
-            self._mender.wake()
+            self._retry_thread.wake()
 
     def keep(self, intent: Intent, decided: Callable[[], bool] | None) -> None:
         """For a COMMIT of unknown outcome: hides what it touched until ``decided()`` is True.
 
-        The mender asks once a second, in its own thread, for ten minutes. Without ``decided``
+        The retry_thread asks once a second, in its own thread, for ten minutes. Without ``decided``
         the intents just expire.
         """
         if not intent.placed:
@@ -276,7 +282,7 @@ class Store:
             self._remember(intent.touched, new_token(), intent.written)
         if decided is not None:
             self._kept.add(intent.touched, intent.token, intent.intent_ms, decided, intent.written)
-        self._mender.wake()
+        self._retry_thread.wake()
 
     def invalidate(self, touched: Touched) -> None:
         """Ends the entries now, by hand or for a write that is committed already."""
@@ -292,17 +298,17 @@ class Store:
         self._count(Touched(stamps={db: set(stamps)}))
 
     def mend(self) -> bool:
-        """One pass of the mender, here and now; True while there is more to do."""
+        """One pass of the retry_thread, here and now; True while there is more to do."""
         kept = self._kept.look_after(self._renew, self._settle_kept, self._observer.error)
         return self._tell() or kept
 
-    def _renew(self, kept: KeptIntent) -> None:
+    def _renew(self, kept: UndecidedCommit) -> None:
         hidden, _ = self._hidden(kept.touched, ())
         if hidden:
-            self.slots.renew(hidden, kept.token, kept.intent_ms, MEND_TIMEOUT)
+            self.slots.renew(hidden, kept.token, kept.intent_ms, RETRY_TIMEOUT)
 
-    def _settle_kept(self, kept: KeptIntent) -> None:
-        self.settle(Intent(kept.touched, MEND_TIMEOUT, token=kept.token, written=kept.written))
+    def _settle_kept(self, kept: UndecidedCommit) -> None:
+        self.settle(Intent(kept.touched, RETRY_TIMEOUT, token=kept.token, written=kept.written))
 
     def _tell(self) -> bool:
         """Tells Redis of the untold until it fails; True if some remain."""
@@ -323,7 +329,7 @@ class Store:
         if written:
             try:
                 self._try_again(REGISTRY_DB)
-                self._tell_now(Intent(Touched(), MEND_TIMEOUT, written=written), {})
+                self._tell_now(Intent(Touched(), RETRY_TIMEOUT, written=written), {})
             except CacheUnavailable:
                 self._journal.add_written(written)
                 return False
@@ -336,9 +342,9 @@ class Store:
             # A small write that changes nothing is the trial, under the usual time limit.
             self.slots.delete(db, (stamp_key("~trial"),))
 
-    def _tell_of(self, item: Untold) -> None:
+    def _tell_of(self, item: PendingInvalidations) -> None:
         self._try_again(item.db)
-        self.slots.settle(item.touched, item.token, {}, MEND_TIMEOUT)
+        self.slots.settle(item.touched, item.token, {}, RETRY_TIMEOUT)
         self._journal.told(item)
 
     def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
@@ -361,7 +367,7 @@ class Store:
 
     def close(self) -> None:
         """Tries once more to tell what is untold, then drops every connection."""
-        self._mender.close(self._commit_timeout)
+        self._retry_thread.close(self._commit_timeout)
         self._closed = True
         self._breaker.retire()
         self.slots.close()
@@ -370,16 +376,16 @@ class Store:
 
     async def aclose(self) -> None:
         """``close`` for an event loop: does not block it, and its connections are gone after."""
-        if self._mender.is_running:
-            await asyncio.to_thread(self._mender.close, self._commit_timeout)
+        if self._retry_thread.is_running:
+            await asyncio.to_thread(self._retry_thread.close, self._commit_timeout)
         self.close()
-        if self._wire is not None:
-            await self._wire.aclose()
+        if self._client is not None:
+            await self._client.aclose()
         if self._survey is not None:
             await self._survey.aclose()
 
     def __repr__(self) -> str:
         return (
-            f"<Store {self._wire or self.slots!r} {self._breaker!r} {self._journal!r}"
-            f" kept={len(self._kept)} {self._mender!r}>"
+            f"<Store {self._client or self.slots!r} {self._breaker!r} {self._journal!r}"
+            f" kept={len(self._kept)} {self._retry_thread!r}>"
         )

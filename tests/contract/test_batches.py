@@ -150,13 +150,13 @@ def test_a_batch_is_one_send(
     server = slots.identity_again(DB)
     wanted = [Wanted(key, token()) for key in USERS_MANY]
     sends: list[bytes] = []
-    exchange = slots._wire._exchange
+    exchange = slots._client._exchange
 
     def counted(db: int, packed: bytes, *args: Any) -> Any:
         sends.append(packed)
         return exchange(db, packed, *args)
 
-    monkeypatch.setattr(slots._wire, "_exchange", counted)
+    monkeypatch.setattr(slots._client, "_exchange", counted)
     slots.acquire_many(DB, wanted, LEASE_MS, TTL_MS, server=server)
     assert len(sends) == 2  # the server did not know the script
     slots.release_many(DB, [(each.key, each.token) for each in wanted])

@@ -7,14 +7,14 @@ COMMIT and SETTLE, by a filler of newer code; the writer reckons with nothing th
 import redis
 
 from cachedorm.store.protocol.changes import Touched, Written
-from cachedorm.store.protocol.entry import Form, Miss, judge, new_token, prefix, value_slot
+from cachedorm.store.protocol.entry import Format, Miss, judge, new_token, prefix, value_slot
 from cachedorm.store.protocol.interest_registry import REGISTRY_KEY, Interest
 from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.slots import Acquired, Granted, Refused, Wanted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog
 
-TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
+TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 BOOKS, SHELVES = stamp_key("books"), stamp_key("shelves")
 BY_SHELF = Interest(2, "books", "books", "=shelf")
 LIST = EntryKey("books:of:7", (BOOKS, stamp_key("books.shelf=7")), TEXT)

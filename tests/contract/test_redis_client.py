@@ -13,7 +13,7 @@ import redis
 
 from cachedorm.errors import CacheClosedError, CacheUnavailable, ConfigurationError
 from cachedorm.store.redis import server
-from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.connection import _pack_in_python, pack, reply_reader
 from cachedorm.store.redis.scripts import Script, ScriptCall
 from examples.servers import PrivateRedis
@@ -24,7 +24,7 @@ SOURCE = b"return redis.call('SET', KEYS[1], ARGV[1])"
 SET = Script("set", SOURCE, hashlib.sha1(SOURCE).hexdigest().encode())
 BROKEN = Script("broken", b"return redis.call('NO SUCH')", b"0" * 40)
 
-Build = Callable[..., Wire]
+Build = Callable[..., RedisClient]
 
 
 @pytest.fixture(params=["fast", "public"])
@@ -41,7 +41,7 @@ class Closing:
     """What the test opened, to be closed before its loop ends."""
 
     def __init__(self) -> None:
-        self.wires: list[Wire] = []
+        self.wires: list[RedisClient] = []
 
     def close(self) -> None:
         for wire in self.wires:
@@ -59,8 +59,10 @@ def closing(colour: str) -> Iterator[Closing]:
 def build(closing: Closing, lines: str) -> Build:
     """Makes wires that the test need not close."""
 
-    def build(url: str, connect_timeout: float = 1.0, operation_timeout: float = 1.0) -> Wire:
-        wire = Wire(url, connect_timeout, operation_timeout)
+    def build(
+        url: str, connect_timeout: float = 1.0, operation_timeout: float = 1.0
+    ) -> RedisClient:
+        wire = RedisClient(url, connect_timeout, operation_timeout)
         closing.wires.append(wire)
         return wire
 
@@ -68,7 +70,7 @@ def build(closing: Closing, lines: str) -> Build:
 
 
 @pytest.fixture
-def wire(redis_url: str, build: Build) -> Wire:
+def wire(redis_url: str, build: Build) -> RedisClient:
     return build(redis_url)
 
 
@@ -76,7 +78,7 @@ def at(db: int, value: str = "v", key: str = "k", script: Script = SET) -> Scrip
     return ScriptCall(db, script, [key], [value])
 
 
-def test_mget_answers_in_order_with_the_servers_identity(wire: Wire) -> None:
+def test_mget_answers_in_order_with_the_servers_identity(wire: RedisClient) -> None:
     """What is there, None for what is not, and 8 bytes that name the server."""
     wire.call(2, "MSET", "a", b"1", "b", b"\x00\xff\r\n")
     values, identity = wire.mget(2, ["a", "nothing", "b"])
@@ -85,13 +87,13 @@ def test_mget_answers_in_order_with_the_servers_identity(wire: Wire) -> None:
     assert wire.mget(3, ["a"]) == ([None], identity)
 
 
-def test_mget_takes_another_type_for_nothing(wire: Wire) -> None:
+def test_mget_takes_another_type_for_nothing(wire: RedisClient) -> None:
     """WRONGTYPE is a miss."""
     wire.call(2, "LPUSH", "list", "x")
     assert wire.mget(2, ["list"])[0] == [None]
 
 
-def test_a_read_is_one_command_on_a_held_line(wire: Wire, redis_log: RedisLog) -> None:
+def test_a_read_is_one_command_on_a_held_line(wire: RedisClient, redis_log: RedisLog) -> None:
     """No SELECT, no PING, no connection set-up after the first."""
     wire.mget(2, ["a"])
     redis_log.clear()
@@ -100,14 +102,14 @@ def test_a_read_is_one_command_on_a_held_line(wire: Wire, redis_log: RedisLog) -
     assert [command.name for command in redis_log.commands(handshakes=True)] == ["mget"] * 3
 
 
-def test_a_connection_says_hello_once(wire: Wire, redis_log: RedisLog) -> None:
+def test_a_connection_says_hello_once(wire: RedisClient, redis_log: RedisLog) -> None:
     """Connecting costs one round trip more: the database and the server's identity, no noise."""
     wire.mget(2, ["a"])
     names = [command.name for command in redis_log.commands(handshakes=True)]
     assert names == ["select", "info", "info", "mget"]
 
 
-def test_values_larger_than_one_read_come_whole(wire: Wire) -> None:
+def test_values_larger_than_one_read_come_whole(wire: RedisClient) -> None:
     """Replies arrive in pieces, and all of them are waited for."""
     large = os.urandom(700_000)
     wire.call(2, "SET", "large", large)
@@ -115,7 +117,7 @@ def test_values_larger_than_one_read_come_whole(wire: Wire) -> None:
     assert wire.mget(2, ["x"])[0] == [None]
 
 
-def test_keys_may_hold_any_text(wire: Wire) -> None:
+def test_keys_may_hold_any_text(wire: RedisClient) -> None:
     """Lengths are counted in bytes, not characters."""
     wire.call(2, "SET", "가이드: 플라스틱\r\n", b"x")
     assert wire.mget(2, ["가이드: 플라스틱\r\n"])[0] == [b"x"]
@@ -130,7 +132,7 @@ def test_python_packs_what_hiredis_packs() -> None:
     )
 
 
-def test_callers_at_once_get_their_own_answers(wire: Wire) -> None:
+def test_callers_at_once_get_their_own_answers(wire: RedisClient) -> None:
     """A line has one user at a time."""
 
     def ask(number: int) -> Callable[[], bool]:
@@ -145,7 +147,7 @@ def test_callers_at_once_get_their_own_answers(wire: Wire) -> None:
     assert all(together(*(ask(number) for number in range(8))))
 
 
-def test_a_script_runs_by_name_and_is_sent_once(wire: Wire, redis_log: RedisLog) -> None:
+def test_a_script_runs_by_name_and_is_sent_once(wire: RedisClient, redis_log: RedisLog) -> None:
     """A server that does not know it yet is given the source."""
     reply, identity = wire.script(at(2))
     assert (reply, identity) == (b"OK", wire.identity_again(2))
@@ -154,7 +156,7 @@ def test_a_script_runs_by_name_and_is_sent_once(wire: Wire, redis_log: RedisLog)
     assert names == ["evalsha", "eval", "evalsha"]
 
 
-def test_a_pipeline_over_databases_is_one_send(wire: Wire, redis_log: RedisLog) -> None:
+def test_a_pipeline_over_databases_is_one_send(wire: RedisClient, redis_log: RedisLog) -> None:
     """SELECTs travel with it, and the line's own database is selected back."""
     for _ in range(2):  # the first time the script is not known yet
         redis_log.clear()
@@ -169,7 +171,7 @@ def test_a_pipeline_over_databases_is_one_send(wire: Wire, redis_log: RedisLog) 
     assert wire.mget(0, ["k", "l"])[0] == [b"v", None]
 
 
-def test_a_pipeline_mends_unknown_scripts_in_their_databases(wire: Wire) -> None:
+def test_a_pipeline_mends_unknown_scripts_in_their_databases(wire: RedisClient) -> None:
     """After SCRIPT FLUSH the same calls give the same answers."""
     wire.pipeline([at(2), at(3)])
     wire.call(0, "SCRIPT", "FLUSH")
@@ -180,12 +182,12 @@ def test_a_pipeline_mends_unknown_scripts_in_their_databases(wire: Wire) -> None
     assert wire.mget(3, ["k"])[0] == [b"2"]
 
 
-def test_no_calls_are_no_pipeline(wire: Wire, redis_log: RedisLog) -> None:
+def test_no_calls_are_no_pipeline(wire: RedisClient, redis_log: RedisLog) -> None:
     assert wire.pipeline([]) == ([], b"")
     assert redis_log == []
 
 
-def test_an_error_reply_is_unavailable_and_no_answer(wire: Wire) -> None:
+def test_an_error_reply_is_unavailable_and_no_answer(wire: RedisClient) -> None:
     """Alone or among others; the next call is answered as if nothing had been."""
     for fail in (
         lambda: wire.call(2, "NOSUCHCOMMAND"),
@@ -197,7 +199,7 @@ def test_an_error_reply_is_unavailable_and_no_answer(wire: Wire) -> None:
         assert wire.call(2, "ECHO", "next") == b"next"
 
 
-def test_a_database_the_server_has_not_is_a_configuration_error(wire: Wire) -> None:
+def test_a_database_the_server_has_not_is_a_configuration_error(wire: RedisClient) -> None:
     """It says which, on a fresh line and in the middle of a pipeline."""
     for ask in (lambda: wire.mget(99, ["k"]), lambda: wire.pipeline([at(2), at(99)])):
         with pytest.raises(ConfigurationError, match="has no database 99"):
@@ -222,7 +224,7 @@ def test_a_replica_is_unavailable_for_writes(private_redis: PrivateRedis, build:
         admin.execute_command("REPLICAOF 127.0.0.1 1")
         with pytest.raises(CacheUnavailable, match="READONLY"):
             wire.script(at(2))
-        assert "0 idle lines" in repr(wire)
+        assert "0 idle connections" in repr(wire)
         admin.execute_command("REPLICAOF NO ONE")
     assert wire.script(at(2))[0] == b"OK"
 
@@ -237,7 +239,7 @@ def test_out_of_memory_is_unavailable_and_keeps_the_line(
         admin.config_set("maxmemory", 1)
         with pytest.raises(CacheUnavailable, match="OOM"):
             wire.call(2, "SET", "k", "v")
-    assert "1 idle lines" in repr(wire)
+    assert "1 idle connections" in repr(wire)
 
 
 def test_the_identity_changes_with_a_restart(private_redis: PrivateRedis, build: Build) -> None:
@@ -249,7 +251,9 @@ def test_the_identity_changes_with_a_restart(private_redis: PrivateRedis, build:
     assert before != after
 
 
-def test_the_identity_is_asked_again_at_most_once_a_second(wire: Wire, redis_log: RedisLog) -> None:
+def test_the_identity_is_asked_again_at_most_once_a_second(
+    wire: RedisClient, redis_log: RedisLog
+) -> None:
     """A storm of foreign entries does not become a storm of INFOs."""
     wire.mget(2, ["k"])
     redis_log.clear()
@@ -273,16 +277,16 @@ def test_a_living_line_learns_the_servers_new_name(
 
 
 def test_a_line_closed_while_idle_is_replaced_unnoticed(
-    wire: Wire, redis_client: "redis.Redis"
+    wire: RedisClient, redis_client: "redis.Redis"
 ) -> None:
     """CLIENT KILL, a server's idle timeout, a restart: no error for the next caller."""
     together(*[lambda: wire.mget(2, ["k"])] * 3)
     redis_client.client_kill_filter(_type="normal", skipme=True)
     assert wire.mget(2, ["k"])[0] == [None]
-    assert "1 idle lines" in repr(wire)
+    assert "1 idle connections" in repr(wire)
 
 
-def test_closed_means_closed(wire: Wire) -> None:
+def test_closed_means_closed(wire: RedisClient) -> None:
     """Twice is once; a call after it says what to do."""
     wire.mget(2, ["k"])
     wire.close()
@@ -302,7 +306,9 @@ def test_password_and_user_name_come_from_the_url(
     for user in ("app:s%3Ae%2Fc%40ret", ":p%25ss"):
         wire = build(f"redis://{user}@127.0.0.1:{private_redis.port}")
         assert wire.mget(2, ["k"])[0] == [None]
-        assert repr(wire) == f"<Wire redis://127.0.0.1:{private_redis.port} 1 idle lines>"
+        assert (
+            repr(wire) == f"<RedisClient redis://127.0.0.1:{private_redis.port} 1 idle connections>"
+        )
 
 
 def test_a_wrong_password_is_unavailable_and_not_shown(
@@ -323,7 +329,7 @@ def test_unix_sockets(build: Build, tmp_path: Path) -> None:
     with PrivateRedis(options=("--unixsocket", str(path))):
         wire = build(f"unix://{path}")
         assert wire.call(2, "ECHO", "x") == b"x"
-        assert repr(wire) == f"<Wire unix://{path} 1 idle lines>"
+        assert repr(wire) == f"<RedisClient unix://{path} 1 idle connections>"
 
 
 def test_ipv6(build: Build) -> None:
@@ -334,7 +340,7 @@ def test_ipv6(build: Build) -> None:
             assert wire.call(2, "ECHO", "x") == b"x"
         except CacheUnavailable as error:
             pytest.skip(f"this machine has no IPv6 loopback: {error}")
-        assert repr(wire) == f"<Wire redis://[::1]:{server.port} 1 idle lines>"
+        assert repr(wire) == f"<RedisClient redis://[::1]:{server.port} 1 idle connections>"
 
 
 def test_tls(build: Build, tmp_path: Path) -> None:
@@ -345,7 +351,7 @@ def test_tls(build: Build, tmp_path: Path) -> None:
         wire = build(f"rediss://localhost:{port}?ssl_ca_certs={certificate}")
         wire.call(2, "SET", "large", large := os.urandom(200_000))
         assert wire.mget(2, ["large", "k"])[0] == [large, None]
-        assert repr(wire) == f"<Wire rediss://localhost:{port} 1 idle lines>"
+        assert repr(wire) == f"<RedisClient rediss://localhost:{port} 1 idle connections>"
         with pytest.raises(CacheUnavailable, match=r"(?i)certificate"):
             build(f"rediss://localhost:{port}").mget(2, ["k"])
 
@@ -406,7 +412,7 @@ def test_time_limits_may_stand_in_the_url(redis_url: str, build: Build) -> None:
         wire.call(2, "BLPOP", "empty", "0")
 
 
-def test_a_forked_child_has_lines_of_its_own(wire: Wire) -> None:
+def test_a_forked_child_has_lines_of_its_own(wire: RedisClient) -> None:
     """Parent and child talk at once, and neither ever reads the other's replies."""
     together(*[lambda: wire.mget(2, ["k"])] * 3)
     child = os.fork()
@@ -418,19 +424,19 @@ def test_a_forked_child_has_lines_of_its_own(wire: Wire) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def _own_answers(wire: Wire, name: str) -> bool:
+def _own_answers(wire: RedisClient, name: str) -> bool:
     return all(
         wire.call(2, "ECHO", f"{name}-{turn}") == f"{name}-{turn}".encode() for turn in range(500)
     )
 
 
-def test_a_child_that_ends_leaves_the_parents_lines_alone(wire: Wire) -> None:
+def test_a_child_that_ends_leaves_the_parents_lines_alone(wire: RedisClient) -> None:
     """Neither what it forgets at the fork nor what is finalised at its end reaches the parent."""
     together(*[lambda: wire.mget(2, ["k"])] * 3)
     before, idle = wire.call(2, "CLIENT", "ID"), repr(wire)
     child = os.fork()
     if child == 0:
-        wire._racks._buried.clear()
+        wire._idle._buried.clear()
         gc.collect()
         os._exit(0 if "0 idle" in repr(wire) else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -12,7 +12,7 @@ from cachedorm.store.codec import UndecodableError
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
-from cachedorm.store.protocol.entry import ABSENT, Form, value_slot
+from cachedorm.store.protocol.entry import ABSENT, Format, value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
@@ -121,7 +121,7 @@ def test_a_value_that_cannot_be_stored_is_still_the_answer(
     def refuse(value: object) -> bytes:
         raise NotCacheable("no such kind")
 
-    key = EntryKey("odd", (USERS,), Form(b"odd\0\0\0\0\1", refuse, bytes.decode))
+    key = EntryKey("odd", (USERS,), Format(b"odd\0\0\0\0\1", refuse, bytes.decode))
     assert region.fill(key, lambda: Loaded("odd")) == "odd"
 
     assert place.raw(key) is None
@@ -153,7 +153,7 @@ def test_undecodable_bytes_are_a_counted_miss_and_replaced(
             raise UndecodableError("not text")
         return payload.decode()
 
-    key = EntryKey(USER_42, USER_42.stamps, Form(TEXT.fingerprint, str.encode, decode))
+    key = EntryKey(USER_42, USER_42.stamps, Format(TEXT.fingerprint, str.encode, decode))
     lease = place.lease(key)
     slot = value_slot(key.form, lease.server, lease.stamps, b"\xff\xfe", created_ms=1)
     assert place.slots.publish(DB, key, lease.token, slot, TTL_MS)
@@ -190,7 +190,7 @@ def test_every_reason_for_a_miss_is_named(region: CachedRegion, place: Place, st
     place.fill(USER_43, "Lee")
     place.slots.clear(DB, (USERS,))
     region.get(USER_43)
-    region.get(EntryKey(USER_43, (USERS,), Form(b"newer\0\0\0", str.encode, bytes.decode)))
+    region.get(EntryKey(USER_43, (USERS,), Format(b"newer\0\0\0", str.encode, bytes.decode)))
 
     assert [reason for _, reason in stats.misses] == ["empty", "lease", "intent", "stamp", "schema"]
 
@@ -330,7 +330,7 @@ def test_forty_readers_behind_an_intent_make_two_queries_at_most(
 
 def test_followers_get_values_of_their_own(region: CachedRegion) -> None:
     """A mutable value that one reader changes is not another reader's."""
-    form = Form(
+    form = Format(
         b"list\0\0\0\1", lambda rows: ",".join(rows).encode(), lambda b: b.decode().split(",")
     )
     key = EntryKey("list", (USERS,), form)
@@ -396,7 +396,7 @@ def test_a_nested_fill_of_the_same_key_does_not_wait_for_itself(
 def flights(region: CachedRegion) -> Iterator[str]:
     """Fails a test that leaves a flight behind."""
     yield ""
-    assert repr(region.entries.filling.flights) == "Flights(0 in the air)"
+    assert repr(region.entries.filler.flights) == "Flights(0 in the air)"
 
 
 def test_loads_that_need_each_other_do_not_wait_for_ever(

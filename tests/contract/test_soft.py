@@ -10,10 +10,11 @@ from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.changes import Offer, Touched
-from cachedorm.store.protocol.entry import ABSENT, Form, Miss, describe, kept_slot, now_ms
+from cachedorm.store.protocol.entry import ABSENT, Format, Miss, describe, kept_slot
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.runtime import concurrency
+from cachedorm.store.runtime.clock import now_ms
 from cachedorm.store.store import Store
 from tests.support.contract.colours import together
 from tests.support.contract.places import DB, TEXT, TTL_MS, USER_42, USERS, Place, token
@@ -383,7 +384,7 @@ def test_a_value_written_through_lives_like_one_that_was_read(place: Place) -> N
 
 def test_undecodable_bytes_are_not_served_in_an_outage(place: Place) -> None:
     """Whatever bytes stand there, the caller gets the database's own error."""
-    key = EntryKey(USER_42, USER_42.stamps, Form(TEXT.fingerprint, str.encode, _undecodable))
+    key = EntryKey(USER_42, USER_42.stamps, Format(TEXT.fingerprint, str.encode, _undecodable))
     region, _ = region_of(place, STALE)
     stand(place, USER_42, "old", up_ms=-1, outlives=True)
 

@@ -6,7 +6,7 @@ import redis
 from cachedorm.errors import ConfigurationError, NotCacheable
 from cachedorm.observe import Observer, Stats
 from cachedorm.store.protocol.changes import Offer, Touched
-from cachedorm.store.protocol.entry import Form, Miss, describe, judge, prefix, value_slot
+from cachedorm.store.protocol.entry import Format, Miss, describe, judge, prefix, value_slot
 from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Granted
@@ -15,7 +15,7 @@ from tests.fixtures.logs import RedisLog
 from tests.support.contract.places import MY
 
 CHAT = RegionSettings("chat", db=4, ttl_ms=60_000, intents=False)
-TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
+TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 USERS = stamp_key("my_db.users")
 USER = EntryKey("user:profile:42", (USERS,), TEXT)
 
@@ -98,7 +98,7 @@ def test_write_through_that_may_not_be_put_invalidates(store: Store, case: str) 
     def refuse(value: object) -> bytes:
         raise NotCacheable("no")
 
-    form = Form(TEXT.fingerprint, refuse, bytes.decode) if case == "uncacheable" else TEXT
+    form = Format(TEXT.fingerprint, refuse, bytes.decode) if case == "uncacheable" else TEXT
     offer = Offer(2, EntryKey(str(USER), (USERS,), form))
     fill(store, "old")
     other = store.intend(touched()) if case == "meddled" else None
@@ -197,8 +197,8 @@ def test_a_closed_store_never_raises_at_a_commit(store: Store) -> None:
 def test_repr_shows_the_state(redis_url: str) -> None:
     store = Store.connect(redis_url)
     assert repr(store) == (
-        f"<Store <Wire {redis_url} 0 idle lines> <Breaker closed failures=0>"
-        " <Journal pending keys per database: none> kept=0 <Mender idle>>"
+        f"<Store <RedisClient {redis_url} 0 idle connections> <CircuitBreaker closed failures=0>"
+        " <Journal pending keys per database: none> kept=0 <RetryThread idle>>"
     )
     store.close()
 

@@ -18,7 +18,7 @@ from cachedorm.store.codec import decode_plain, encode_plain
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
-from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.entry import Format
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.testing import frozen_clock
 from examples.servers import PrivateRedis
@@ -27,7 +27,7 @@ from tests.fixtures.patience import patient_cache
 from tests.support.contrib.shelf import LISTS, PAGES, REGIONS, ROWS, Item, Owner
 from tests.support.contrib.site import Site, elsewhere, is_hit, is_stored
 
-PLAIN_TEXT = Form(b"greeting", encode_plain, decode_plain)
+PLAIN_TEXT = Format(b"greeting", encode_plain, decode_plain)
 Change = Callable[[Site], Awaitable[object]]
 
 
@@ -72,7 +72,7 @@ async def retitle(site: Site) -> None:
     await site.retitle("uno")
 
 
-def by_hand(what: object, *key: object) -> Change:
+def invalidator(what: object, *key: object) -> Change:
     return lambda site: site.cache.ainvalidate(what, *key)
 
 
@@ -91,12 +91,12 @@ CHANGES = {
     "a row that moves into a list": ("/owners/1/items", move_item),
     "a row that changes in a list": ("/owners/1/items", retitle),
     "SQL text, for a list": ("/owners/1/items", update_by_text),
-    "its entry by hand": ("/items/1", by_hand(Item, 1)),
-    "its region by hand": ("/items/1", by_hand(ROWS)),
-    "a tag by hand": ("/owners/1/items", by_hand(tag(Item.owner_id, 1))),
-    "a list's region by hand": ("/owners/1/items", by_hand(LISTS)),
+    "its entry by hand": ("/items/1", invalidator(Item, 1)),
+    "its region by hand": ("/items/1", invalidator(ROWS)),
+    "a tag by hand": ("/owners/1/items", invalidator(tag(Item.owner_id, 1))),
+    "a list's region by hand": ("/owners/1/items", invalidator(LISTS)),
     "a list's key by hand": ("/owners/1/items", matching("items:*")),
-    "the responses' region by hand": ("/items/1", by_hand(PAGES)),
+    "the responses' region by hand": ("/items/1", invalidator(PAGES)),
     "the response's key by hand": ("/items/1", matching("response:/items/*")),
 }
 

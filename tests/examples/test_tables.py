@@ -12,7 +12,7 @@ def verdict(side: str, stale: int) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "ours", "said"),
+    ("invalidator", "ours", "said"),
     [
         (3, 0, "by hand gave 3 stale answers, cachedorm none"),
         (0, 0, "The race proved nothing"),
@@ -20,9 +20,9 @@ def verdict(side: str, stale: int) -> Verdict:
         (0, 1, "cachedorm gave 1 stale answers: that is a bug"),
     ],
 )
-def test_the_conclusion_follows_from_the_counts(by_hand: int, ours: int, said: str) -> None:
+def test_the_conclusion_follows_from_the_counts(invalidator: int, ours: int, said: str) -> None:
     """A rival without a stale read proves nothing, and our own stale reads are called a bug."""
-    assert said in conclusion([verdict(BY_HAND, by_hand), verdict("cachedorm", ours)])
+    assert said in conclusion([verdict(BY_HAND, invalidator), verdict("cachedorm", ours)])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError
 from cachedorm.store.redis import server
-from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.connection import reply_reader
 from cachedorm.store.redis.server import IDENTITY
 from examples.servers import PrivateRedis
@@ -38,14 +38,14 @@ def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @pytest.fixture
-def closing(colour: str, lines: str, proxy: RedisProxy) -> Iterator[Wire]:
-    wire = Wire(proxy.url)
+def closing(colour: str, lines: str, proxy: RedisProxy) -> Iterator[RedisClient]:
+    wire = RedisClient(proxy.url)
     yield wire
     wire.close()
 
 
 @pytest.fixture
-def wire(closing: Wire) -> Wire:
+def wire(closing: RedisClient) -> RedisClient:
     """A wire through the proxy, with the usual limits, that holds one line."""
     return closing
 
@@ -59,12 +59,12 @@ def fails_within(seconds: float, act: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def echoes(wire: Wire) -> bool:
+def echoes(wire: RedisClient) -> bool:
     """Answers belong to their questions."""
     return all(wire.call(2, "ECHO", f"{n}") == f"{n}".encode() for n in range(5))
 
 
-def test_refused(wire: Wire, proxy: RedisProxy) -> None:
+def test_refused(wire: RedisClient, proxy: RedisProxy) -> None:
     """Nobody listens: known at once, with and without a held line, and over when it is over."""
     proxy.impose(Fault.REFUSE)
     assert "connect" in fails_within(0, lambda: wire.mget(2, ["k"])).lower()
@@ -74,7 +74,7 @@ def test_refused(wire: Wire, proxy: RedisProxy) -> None:
     fails_within(0, lambda: wire.mget(2, ["k"]))
 
 
-def test_reset(wire: Wire, proxy: RedisProxy) -> None:
+def test_reset(wire: RedisClient, proxy: RedisProxy) -> None:
     """Connections that are accepted and reset."""
     assert echoes(wire)
     proxy.impose(Fault.RESET)
@@ -85,17 +85,17 @@ def test_reset(wire: Wire, proxy: RedisProxy) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.BLACKHOLE, Fault.HALF_OPEN])
-def test_silence_on_a_held_line(wire: Wire, proxy: RedisProxy, fault: Fault) -> None:
+def test_silence_on_a_held_line(wire: RedisClient, proxy: RedisProxy, fault: Fault) -> None:
     """One operation's time limit, not one for each retry; and the late answer is nobody's."""
     assert echoes(wire)
     proxy.impose(fault)
     fails_within(LIMIT, lambda: wire.call(2, "ECHO", "late"))
-    assert "0 idle lines" in repr(wire)
+    assert "0 idle connections" in repr(wire)
     proxy.heal()
     assert echoes(wire)
 
 
-def test_silence_while_connecting(wire: Wire, proxy: RedisProxy) -> None:
+def test_silence_while_connecting(wire: RedisClient, proxy: RedisProxy) -> None:
     """The connection stands, the greeting is not answered."""
     proxy.impose(Fault.BLACKHOLE)
     fails_within(LIMIT, lambda: wire.mget(2, ["k"]))
@@ -109,7 +109,7 @@ def test_silence_when_nobody_accepts(lines: str, colour: str) -> None:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         stuffing = [_connecting(full.getsockname()) for _ in range(4)]
-        wire = Wire(f"redis://127.0.0.1:{full.getsockname()[1]}")
+        wire = RedisClient(f"redis://127.0.0.1:{full.getsockname()[1]}")
         fails_within(LIMIT, lambda: wire.mget(2, ["k"]))
         for each in stuffing:
             each.close()
@@ -123,7 +123,7 @@ def _connecting(address: Any) -> socket.socket:
     return connecting
 
 
-def test_a_write_whose_answer_is_lost_was_applied(wire: Wire, proxy: RedisProxy) -> None:
+def test_a_write_whose_answer_is_lost_was_applied(wire: RedisClient, proxy: RedisProxy) -> None:
     """Unavailable says nothing about what happened: callers must bear both."""
     wire.script(at(2, "before"))
     proxy.impose(Fault.HALF_OPEN)
@@ -134,7 +134,7 @@ def test_a_write_whose_answer_is_lost_was_applied(wire: Wire, proxy: RedisProxy)
 
 def test_a_stopped_server(lines: str, colour: str, private_redis: PrivateRedis) -> None:
     """SIGSTOP: the kernel accepts connections for it, and nothing ever answers."""
-    wire = Wire(private_redis.url)
+    wire = RedisClient(private_redis.url)
     assert echoes(wire)
     private_redis.pause()
     for _ in range(2):  # on a held line, then on a new one
@@ -146,7 +146,7 @@ def test_a_stopped_server(lines: str, colour: str, private_redis: PrivateRedis) 
 
 def test_a_killed_server(lines: str, colour: str, private_redis: PrivateRedis) -> None:
     """SIGKILL, and another in its place: one error at most, then the new one's answers."""
-    wire = Wire(private_redis.url)
+    wire = RedisClient(private_redis.url)
     assert echoes(wire)
     private_redis.kill()
     fails_within(0, lambda: wire.mget(2, ["k"]))
@@ -157,7 +157,7 @@ def test_a_killed_server(lines: str, colour: str, private_redis: PrivateRedis) -
 
 def test_a_commits_own_limit_is_for_everything(lines: str, colour: str, proxy: RedisProxy) -> None:
     """Connecting and waiting together take what was given, no more."""
-    wire = Wire(proxy.url, 5.0, 5.0)
+    wire = RedisClient(proxy.url, 5.0, 5.0)
     for _ in range(2):  # on a new line, then on a held one
         proxy.impose(Fault.BLACKHOLE)
         fails_within(0.1, lambda: wire.pipeline([at(2), at(3)], timeout=0.1))
@@ -171,7 +171,7 @@ def test_a_short_limit_does_not_stay_with_the_line(
     lines: str, colour: str, proxy: RedisProxy
 ) -> None:
     """The next command on the line has its usual time again."""
-    patient = Wire(proxy.url, 5.0, 5.0)
+    patient = RedisClient(proxy.url, 5.0, 5.0)
     patient.pipeline([at(2)], timeout=4.0)
     patient.pipeline([at(2)], timeout=0.5)
     proxy.impose(Fault.DELAY, delay=0.4)
@@ -221,9 +221,9 @@ class Scripted:
         self._thread.join()
 
 
-def scripted(*answers: list[bytes]) -> tuple[Scripted, Wire]:
+def scripted(*answers: list[bytes]) -> tuple[Scripted, RedisClient]:
     server = Scripted(*answers)
-    return server, Wire(server.url)
+    return server, RedisClient(server.url)
 
 
 def test_a_reply_in_pieces_is_put_together(lines: str, colour: str) -> None:
@@ -261,7 +261,7 @@ def test_an_answer_that_is_none(lines: str, colour: str, answer: bytes) -> None:
     and the line is not used again."""
     server, wire = scripted([answer], [b"*1\r\n$1\r\nx\r\n"])
     fails_within(LIMIT, lambda: wire.mget(2, ["k"]))
-    assert "0 idle lines" in repr(wire)
+    assert "0 idle connections" in repr(wire)
     server.close()
     wire.close()
 
@@ -270,7 +270,7 @@ def test_a_server_that_hides_its_identity_is_a_configuration_error(lines: str, c
     """Without it, an old entry after a failover could not be told from a new one."""
     server = Scripted([], info=b"redis_version:7.0.0\r\n")
     with pytest.raises(ConfigurationError, match="run_id"):
-        Wire(server.url).mget(2, ["k"])
+        RedisClient(server.url).mget(2, ["k"])
     server.close()
 
 
@@ -280,7 +280,7 @@ def test_more_replies_than_commands(lines: str, colour: str) -> None:
     """A line that is out of step is never used again."""
     server, wire = scripted([b"*1\r\n$1\r\nx\r\n*1\r\n$1\r\ny\r\n"])
     fails_within(LIMIT, lambda: wire.mget(2, ["k"]))
-    assert "0 idle lines" in repr(wire)
+    assert "0 idle connections" in repr(wire)
     server.close()
 
 
@@ -288,7 +288,7 @@ def test_keyboard_interrupt_drops_the_line(
     lines: str, proxy: RedisProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C while a reply is outstanding: the next command is not answered with it."""
-    wire = Wire(proxy.url, operation_timeout=5.0)
+    wire = RedisClient(proxy.url, operation_timeout=5.0)
     assert echoes(wire)
     proxy.impose(Fault.HALF_OPEN)
 
@@ -306,7 +306,7 @@ def test_keyboard_interrupt_drops_the_line(
     wire.close()
 
 
-async def _interrupted(wire: Wire, proxy: RedisProxy, act: Callable[[], object]) -> None:
+async def _interrupted(wire: RedisClient, proxy: RedisProxy, act: Callable[[], object]) -> None:
     """Cancels the task that acts once Redis has been asked and its answer is held back."""
     task = asyncio.create_task(greenlet_spawn(act))
     await asyncio.to_thread(proxy.wait_until_held)
@@ -317,22 +317,22 @@ async def _interrupted(wire: Wire, proxy: RedisProxy, act: Callable[[], object])
 
 async def test_cancellation_drops_the_line(lines: str, proxy: RedisProxy) -> None:
     """A cancelled read is nobody's answer, on a held line and while connecting."""
-    wire = Wire(proxy.url, 5.0, 5.0)
+    wire = RedisClient(proxy.url, 5.0, 5.0)
     for warm in (True, False):
         if warm:
             assert await greenlet_spawn(echoes, wire)
         proxy.impose(Fault.HALF_OPEN)
         await _interrupted(wire, proxy, lambda: wire.call(2, "ECHO", "cancelled"))
-        assert "0 idle lines" in repr(wire)
+        assert "0 idle connections" in repr(wire)
         proxy.heal()
         assert await greenlet_spawn(echoes, wire)
-        wire._racks.close()
+        wire._idle.close()
     await wire.aclose()
 
 
 async def test_a_timeout_around_a_read_drops_the_line(lines: str, proxy: RedisProxy) -> None:
     """asyncio.timeout is the caller's, not Redis' silence."""
-    wire = Wire(proxy.url, 5.0, 5.0)
+    wire = RedisClient(proxy.url, 5.0, 5.0)
     assert await greenlet_spawn(echoes, wire)
     proxy.impose(Fault.HALF_OPEN)
 
@@ -349,13 +349,13 @@ async def test_a_timeout_around_a_read_drops_the_line(lines: str, proxy: RedisPr
 
 async def test_an_abandoned_greenlet_drops_the_line(lines: str, proxy: RedisProxy) -> None:
     """Nobody will ever switch back to the one that asked."""
-    wire = Wire(proxy.url, 5.0, 5.0)
+    wire = RedisClient(proxy.url, 5.0, 5.0)
     assert await greenlet_spawn(echoes, wire)
     proxy.impose(Fault.HALF_OPEN)
     asking = greenlet_spawn(wire.call, 2, "ECHO", "abandoned")
     assert asking.send(None) is not None
     asking.close()
-    assert "0 idle lines" in repr(wire)
+    assert "0 idle connections" in repr(wire)
     proxy.heal()
     assert await greenlet_spawn(echoes, wire)
     await wire.aclose()
@@ -363,10 +363,10 @@ async def test_an_abandoned_greenlet_drops_the_line(lines: str, proxy: RedisProx
 
 def test_a_loop_that_ended_leaves_nothing_open(lines: str, redis_url: str) -> None:
     """asyncio.run once a job, one wire for all: no line of a dead loop is kept or used."""
-    wire = Wire(redis_url)
+    wire = RedisClient(redis_url)
     for _ in range(3):
         asyncio.run(_spawn(lambda: echoes(wire)))
-    assert "1 idle lines" in repr(wire)
+    assert "1 idle connections" in repr(wire)
     wire.close()
     gc.collect()
 
@@ -377,7 +377,7 @@ async def _spawn(act: Callable[[], object]) -> None:
 
 async def test_closing_in_another_thread_spares_what_is_in_use(lines: str, redis_url: str) -> None:
     """A thread closes the wire; the loop's own lines go in the loop."""
-    wire = Wire(redis_url)
+    wire = RedisClient(redis_url)
     assert await greenlet_spawn(echoes, wire)
     await asyncio.to_thread(wire.close)
     await asyncio.sleep(0.01)

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from cachedorm import Cache, Cached, CachePolicy, Region
-from cachedorm.store.protocol.entry import describe, now_ms
+from cachedorm.store.protocol.entry import describe
+from cachedorm.store.runtime.clock import now_ms
 from tests.fixtures.patience import patient_cache
 from tests.support.proxy import Fault, FaultProxy
 

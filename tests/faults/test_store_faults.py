@@ -15,11 +15,11 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from cachedorm.errors import CacheUnavailable
 from cachedorm.observe import Stats
-from cachedorm.store.commits.retry_thread import Mender
+from cachedorm.store.commits.retry_thread import RetryThread
 from cachedorm.store.protocol.changes import Touched
 from cachedorm.store.protocol.entry import Miss, describe
 from cachedorm.store.protocol.intent import Intent
-from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.store import Store
 from examples.servers import PrivateRedis
@@ -55,9 +55,9 @@ def stats() -> Stats:
 
 
 @pytest.fixture
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No mender thread: the test calls ``mend`` when it wants it."""
-    monkeypatch.setattr(Mender, "wake", lambda self: None)
+def invalidator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No retry_thread thread: the test calls ``mend`` when it wants it."""
+    monkeypatch.setattr(RetryThread, "wake", lambda self: None)
 
 
 # Connecting, an operation, a commit: as they are by default, and as tests that time nothing want.
@@ -81,7 +81,7 @@ def closing(
     limits: tuple[float, float, float],
 ) -> Iterator[Store]:
     connecting, operating, committing = limits
-    wire = Wire(proxy.url, connecting, operating)
+    wire = RedisClient(proxy.url, connecting, operating)
     store = Store(RedisSlots(wire), wire, commit_timeout=committing, observer=stats, clock=clock)
     store.region(MY)
     yield store
@@ -103,13 +103,13 @@ def commit(store: Store, keys: Touched | None = None) -> None:
 
 
 def mend(store: Store, clock: Clock) -> None:
-    """A pass of the mender once the breaker lets one try."""
+    """A pass of the retry_thread once the breaker lets one try."""
     clock.now += 2.0
     assert not store.mend()
 
 
 @pytest.mark.parametrize("limits", [USUAL])
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 @pytest.mark.parametrize("fault", AWAY)
 def test_a_commit_without_redis_is_told_later(
     store: Store, proxy: RedisProxy, stats: Stats, clock: Clock, fault: Fault
@@ -128,7 +128,7 @@ def test_a_commit_without_redis_is_told_later(
     assert seen(store) in (Miss.EMPTY, Miss.STAMP)
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_only_the_databases_concerned_are_distrusted(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
@@ -142,7 +142,7 @@ def test_only_the_databases_concerned_are_distrusted(
     assert store.trusted(3)
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_a_region_is_a_miss_while_it_is_not_trusted(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_region_is_a_miss_while_it_is_not_trusted(
     assert region.get("plain") == "old"
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_with_the_breaker_open_a_commit_tries_nothing(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
@@ -178,7 +178,7 @@ def test_with_the_breaker_open_a_commit_tries_nothing(
 
 
 @pytest.mark.parametrize("limits", [USUAL])
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_reads_stop_asking_a_dead_redis(store: Store, proxy: RedisProxy, clock: Clock) -> None:
     """Three time limits, then none until the trial; the trial's success ends it."""
     proxy.impose(Fault.BLACKHOLE)
@@ -195,7 +195,7 @@ def test_reads_stop_asking_a_dead_redis(store: Store, proxy: RedisProxy, clock: 
     assert seen(store) is Miss.EMPTY
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_redis_that_dies_between_intent_and_settle(
     private_redis: PrivateRedis, colour: str
 ) -> None:
@@ -213,7 +213,7 @@ def test_redis_that_dies_between_intent_and_settle(
     store.close()
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_a_stopped_redis_costs_a_commit_its_limit_and_no_more(
     private_redis: PrivateRedis, colour: str
 ) -> None:
@@ -229,7 +229,7 @@ def test_a_stopped_redis_costs_a_commit_its_limit_and_no_more(
 
 
 @pytest.mark.parametrize("limits", [SHORT])
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_a_settle_whose_answer_was_lost_may_be_told_twice(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
@@ -245,7 +245,7 @@ def test_a_settle_whose_answer_was_lost_may_be_told_twice(
     assert seen(store) is Miss.EMPTY
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_beyond_the_journals_bound_the_database_is_cleared(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
@@ -267,7 +267,7 @@ def test_the_mender_tells_by_itself_and_ends(colour: str, proxy: RedisProxy) -> 
     proxy.impose(Fault.REFUSE)
     commit(store)
     proxy.heal()
-    within(10.0, lambda: store.trusted(2) and "Mender idle" in repr(store))
+    within(10.0, lambda: store.trusted(2) and "RetryThread idle" in repr(store))
     assert seen(store) in (Miss.EMPTY, Miss.STAMP)
     assert not [each for each in threading.enumerate() if each.name == "cachedorm-retry"]
     store.close()
@@ -291,7 +291,7 @@ def test_close_tries_once_more_and_leaves_no_thread(colour: str, proxy: RedisPro
     assert not [each for each in threading.enumerate() if each.name == "cachedorm-retry"]
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_a_forked_child_distrusts_what_its_parent_could_not_tell(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
@@ -311,7 +311,7 @@ def test_a_forked_child_distrusts_what_its_parent_could_not_tell(
     assert not store.trusted(2)
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_a_database_the_server_has_not_holds_nothing_up(
     store: Store, clock: Clock, stats: Stats
 ) -> None:
@@ -339,7 +339,7 @@ def in_two(redis_url: str) -> Iterator["redis.Redis"]:
         yield client
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_undecided_commits_stay_hidden_until_decided(
     store: Store, clock: Clock, in_two: "redis.Redis"
 ) -> None:
@@ -361,7 +361,7 @@ def test_undecided_commits_stay_hidden_until_decided(
     assert seen(store) is Miss.EMPTY
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_a_question_that_fails_is_asked_again(store: Store, clock: Clock, stats: Stats) -> None:
     """The database that lost the COMMIT may be down itself."""
 
@@ -376,7 +376,7 @@ def test_a_question_that_fails_is_asked_again(store: Store, clock: Clock, stats:
     assert seen(store) is Miss.INTENT
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_after_ten_minutes_intents_may_expire(store: Store, clock: Clock, stats: Stats) -> None:
     """Said aloud, and then left to their time."""
     store.keep(store.intend(touched()), lambda: False)
@@ -386,7 +386,7 @@ def test_after_ten_minutes_intents_may_expire(store: Store, clock: Clock, stats:
     assert stats.errors["keep"] == 1
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_where_nothing_can_be_asked_intents_just_expire(store: Store) -> None:
     """Without pg_xact_status their own thirty seconds are all there is."""
     store.keep(store.intend(touched()), None)
@@ -395,11 +395,11 @@ def test_where_nothing_can_be_asked_intents_just_expire(store: Store) -> None:
     assert store.trusted(2)
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_undecided_without_intents_is_distrusted_and_hidden_later(
     store: Store, proxy: RedisProxy, clock: Clock
 ) -> None:
-    """Redis was away at INTEND: the mender hides the keys before it lets them be read."""
+    """Redis was away at INTEND: the retry_thread hides the keys before it lets them be read."""
     decided = [False]
     fill(store, "old")
     proxy.impose(Fault.REFUSE)
@@ -421,9 +421,9 @@ def test_undecided_without_intents_is_distrusted_and_hidden_later(
 
 
 @pytest.fixture
-async def loop_store(proxy: RedisProxy, by_hand: None) -> Store:
+async def loop_store(proxy: RedisProxy, invalidator: None) -> Store:
     """For tests that are coroutines themselves; long limits, because they hold answers back."""
-    wire = Wire(proxy.url, 5.0, 5.0)
+    wire = RedisClient(proxy.url, 5.0, 5.0)
     return Store(RedisSlots(wire), wire, commit_timeout=20.0)
 
 
@@ -506,10 +506,10 @@ async def test_a_commit_cancelled_at_its_intent_leaves_none(
     await store.aclose()
 
 
-@pytest.mark.usefixtures("by_hand")
+@pytest.mark.usefixtures("invalidator")
 def test_ctrl_c_at_settle_is_told_later(proxy: RedisProxy) -> None:
     """A thread cannot shield itself; the journal remembers, and the interrupt goes on."""
-    wire = Wire(proxy.url, 5.0, 5.0)
+    wire = RedisClient(proxy.url, 5.0, 5.0)
     store = Store(RedisSlots(wire), wire, commit_timeout=20.0)
     intent = store.intend(touched())
     proxy.impose(Fault.HALF_OPEN)

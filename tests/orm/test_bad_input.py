@@ -73,9 +73,9 @@ def test_settings_reach_the_server(redis_url: str) -> None:
     wanted = {"host", "port", "username", "password", "path"}
     settings = {names.get(name, name): value for name, value in where.items() if name in wanted}
     with Cache(settings) as cache, Cache(redis_url) as other:
-        assert cache._store._wire is not None
-        assert other._store._wire is not None
-        assert cache._store._wire.where == other._store._wire.where
+        assert cache._store._client is not None
+        assert other._store._client is not None
+        assert cache._store._client.where == other._store._client.where
 
 
 @pytest.mark.parametrize("name", ["operation_timeout", "connect_timeout", "commit_timeout"])

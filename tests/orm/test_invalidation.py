@@ -317,7 +317,7 @@ def test_a_fill_that_began_before_is_refused(
     """A reader that has read the old row does not store it after the invalidation."""
     cache.invalidate_where(deedholder_id="0")
     region = cache.region("far")
-    plan = cache._followed.query_plan_of(names_beyond)
+    plan = cache._attachment.query_plan_of(names_beyond)
     assert isinstance(plan, QueryPlan)
     key = plan.key({"deedholder_id": "0", "limit": 10})
     seen_by_reader = region.entries.look((key,))[0]

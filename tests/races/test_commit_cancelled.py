@@ -131,7 +131,7 @@ async def test_during_commit(
     database_proxy.heal()
     with pytest.raises(asyncio.CancelledError):
         await task
-    thread = cache._store._mender._thread
+    thread = cache._store._retry_thread._thread
     if thread is not None:
         await asyncio.to_thread(thread.join, 20)
     assert intents(redis_url) == 0

@@ -243,7 +243,7 @@ def test_redis_hangs_at_commit(
 
 def _mended(cache: Cache) -> None:
     """Wait for the end of the thread that tells Redis later."""
-    thread = cache._store._mender._thread
+    thread = cache._store._retry_thread._thread
     if thread is not None:
         thread.join(30)
     assert not cache._store._journal.untold

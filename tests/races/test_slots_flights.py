@@ -12,7 +12,7 @@ from cachedorm.observe import Stats
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
-from cachedorm.store.entries.single_flight import Asked
+from cachedorm.store.entries.single_flight import ReadSnapshot
 from cachedorm.store.protocol.settings import RegionSettings
 from tests.support.contract import places
 from tests.support.contract.places import DB, USER_42, USER_43, USERS, Place, token
@@ -255,13 +255,13 @@ def test_a_forked_child_waits_for_no_leader_of_its_parent(region: CachedRegion) 
     """The flight is in the air in the parent only; in the child it would never land."""
     query = Query("answer")
     with ThreadPoolExecutor() as pool:
-        early_tick = region.entries.filling.flights.now
+        early_tick = region.entries.filler.flights.now
         leader = Reader(region, pool, query.load).fill()
         assert query.began.wait(WAIT)
         child = os.fork()
         if not child:
             signal.alarm(int(WAIT))
-            asked = Asked(early_tick)
+            asked = ReadSnapshot(early_tick)
             answer = region.entries.fill(USER_42, lambda: Loaded("child's"), asked=asked)
             os._exit(0 if answer == "child's" else 1)
         _, status = os.waitpid(child, 0)

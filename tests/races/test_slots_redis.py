@@ -17,7 +17,7 @@ from cachedorm.store.protocol.entry import Miss, value_slot
 from cachedorm.store.protocol.keys import EntryKey, intents_key
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Granted, Held, Refused, Slots
-from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.slots import RedisSlots
 from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog
@@ -42,7 +42,7 @@ db_client = places.db_client
 
 @pytest.fixture
 def slots(redis_url: str) -> Iterator[RedisSlots]:
-    slots = RedisSlots(Wire(redis_url, 5.0, 5.0))
+    slots = RedisSlots(RedisClient(redis_url, 5.0, 5.0))
     yield slots
     slots.close()
 
@@ -211,7 +211,7 @@ def servers_of_two(private_redis: PrivateRedis) -> Iterator[tuple[Place, Place, 
         master.config_set("repl-diskless-sync-delay", 0)
     with PrivateRedis(options=("--replicaof", host, port)) as replica:
         replica.start()
-        wires = [Wire(server.url, 5.0, 5.0) for server in (private_redis, replica)]
+        wires = [RedisClient(server.url, 5.0, 5.0) for server in (private_redis, replica)]
         client: redis.Redis = redis.Redis.from_url(replica.url, db=DB)
         while client.info("replication")["master_link_status"] != "up":
             pass
@@ -313,7 +313,7 @@ def test_a_server_that_changed_its_name_keeps_its_entries() -> None:
     """A master whose replication id changed while connections live: an old connection asks again
     before it refuses what a new one stored."""
     with PrivateRedis(options=("--enable-debug-command", "local")).start() as server:
-        wire, other = Wire(server.url, 5.0, 5.0), Wire(server.url, 5.0, 5.0)
+        wire, other = RedisClient(server.url, 5.0, 5.0), RedisClient(server.url, 5.0, 5.0)
         stats = Stats()
         region = CachedRegion(RegionSettings("my", DB, TTL_MS), RedisSlots(wire), stats)
         assert region.get(USER_42) is NO_VALUE
@@ -329,7 +329,7 @@ def test_a_server_that_changed_its_name_keeps_its_entries() -> None:
 
 def test_a_foreign_entry_is_refilled(private_redis: PrivateRedis) -> None:
     """What another server stored (and this one loaded from its file) is a miss, once."""
-    wire = Wire(private_redis.url, 5.0, 5.0)
+    wire = RedisClient(private_redis.url, 5.0, 5.0)
     stats = Stats()
     region = CachedRegion(RegionSettings("my", DB, TTL_MS), RedisSlots(wire), stats)
     region.fill(USER_42, lambda: Loaded("old"))
@@ -348,7 +348,7 @@ def test_a_foreign_entry_is_refilled(private_redis: PrivateRedis) -> None:
 
 def test_without_redis_the_database_answers(private_redis: PrivateRedis) -> None:
     """Reads load, nothing raises, everything is counted."""
-    wire = Wire(private_redis.url, 1.0, 1.0)
+    wire = RedisClient(private_redis.url, 1.0, 1.0)
     stats = Stats()
     region = CachedRegion(RegionSettings("my", DB, TTL_MS), RedisSlots(wire), stats)
     private_redis.kill()

@@ -19,7 +19,7 @@ from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.changes import Offer, Touched
-from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.entry import Format
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
@@ -29,7 +29,7 @@ Row = tuple[int, int]
 ROWS, WRITERS, READERS = 3, 4, 10
 WRITES, READS = 300, 1500
 MY = RegionSettings("my", DB, ttl_ms=60_000, wait_ms=50)
-PAIR = Form(
+PAIR = Format(
     b"pair\0\0\0\1", lambda row: struct.pack(">QQ", *row), lambda b: struct.unpack(">QQ", b)
 )
 

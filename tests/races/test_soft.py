@@ -256,7 +256,7 @@ def test_who_sees_the_old_value_standing_follows_its_loader(place: Place) -> Non
         assert query.began.wait(WAIT)
         follower = pool.submit(region.fill, USER_42, other.load)
         while not any(
-            flight.followers for flight in region.entries.filling.flights._flying.values()
+            flight.followers for flight in region.entries.filler.flights._flying.values()
         ):
             assert not follower.done()
         query.go_on.set()
@@ -289,7 +289,7 @@ def test_followers_of_a_loader_that_finds_the_database_down_are_served(place: Pl
         leader = pool.submit(region.fill, USER_42, query.load)
         assert query.began.wait(WAIT)
         followers = [pool.submit(region.fill, USER_42, other.load) for _ in range(4)]
-        flights = region.entries.filling.flights._flying
+        flights = region.entries.filler.flights._flying
         while sum(flight.followers for flight in list(flights.values())) < 4:
             assert not any(each.done() for each in followers)
         query.go_on.set()

@@ -221,7 +221,7 @@ def test_a_plain_entry(town: Town, redis_url: str, command: Command) -> None:
     """What dogpile's users store is read too."""
     with made() as cache:
         cache.region("api").set("greeting", {"a": [1]})
-        for each in cache.insight.followers:
+        for each in cache.insight.trackers:
             each.engine.dispose()
     found = inspected(command, "greeting")
 
@@ -247,7 +247,7 @@ def response(town: Town, redis_client: redis.Redis) -> str:
                 assert is_stored(await client.get("/guides/plastic"))
 
         asyncio.run(ask())
-        for each in cache.insight.followers:
+        for each in cache.insight.trackers:
             each.engine.dispose()
     redis_client.select(API.db)
     (key,) = (each for each in redis_client.scan_iter() if not each.startswith(b"~"))

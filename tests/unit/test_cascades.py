@@ -2,9 +2,9 @@
 
 from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, MetaData, Table
 
-from cachedorm.orm.interest.cascades import Cascade, Cascades, Effect
+from cachedorm.orm.interest.cascades import Cascade, CascadeEffect, Cascades
 
-Told = tuple[str, Effect, frozenset[str] | None, int]
+Told = tuple[str, CascadeEffect, frozenset[str] | None, int]
 
 
 def told(cascades: tuple[Cascade, ...]) -> list[Told]:
@@ -33,11 +33,11 @@ def test_delete() -> None:
     votes = table("votes", m, link("by", "my.users.id", "SET DEFAULT"))
     table("bills", m, link("by", "my.users.id", "RESTRICT"))
     table("logs", m, link("by", "my.users.id"), link("at", "my.users.id", "NO ACTION"))
-    found = Cascades(m.tables.values()).of(users, Effect.DELETE)
+    found = Cascades(m.tables.values()).of(users, CascadeEffect.DELETE)
     assert sorted(told(found), key=str) == [
-        ("notes", Effect.UPDATE, frozenset({"by"}), 1),
-        ("posts", Effect.DELETE, None, 1),
-        ("votes", Effect.UPDATE, frozenset({"by"}), 1),
+        ("notes", CascadeEffect.UPDATE, frozenset({"by"}), 1),
+        ("posts", CascadeEffect.DELETE, None, 1),
+        ("votes", CascadeEffect.UPDATE, frozenset({"by"}), 1),
     ]
     keys = {c.table: c.keys for c in found}
     assert keys[posts] == ((users.c.id, posts.c.user_id),)
@@ -53,11 +53,11 @@ def test_deeper() -> None:
     table("b", m, link("a_id", "a.id", "CASCADE"))
     table("c", m, link("b_id", "b.id", "CASCADE"))
     table("d", m, link("c_id", "c.id", "SET NULL"))
-    found = Cascades(m.tables.values()).of(a, Effect.DELETE)
+    found = Cascades(m.tables.values()).of(a, CascadeEffect.DELETE)
     assert told(found) == [
-        ("b", Effect.DELETE, None, 1),
-        ("c", Effect.DELETE, None, 2),
-        ("d", Effect.UPDATE, frozenset({"c_id"}), 3),
+        ("b", CascadeEffect.DELETE, None, 1),
+        ("c", CascadeEffect.DELETE, None, 2),
+        ("d", CascadeEffect.UPDATE, frozenset({"c_id"}), 3),
     ]
     assert [c.exact for c in found] == [True, False, False]
 
@@ -68,9 +68,9 @@ def test_set_null_goes_on() -> None:
     a = table("a", m)
     table("b", m, Column("a_id", Integer, ForeignKey("a.id", ondelete="SET NULL"), unique=True))
     table("c", m, link("b_a", "b.a_id", onupdate="CASCADE"), link("b_id", "b.id", "CASCADE"))
-    assert told(Cascades(m.tables.values()).of(a, Effect.DELETE)) == [
-        ("b", Effect.UPDATE, frozenset({"a_id"}), 1),
-        ("c", Effect.UPDATE, frozenset({"b_a"}), 2),
+    assert told(Cascades(m.tables.values()).of(a, CascadeEffect.DELETE)) == [
+        ("b", CascadeEffect.UPDATE, frozenset({"a_id"}), 1),
+        ("c", CascadeEffect.UPDATE, frozenset({"b_a"}), 2),
     ]
 
 
@@ -82,12 +82,12 @@ def test_update() -> None:
     table("c", m, link("a_id", "a.id", onupdate="SET NULL"))
     table("d", m, link("a_id", "a.id", "CASCADE"))
     cascades = Cascades(m.tables.values())
-    assert told(cascades.of(a, Effect.UPDATE, frozenset({"name"}))) == []
-    code = ("b", Effect.UPDATE, frozenset({"a_code"}), 1)
-    assert told(cascades.of(a, Effect.UPDATE, frozenset({"name", "code"}))) == [code]
-    both = [code, ("c", Effect.UPDATE, frozenset({"a_id"}), 1)]
-    assert told(cascades.of(a, Effect.UPDATE)) == both
-    assert told(cascades.of(a, Effect.UPDATE, None)) == both
+    assert told(cascades.of(a, CascadeEffect.UPDATE, frozenset({"name"}))) == []
+    code = ("b", CascadeEffect.UPDATE, frozenset({"a_code"}), 1)
+    assert told(cascades.of(a, CascadeEffect.UPDATE, frozenset({"name", "code"}))) == [code]
+    both = [code, ("c", CascadeEffect.UPDATE, frozenset({"a_id"}), 1)]
+    assert told(cascades.of(a, CascadeEffect.UPDATE)) == both
+    assert told(cascades.of(a, CascadeEffect.UPDATE, None)) == both
 
 
 def test_composite_key() -> None:
@@ -104,21 +104,24 @@ def test_composite_key() -> None:
     cascading = child("cascading", "CASCADE")
     child("nulling", "SET NULL (py)")
     cascades = Cascades(m.tables.values())
-    found = cascades.of(parent, Effect.UPDATE, frozenset({"y"}))
+    found = cascades.of(parent, CascadeEffect.UPDATE, frozenset({"y"}))
     assert told(found) == [
-        ("cascading", Effect.UPDATE, frozenset({"py"}), 1),
-        ("nulling", Effect.UPDATE, frozenset({"px", "py"}), 1),
+        ("cascading", CascadeEffect.UPDATE, frozenset({"py"}), 1),
+        ("nulling", CascadeEffect.UPDATE, frozenset({"px", "py"}), 1),
     ]
     pairs = ((parent.c.x, cascading.c.px), (parent.c.y, cascading.c.py))
-    assert cascades.of(parent, Effect.DELETE)[0].keys == pairs
+    assert cascades.of(parent, CascadeEffect.DELETE)[0].keys == pairs
 
 
 def test_self_reference_ends() -> None:
     """A tree is its own child: exactly below the row, and as a whole further down."""
     m = MetaData()
     tree = table("tree", m, link("parent_id", "tree.id", "CASCADE"))
-    found = Cascades([tree]).of(tree, Effect.DELETE)
-    assert told(found) == [("tree", Effect.DELETE, None, 1), ("tree", Effect.DELETE, None, 2)]
+    found = Cascades([tree]).of(tree, CascadeEffect.DELETE)
+    assert told(found) == [
+        ("tree", CascadeEffect.DELETE, None, 1),
+        ("tree", CascadeEffect.DELETE, None, 2),
+    ]
     assert found[0].keys == ((tree.c.id, tree.c.parent_id),)
 
 
@@ -127,10 +130,10 @@ def test_cycle_ends() -> None:
     m = MetaData()
     a = table("a", m, link("b_id", "b.id", "CASCADE"))
     table("b", m, link("a_id", "a.id", "CASCADE"))
-    assert told(Cascades(m.tables.values()).of(a, Effect.DELETE)) == [
-        ("b", Effect.DELETE, None, 1),
-        ("a", Effect.DELETE, None, 2),
-        ("b", Effect.DELETE, None, 3),
+    assert told(Cascades(m.tables.values()).of(a, CascadeEffect.DELETE)) == [
+        ("b", CascadeEffect.DELETE, None, 1),
+        ("a", CascadeEffect.DELETE, None, 2),
+        ("b", CascadeEffect.DELETE, None, 3),
     ]
 
 
@@ -141,11 +144,11 @@ def test_truncate() -> None:
     table("b", m, link("a_id", "a.id", "RESTRICT"))
     table("c", m, link("b_id", "b.id"))
     cascades = Cascades(m.tables.values())
-    assert cascades.of(a, Effect.TRUNCATE) == ()
-    found = cascades.of(a, Effect.TRUNCATE_CASCADE)
+    assert cascades.of(a, CascadeEffect.TRUNCATE) == ()
+    found = cascades.of(a, CascadeEffect.TRUNCATE_CASCADE)
     assert told(found) == [
-        ("b", Effect.TRUNCATE_CASCADE, None, 1),
-        ("c", Effect.TRUNCATE_CASCADE, None, 2),
+        ("b", CascadeEffect.TRUNCATE_CASCADE, None, 1),
+        ("c", CascadeEffect.TRUNCATE_CASCADE, None, 2),
     ]
     assert not any(c.exact for c in found)
 
@@ -155,7 +158,7 @@ def test_two_foreign_keys() -> None:
     m = MetaData()
     a = table("a", m)
     b = table("b", m, link("x", "a.id", "CASCADE"), link("y", "a.id", "CASCADE"))
-    found = Cascades(m.tables.values()).of(a, Effect.DELETE)
+    found = Cascades(m.tables.values()).of(a, CascadeEffect.DELETE)
     assert [c.keys for c in found] == [((a.c.id, b.c.x),), ((a.c.id, b.c.y),)]
 
 
@@ -168,10 +171,10 @@ def test_other_metadata() -> None:
     c = table("c", third, link("a_id", "s.a.id", "CASCADE"))
     stranger = table("d", third, link("e_id", "nowhere.e.id", "CASCADE"))
     cascades = Cascades([a, b, c, stranger])
-    found = cascades.of(a, Effect.DELETE)
+    found = cascades.of(a, CascadeEffect.DELETE)
     assert [x.table for x in found] == [b, c]
     assert [x.exact for x in found] == [True, True]
-    assert cascades.of(third.tables["s.a"], Effect.DELETE) == found
+    assert cascades.of(third.tables["s.a"], CascadeEffect.DELETE) == found
 
 
 def test_renamed_column() -> None:
@@ -180,9 +183,9 @@ def test_renamed_column() -> None:
     a = Table("a", m, Column("no", Integer, key="number", primary_key=True))
     table("b", m, Column("a_no", Integer, ForeignKey("a.number", onupdate="CASCADE"), key="link"))
     cascades = Cascades(m.tables.values())
-    expected = [("b", Effect.UPDATE, frozenset({"a_no"}), 1)]
-    assert told(cascades.of(a, Effect.UPDATE, frozenset({"no"}))) == expected
-    assert told(cascades.of(a, Effect.UPDATE, frozenset({"number"}))) == []
+    expected = [("b", CascadeEffect.UPDATE, frozenset({"a_no"}), 1)]
+    assert told(cascades.of(a, CascadeEffect.UPDATE, frozenset({"no"}))) == expected
+    assert told(cascades.of(a, CascadeEffect.UPDATE, frozenset({"number"}))) == []
 
 
 def test_kept_and_shown() -> None:
@@ -191,5 +194,7 @@ def test_kept_and_shown() -> None:
     a = table("a", m)
     table("b", m, link("a_id", "a.id", "CASCADE"))
     cascades = Cascades(m.tables.values())
-    assert cascades.of(a, Effect.DELETE) is cascades.of(a, Effect.DELETE, frozenset({"id"}))
+    assert cascades.of(a, CascadeEffect.DELETE) is cascades.of(
+        a, CascadeEffect.DELETE, frozenset({"id"})
+    )
     assert repr(cascades) == "<Cascades tables=2 foreign_keys=1>"

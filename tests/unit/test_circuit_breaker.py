@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cachedorm.errors import CacheUnavailable
-from cachedorm.store.runtime.circuit_breaker import Breaker
+from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
 
 
 class Clock:
@@ -27,18 +27,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(failures=3, cool_down=1.0, clock=clock)
+def breaker(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(failures=3, cool_down=1.0, clock=clock)
 
 
 @pytest.fixture
-def opened(breaker: Breaker) -> Breaker:
+def opened(breaker: CircuitBreaker) -> CircuitBreaker:
     for _ in range(3):
         breaker.failed(breaker.enter())
     return breaker
 
 
-def entered(breaker: Breaker) -> bool:
+def entered(breaker: CircuitBreaker) -> bool:
     try:
         breaker.enter()
     except CacheUnavailable:
@@ -46,7 +46,7 @@ def entered(breaker: Breaker) -> bool:
     return True
 
 
-def test_opens_after_three_failures_in_a_row(breaker: Breaker) -> None:
+def test_opens_after_three_failures_in_a_row(breaker: CircuitBreaker) -> None:
     """Two failures are bad luck, the third closes the door."""
     let_in = []
     for _ in range(3):
@@ -56,7 +56,7 @@ def test_opens_after_three_failures_in_a_row(breaker: Breaker) -> None:
     assert not entered(breaker)
 
 
-def test_a_success_forgets_earlier_failures(breaker: Breaker) -> None:
+def test_a_success_forgets_earlier_failures(breaker: CircuitBreaker) -> None:
     """Failures count only in a row."""
     for _ in range(5):
         breaker.failed(breaker.enter())
@@ -65,13 +65,13 @@ def test_a_success_forgets_earlier_failures(breaker: Breaker) -> None:
     assert not breaker.is_open
 
 
-def test_lets_nobody_in_before_the_cool_down(opened: Breaker, clock: Clock) -> None:
+def test_lets_nobody_in_before_the_cool_down(opened: CircuitBreaker, clock: Clock) -> None:
     """Callers of a dead Redis pay nothing."""
     clock.now += 0.99
     assert not entered(opened)
 
 
-def test_a_trial_that_succeeds_closes_it(opened: Breaker, clock: Clock) -> None:
+def test_a_trial_that_succeeds_closes_it(opened: CircuitBreaker, clock: Clock) -> None:
     """One good answer is enough."""
     clock.now += 1.0
     opened.succeeded(opened.enter())
@@ -79,7 +79,7 @@ def test_a_trial_that_succeeds_closes_it(opened: Breaker, clock: Clock) -> None:
     assert entered(opened)
 
 
-def test_a_trial_that_fails_starts_the_cool_down_anew(opened: Breaker, clock: Clock) -> None:
+def test_a_trial_that_fails_starts_the_cool_down_anew(opened: CircuitBreaker, clock: Clock) -> None:
     """A dead Redis is tried once per cool-down."""
     clock.now += 1.0
     opened.failed(opened.enter())
@@ -88,14 +88,16 @@ def test_a_trial_that_fails_starts_the_cool_down_anew(opened: Breaker, clock: Cl
     assert entered(opened)
 
 
-def test_a_cancelled_trial_lets_the_next_one_try_at_once(opened: Breaker, clock: Clock) -> None:
+def test_a_cancelled_trial_lets_the_next_one_try_at_once(
+    opened: CircuitBreaker, clock: Clock
+) -> None:
     """Nothing was learnt, so nobody waits for another cool-down."""
     clock.now += 1.0
     opened.gave_up(opened.enter())
     assert entered(opened)
 
 
-def test_only_one_trial_however_long_it_takes(opened: Breaker, clock: Clock) -> None:
+def test_only_one_trial_however_long_it_takes(opened: CircuitBreaker, clock: Clock) -> None:
     """The second trial waits for the first one's end, not for a time."""
     clock.now += 1.0
     assert entered(opened)
@@ -103,7 +105,7 @@ def test_only_one_trial_however_long_it_takes(opened: Breaker, clock: Clock) -> 
     assert not entered(opened)
 
 
-def test_a_late_failure_does_not_end_the_trial(breaker: Breaker, clock: Clock) -> None:
+def test_a_late_failure_does_not_end_the_trial(breaker: CircuitBreaker, clock: Clock) -> None:
     """Who asked before it opened cannot let a second trial in beside the first."""
     late = breaker.enter()
     for _ in range(3):
@@ -115,14 +117,14 @@ def test_a_late_failure_does_not_end_the_trial(breaker: Breaker, clock: Clock) -
     assert not entered(breaker)
 
 
-def test_a_cancelled_call_is_no_failure(breaker: Breaker) -> None:
+def test_a_cancelled_call_is_no_failure(breaker: CircuitBreaker) -> None:
     """Cancellation says nothing about Redis."""
     for _ in range(10):
         breaker.gave_up(breaker.enter())
     assert not breaker.is_open
 
 
-def test_threads_share_one_trial(opened: Breaker, clock: Clock) -> None:
+def test_threads_share_one_trial(opened: CircuitBreaker, clock: Clock) -> None:
     """Of 16 threads that come at the same moment, one is let in."""
     clock.now += 1.0
     barrier = threading.Barrier(16)
@@ -136,7 +138,7 @@ def test_threads_share_one_trial(opened: Breaker, clock: Clock) -> None:
         assert sum(each.result() for each in came) == 1
 
 
-async def test_tasks_share_one_trial(opened: Breaker, clock: Clock) -> None:
+async def test_tasks_share_one_trial(opened: CircuitBreaker, clock: Clock) -> None:
     """Tasks interleave at awaits only, and still one is let in while it is under way."""
     clock.now += 1.0
 
@@ -147,7 +149,7 @@ async def test_tasks_share_one_trial(opened: Breaker, clock: Clock) -> None:
     assert sum(await asyncio.gather(*(come() for _ in range(16)))) == 1
 
 
-def _states(breaker: Breaker, clock: Clock) -> Iterator[str]:
+def _states(breaker: CircuitBreaker, clock: Clock) -> Iterator[str]:
     yield repr(breaker)
     for _ in range(3):
         breaker.failed(breaker.enter())
@@ -157,19 +159,19 @@ def _states(breaker: Breaker, clock: Clock) -> Iterator[str]:
     yield repr(breaker)
 
 
-def test_repr_shows_the_state(breaker: Breaker, clock: Clock) -> None:
+def test_repr_shows_the_state(breaker: CircuitBreaker, clock: Clock) -> None:
     """What a log line about it needs."""
     assert list(_states(breaker, clock)) == [
-        "<Breaker closed failures=0>",
-        "<Breaker open, trial in 1.0 s>",
-        "<Breaker trial>",
+        "<CircuitBreaker closed failures=0>",
+        "<CircuitBreaker open, trial in 1.0 s>",
+        "<CircuitBreaker trial>",
     ]
 
 
 def test_tells_of_its_changes(clock: Clock) -> None:
     """Once when it opens and once when it closes, however often Redis fails or answers."""
     told: list[bool] = []
-    breaker = Breaker(failures=3, cool_down=1.0, clock=clock, changed=told.append)
+    breaker = CircuitBreaker(failures=3, cool_down=1.0, clock=clock, changed=told.append)
     for _ in range(5):
         breaker.failed(0)
     assert told == [True]
@@ -184,7 +186,7 @@ def test_tells_of_its_changes(clock: Clock) -> None:
 def test_a_retired_one_is_not_open_any_more(clock: Clock) -> None:
     """Nobody counts it among the open ones, whatever its last callers find."""
     told: list[bool] = []
-    breaker = Breaker(failures=1, clock=clock, changed=told.append)
+    breaker = CircuitBreaker(failures=1, clock=clock, changed=told.append)
     breaker.failed(0)
     breaker.retire()
     breaker.succeeded(0)
@@ -206,6 +208,6 @@ def test_what_is_told_last_is_so(clock: Clock) -> None:
             assert not other.is_alive()
         told.append(is_open)
 
-    slowly = Breaker(failures=1, clock=clock, changed=slow)
+    slowly = CircuitBreaker(failures=1, clock=clock, changed=slow)
     slowly.failed(0)
     assert told == [True, False]

@@ -13,7 +13,7 @@ from cachedorm.store.protocol.entry import (
     PREFIX_BYTES,
     Absent,
     Described,
-    Form,
+    Format,
     Miss,
     created_ms_of,
     describe,
@@ -25,7 +25,7 @@ from cachedorm.store.protocol.entry import (
     value_slot,
 )
 
-FORM = Form(b"fingerpr", bytes, bytes)
+FORM = Format(b"fingerpr", bytes, bytes)
 SERVER = b"server-1"
 PREFIX = prefix(FORM, SERVER)
 STAMPS = [b"a" * 16, b"b" * 16]
@@ -171,7 +171,7 @@ def test_wrong_lengths_are_refused_when_written() -> None:
     with pytest.raises(ValueError, match="a server identity has 8 bytes, not 1"):
         prefix(FORM, b"x")
     with pytest.raises(ValueError, match="a fingerprint has 8 bytes, not 0"):
-        Form(b"", bytes, bytes)
+        Format(b"", bytes, bytes)
 
 
 def test_descriptions_of_what_is_no_value() -> None:

@@ -7,11 +7,11 @@ from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.memory.slots import MemorySlots
-from cachedorm.store.protocol.entry import ABSENT, Form
+from cachedorm.store.protocol.entry import ABSENT, Format
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 
-TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
+TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 KEY = EntryKey("k", ("~s:t",), TEXT)
 HOUR_MS = 3_600_000
 
@@ -39,7 +39,7 @@ def region_of(clock: Clock, jitter: float = 0.0) -> CachedRegion:
 @pytest.mark.parametrize("jitter", [0.05, 0.5])
 def test_jitter_only_shortens(clock: Clock, jitter: float) -> None:
     """At most so much of the TTL is taken off; entries made together do not end together."""
-    filling = region_of(clock, jitter).entries.filling
+    filling = region_of(clock, jitter).entries.filler
     ttls = {filling.ttl_ms(KEY) for _ in range(500)}
 
     assert HOUR_MS * (1 - jitter) - 1 <= min(ttls)
@@ -49,7 +49,7 @@ def test_jitter_only_shortens(clock: Clock, jitter: float) -> None:
 
 def test_no_jitter_is_exact(clock: Clock) -> None:
     """jitter=0 is off; a key's own TTL goes before the region's, absence has its own."""
-    filling = region_of(clock).entries.filling
+    filling = region_of(clock).entries.filler
 
     assert filling.ttl_ms(KEY) == HOUR_MS
     assert filling.ttl_ms(EntryKey("k", (), TEXT, 5000)) == 5000

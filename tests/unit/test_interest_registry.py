@@ -4,21 +4,21 @@ import pytest
 
 from cachedorm.store.memory.slots import MemorySlots
 from cachedorm.store.protocol.changes import Touched, Written
-from cachedorm.store.protocol.entry import Form, new_token
+from cachedorm.store.protocol.entry import Format, new_token
 from cachedorm.store.protocol.interest_registry import (
     GRACE_MS,
     PERIOD,
     RIPE_MS,
     SLACK_MS,
-    Glance,
     Interest,
-    Look,
     Registry,
+    RegistryQuery,
+    RegistryReply,
 )
 from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.slots import Acquired, Granted, Refused
 
-TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
+TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 LIST = EntryKey("books:of:7", (stamp_key("books"),), TEXT)
 BY_SHELF = Interest(2, "books", "books", "=shelf")
 
@@ -47,7 +47,9 @@ def books(known: frozenset[str] = frozenset()) -> Written:
 def looked(registry: Registry, *interests: Interest, grown: bool = True, at: float) -> None:
     """The process has seen these interests."""
     texts = frozenset(map(str, interests))
-    registry.learn(Glance(b"", at, Look(new_token(), grown, texts)), Touched(), Written())
+    registry.apply_reply(
+        RegistryQuery(b"", at, RegistryReply(new_token(), grown, texts)), Touched(), Written()
+    )
 
 
 def acquire(slots: MemorySlots) -> Acquired:
@@ -105,7 +107,7 @@ def test_what_was_seen_once_is_remembered(clock: Clock) -> None:
     registry, touched = Registry(clock), Touched()
     looked(registry, BY_SHELF, at=clock.now)
     looked(registry, at=clock.now + 1)
-    registry.glance(touched, books())
+    registry.begin_check(touched, books())
     assert touched.stamps == {2: {BY_SHELF.stamp}}
 
 

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cachedorm.errors import ArgumentError, DeclarationError
-from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.entry import Format
 from cachedorm.store.protocol.keys import (
     KEY_BYTES_MAX,
     EntryKey,
@@ -288,7 +288,7 @@ def test_no_two_kinds_of_names_meet() -> None:
 
 def test_entry_key_is_a_str_that_carries_more() -> None:
     """dogpile may use it wherever it uses a str."""
-    form = Form(b"f" * 8, bytes, bytes)
+    form = Format(b"f" * 8, bytes, bytes)
     key = EntryKey("user:profile:1", ("~s:my_db.users",), form)
     assert key == "user:profile:1"
     assert hash(key) == hash("user:profile:1")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from cachedorm.store.protocol.entry import Form, describe, kept_slot, value_slot
+from cachedorm.store.protocol.entry import Format, describe, kept_slot, value_slot
 from cachedorm.store.protocol.lifetime import Life, is_due, life_of, may_be_kept
 from cachedorm.store.protocol.settings import RegionSettings
 
-FORM = Form(b"fingerpr", bytes, bytes)
+FORM = Format(b"fingerpr", bytes, bytes)
 NOW = 1_700_000_000_000
 HOUR = 3_600_000
 MINUTE = 60_000

@@ -2,11 +2,11 @@
 
 from cachedorm.store.memory.slots import SERVER, MemorySlots
 from cachedorm.store.protocol.changes import Touched
-from cachedorm.store.protocol.entry import Form, value_slot
+from cachedorm.store.protocol.entry import Format, value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted, Held, Refused
 
-TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
+TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 STAMP = "~s:t"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cachedorm.cache import Cache
-from cachedorm.cli.application import App, AsJson, with_cache
+from cachedorm.cli.application import AppOption, AsJson, with_cache
 from cachedorm.cli.doctor.database import examine_databases
 from cachedorm.cli.doctor.findings import Finding, Severity, exit_status
 from cachedorm.cli.doctor.keys import examine_declared
@@ -21,7 +21,7 @@ _STYLES = {Severity.ERROR: "red", Severity.UNKNOWN: "red", Severity.WARNING: "ye
 
 
 def doctor(
-    app: App = None,
+    app: AppOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -12,20 +12,20 @@ from cachedorm.cli.errors import masked, one_line
 from cachedorm.errors import CachedormError
 from cachedorm.inspection.declarations import Insight, tables_of
 from cachedorm.orm.database.catalog import Facts
-from cachedorm.orm.tracking.engine import EngineFollower
+from cachedorm.orm.tracking.engine import EngineTracker
 
 
 def examine_databases(insight: Insight) -> Iterator[Finding]:
     """Findings about the databases; a single one for each that is unavailable."""
-    if not insight.followers:
+    if not insight.trackers:
         yield error(
             "attached", "nothing is attached to this Cache, so it serves no session",
             "cache.attach(sessionmaker) in what --app names",
         )  # fmt: skip
-    for follower in insight.followers:
-        name = _name(follower)
+    for tracker in insight.trackers:
+        name = _name(tracker)
         try:
-            yield from _examined(insight, follower, name)
+            yield from _examined(insight, tracker, name)
         except (CachedormError, SQLAlchemyError, OSError) as failure:
             yield unknown(
                 "database", f"{name} cannot be examined: {one_line(failure)}",
@@ -33,27 +33,27 @@ def examine_databases(insight: Insight) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _name(follower: EngineFollower) -> str:
-    return masked(follower.engine.url.render_as_string(hide_password=True))
+def _name(tracker: EngineTracker) -> str:
+    return masked(tracker.engine.url.render_as_string(hide_password=True))
 
 
-def _examined(insight: Insight, follower: EngineFollower, name: str) -> Iterator[Finding]:
-    profile = follower.know()
-    yield from _role(follower, name, replica=profile.replica)
-    level = follower.isolation or profile.isolation
+def _examined(insight: Insight, tracker: EngineTracker, name: str) -> Iterator[Finding]:
+    profile = tracker.know()
+    yield from _role(tracker, name, replica=profile.replica)
+    level = tracker.isolation or profile.isolation
     yield _isolation(name, level, profile.reads_old(level), snapshot=profile.snapshot)
     tables = insight.tables()
-    missing = _missing(follower, tables)
+    missing = _missing(tracker, tables)
     if missing:
         yield error(
             "tables", f"{name} has no {', '.join(missing)}",
             "run the migrations, or attach the database that has them",
         )  # fmt: skip
-    yield from _tables(insight, follower.facts, tables)
+    yield from _tables(insight, tracker.facts, tables)
 
 
-def _role(follower: EngineFollower, name: str, *, replica: bool) -> Iterator[Finding]:
-    if replica and follower.publish:
+def _role(tracker: EngineTracker, name: str, *, replica: bool) -> Iterator[Finding]:
+    if replica and tracker.publish:
         yield warning(
             "replica", f"{name} is a replica (in recovery): its rows may be stale, so they are"
             " not cached, and every read goes to the database",
@@ -61,7 +61,7 @@ def _role(follower: EngineFollower, name: str, *, replica: bool) -> Iterator[Fin
         )  # fmt: skip
     elif replica:
         yield ok("replica", f"{name} is a replica and attached as one")
-    elif not follower.publish:
+    elif not tracker.publish:
         yield info(
             "replica", f"{name} is attached with publish=False, but is not a replica: nothing read"
             " there is cached",
@@ -86,8 +86,8 @@ def _isolation(name: str, level: str, reads_old: bool, *, snapshot: bool) -> Fin
     return ok("isolation", f"{name}: {level}, {text}")
 
 
-def _missing(follower: EngineFollower, tables: list[Table]) -> list[str]:
-    with follower.engine.connect() as connection:
+def _missing(tracker: EngineTracker, tables: list[Table]) -> list[str]:
+    with tracker.engine.connect() as connection:
         inspector = inspect(connection)
         missing = [
             table.fullname

@@ -186,7 +186,7 @@ class CachedQuery(Generic[S]):
         )
 
 
-class SpotOption(UserDefinedOption):
+class CacheOption(UserDefinedOption):
     """The option that ``cached`` puts on a statement."""
 
     __slots__ = ("region", "ttl_ms")
@@ -207,7 +207,7 @@ def cached(region: Region, *, ttl: timedelta | float | None = None) -> Any:
     """
     if not isinstance(region, Region):
         raise DeclarationError(f"cached(): region must be a Region, got {region!r}")
-    return SpotOption(region, region.ttl_ms if ttl is None else milliseconds(ttl, "cached: ttl"))
+    return CacheOption(region, region.ttl_ms if ttl is None else milliseconds(ttl, "cached: ttl"))
 
 
 def check_refresh(query: CachedQuery[Any], dependencies: Iterable[Dependency]) -> None:

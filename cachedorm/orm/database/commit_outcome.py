@@ -24,7 +24,7 @@ _IN_TRANSACTION = text(
 _CONNECT_TIMEOUT = 5
 
 
-class Doubts:
+class CommitOutcomes:
     """Knows open outcomes, and asks the database of one engine about them."""
 
     __slots__ = ("_asking", "_engine")

@@ -21,7 +21,7 @@ _ASK_SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 _SNAPSHOT_LEVELS = frozenset({"REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT"})
 
 # Marks our own statements.
-OWN = {"cachedorm_own": True}
+INTERNAL_OPTIONS = {"cachedorm_own": True}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from cachedorm.orm.interest.tables import Names, TableName
 AnyColumn = Column[Any]
 
 
-class Effect(Enum):
+class CascadeEffect(Enum):
     """What is done to the rows of a table."""
 
     DELETE = "delete"
@@ -37,7 +37,7 @@ class Cascade:
     """
 
     table: Table
-    effect: Effect
+    effect: CascadeEffect
     columns: frozenset[str] | None
     depth: int
     keys: tuple[tuple[AnyColumn, AnyColumn], ...] = ()
@@ -68,7 +68,7 @@ class _Step:
     """A table and what happens to it: what the next level follows from."""
 
     table: TableName
-    effect: Effect
+    effect: CascadeEffect
     columns: frozenset[str] | None
 
 
@@ -90,7 +90,7 @@ class Cascades:
         return f"<Cascades tables={len(self._tables)} foreign_keys={count}>"
 
     def of(
-        self, table: Table, effect: Effect, columns: frozenset[str] | None = None
+        self, table: Table, effect: CascadeEffect, columns: frozenset[str] | None = None
     ) -> tuple[Cascade, ...]:
         """Give what the database does to other rows when this is done to rows of `table`.
 
@@ -98,9 +98,9 @@ class Cascades:
         that refers to itself is among its own children. An empty answer costs one look-up.
         """
         key = self._names.of(table)
-        if key not in self._references or effect is Effect.TRUNCATE:
+        if key not in self._references or effect is CascadeEffect.TRUNCATE:
             return ()
-        step = _Step(key, effect, columns if effect is Effect.UPDATE else None)
+        step = _Step(key, effect, columns if effect is CascadeEffect.UPDATE else None)
         answer = self._answers.get(step)
         if answer is None:
             answer = self._answers[step] = tuple(self._follow(step))
@@ -135,7 +135,7 @@ class Cascades:
             effect, columns = _acted(reference, step)
             if effect is None:
                 continue
-            exact = depth == 1 and effect is not Effect.TRUNCATE_CASCADE
+            exact = depth == 1 and effect is not CascadeEffect.TRUNCATE_CASCADE
             yield Cascade(
                 reference.child, effect, columns, depth, _keys(reference) if exact else ()
             )
@@ -151,35 +151,37 @@ def _keys(reference: _Reference) -> tuple[tuple[AnyColumn, AnyColumn], ...]:
 _NOTHING: Final = ("NO ACTION", "RESTRICT")
 
 
-def _acted(reference: _Reference, step: _Step) -> tuple[Effect | None, frozenset[str] | None]:
+def _acted(
+    reference: _Reference, step: _Step
+) -> tuple[CascadeEffect | None, frozenset[str] | None]:
     match step.effect:
-        case Effect.TRUNCATE_CASCADE:
-            return Effect.TRUNCATE_CASCADE, None
-        case Effect.DELETE:
+        case CascadeEffect.TRUNCATE_CASCADE:
+            return CascadeEffect.TRUNCATE_CASCADE, None
+        case CascadeEffect.DELETE:
             return _on_delete(reference)
-        case Effect.UPDATE:
+        case CascadeEffect.UPDATE:
             return _on_update(reference, step.columns)
     return None, None
 
 
-def _on_delete(reference: _Reference) -> tuple[Effect | None, frozenset[str] | None]:
+def _on_delete(reference: _Reference) -> tuple[CascadeEffect | None, frozenset[str] | None]:
     action = reference.on_delete
     if action.startswith(_NOTHING):
         return None, None
     if action.startswith("SET "):  # of PostgreSQL's SET NULL (a, b) as if it set all
-        return Effect.UPDATE, frozenset(child.name for _, child in reference.pairs)
-    return Effect.DELETE, None
+        return CascadeEffect.UPDATE, frozenset(child.name for _, child in reference.pairs)
+    return CascadeEffect.DELETE, None
 
 
 def _on_update(
     reference: _Reference, columns: frozenset[str] | None
-) -> tuple[Effect | None, frozenset[str] | None]:
+) -> tuple[CascadeEffect | None, frozenset[str] | None]:
     action = reference.on_update
     changed = [pair for pair in reference.pairs if columns is None or pair[0] in columns]
     if action.startswith(_NOTHING) or not changed:
         return None, None
     pairs = reference.pairs if action.startswith("SET ") else changed
-    return Effect.UPDATE, frozenset(child.name for _, child in pairs)
+    return CascadeEffect.UPDATE, frozenset(child.name for _, child in pairs)
 
 
 # --- the foreign keys of the tables

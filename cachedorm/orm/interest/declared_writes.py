@@ -12,13 +12,13 @@ from sqlalchemy import Table
 
 from cachedorm.declare.policies.shape import EntityShape
 from cachedorm.errors import ArgumentError, DeclarationError
-from cachedorm.orm.interest.cascades import Cascades, Effect
+from cachedorm.orm.interest.cascades import CascadeEffect, Cascades
 from cachedorm.orm.interest.tables import Interests, Names, TableInterest, TableName
 
 OPTION = "cachedorm_writes"
 
 
-class Unseen:
+class DeclaredWrites:
     """What is written unseen, for the tables that one Cache follows.
 
     Raises DeclarationError for a policy that names a table nobody knows.
@@ -52,7 +52,7 @@ class Unseen:
         answer = self._answers.get(table.fullname)
         if answer is None:
             names = self._closure(table.fullname)
-            answer = self._answers[table.fullname] = self._followed(names)
+            answer = self._answers[table.fullname] = self._attachment(names)
         return answer
 
     def names(self, table: Table) -> set[str]:
@@ -109,11 +109,11 @@ class Unseen:
         return {
             cascade.table.fullname
             for table in self._tables.get(name, ())
-            for effect in (Effect.DELETE, Effect.UPDATE)
+            for effect in (CascadeEffect.DELETE, CascadeEffect.UPDATE)
             for cascade in self._cascades.of(table, effect)
         }
 
-    def _followed(self, names: Iterable[str]) -> tuple[TableInterest, ...]:
+    def _attachment(self, names: Iterable[str]) -> tuple[TableInterest, ...]:
         tables = (table for name in sorted(names) for table in self._tables[name][:1])
         found = (self._interests[table] for table in tables)
         return tuple(interest for interest in found if interest is not None)

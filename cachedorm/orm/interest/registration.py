@@ -12,16 +12,16 @@ from typing import Any
 
 from sqlalchemy import Column, Table
 
-from cachedorm.orm.interest.cascades import Cascades, Effect
-from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.cascades import CascadeEffect, Cascades
+from cachedorm.orm.interest.declared_writes import DeclaredWrites
 from cachedorm.orm.interest.tables import Interests, TableInterest
 from cachedorm.store.protocol.interest_registry import Interest
 
 # TRUNCATE ... CASCADE reaches every table that refers to it, and counts as everything.
-_EFFECTS = (Effect.DELETE, Effect.UPDATE)
+_EFFECTS = (CascadeEffect.DELETE, CascadeEffect.UPDATE)
 
 
-class Foreign:
+class InterestRegistration:
     """What this process reckons with, and which tables a written table takes along."""
 
     __slots__ = ("_along", "_along_of", "_named", "known", "registered")
@@ -37,8 +37,12 @@ class Foreign:
 
     @classmethod
     def of(
-        cls, interests: Interests, tables: Iterable[Table], cascades: Cascades, unseen: Unseen
-    ) -> Foreign:
+        cls,
+        interests: Interests,
+        tables: Iterable[Table],
+        cascades: Cascades,
+        unseen: DeclaredWrites,
+    ) -> InterestRegistration:
         """By the foreign keys and the declared triggers of these tables."""
 
         tables = tuple(tables)

@@ -61,7 +61,7 @@ class Names:
 
 
 # A row as a writer knows it: values by column name. A column that is not there is not known.
-Values = Mapping[str, Any]
+ColumnValues = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class KeyInterest:
     mapper: Mapper[Any]
     write_through: bool
 
-    def key_of(self, row: Values, dialect: Dialect) -> str | None:
+    def key_of(self, row: ColumnValues, dialect: Dialect) -> str | None:
         """The row's key; None if a column is null, so that the row has none.
 
         Raises KeyError for a column whose value is not known.
@@ -188,7 +188,7 @@ class TableInterest:
         for db in self.dbs:
             touched.add_stamps(db, self._stamps)
 
-    def touch(self, touched: Touched, row: Values, dialect: Dialect) -> None:
+    def touch(self, touched: Touched, row: ColumnValues, dialect: Dialect) -> None:
         """This row changed, or was, or came to be: the entries it has a key in are doubtful."""
         if self.keyless:
             self.touch_all(touched)
@@ -203,7 +203,7 @@ class TableInterest:
                 touched.add_entries(interest.db, (key,))
 
     def offers(
-        self, row: Values, dialect: Dialect
+        self, row: ColumnValues, dialect: Dialect
     ) -> Iterator[tuple[KeyInterest, str, tuple[Any, ...]]]:
         """The entries that a write-through may replace, with the values of their key's columns."""
         for interest in self.keys:
@@ -214,7 +214,7 @@ class TableInterest:
                 if key is not None:
                     yield interest, key, tuple(row[column.name] for column in interest.columns)
 
-    def _touch_tags(self, touched: Touched, row: Values, dialect: Dialect) -> None:
+    def _touch_tags(self, touched: Touched, row: ColumnValues, dialect: Dialect) -> None:
         for db in self.memberships:
             touched.add_stamps(db, self._memberships)
         for column, dbs in self.tags.items():

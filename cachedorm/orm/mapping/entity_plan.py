@@ -20,8 +20,9 @@ from cachedorm.orm.mapping.row_plan import RowPlan
 from cachedorm.orm.mapping.source import Readable, Source
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form, now_ms
+from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Format
 from cachedorm.store.protocol.keys import EntryKey, stamp_key, wildcard_tag
+from cachedorm.store.runtime.clock import now_ms
 
 # Relationships that a plain load leaves alone; any other a hit would have to load as well.
 _LAZY = frozenset(
@@ -97,7 +98,7 @@ class EntityPlan:
         source = Source.of(owner, self.tables, profile)
         self.is_from = source.is_from
         fingerprint = self._fingerprint((database, *source.whose), names)
-        self.form = Form(fingerprint, self._encode, self._decode)
+        self.form = Format(fingerprint, self._encode, self._decode)
         # The reason for which no read can be served, whatever the session, or None.
         self.why_never = self._why_never(dialect)
 

@@ -22,14 +22,14 @@ from cachedorm.declare.queries.dependencies import (
 )
 from cachedorm.declare.queries.eager import check_eager, eager_tables
 from cachedorm.declare.queries.loading_options import loading_text
-from cachedorm.declare.queries.query import ROWS_MAX, SpotOption
+from cachedorm.declare.queries.query import ROWS_MAX, CacheOption
 from cachedorm.errors import DeclarationError
 from cachedorm.orm.interest.tables import Interests
 from cachedorm.store.protocol.keys import Template
 
 
 @dataclass(frozen=True, eq=False)
-class SpotQuery:
+class AdHocQuery:
     """The shape of a statement, in the form of a declared query: its binds are the parameters."""
 
     region: Region
@@ -46,9 +46,9 @@ class SpotQuery:
         return tuple(self.parameters)
 
 
-def spot_query(
-    statement: SelectBase, option: SpotOption, interests: Interests, dialect: Dialect
-) -> SpotQuery:
+def adhoc_query(
+    statement: SelectBase, option: CacheOption, interests: Interests, dialect: Dialect
+) -> AdHocQuery:
     """The shape of a statement; DeclarationError if writes to its tables are not followed."""
     key = statement._generate_cache_key()
     assert key is not None
@@ -59,17 +59,17 @@ def spot_query(
     # Two binds of one name may have different values: a name stands for a bind only if unique.
     named = {each.key: name for name, each in bound.items() if times[each.key] == 1}
     dependencies = _dependencies(statement, named)
-    return SpotQuery(
+    return AdHocQuery(
         option.region,
         Template(f"cached:{digest}"),
         statement,
         bound,
-        tuple(_followed(each, option.region, interests) for each in dependencies),
+        tuple(_attachment(each, option.region, interests) for each in dependencies),
         option.ttl_ms,
     )
 
 
-def spot_values(bound: Sequence[BindParameter[Any]]) -> dict[str, Any]:
+def adhoc_values(bound: Sequence[BindParameter[Any]]) -> dict[str, Any]:
     """The values of a statement's binds, by the names its shape gave them."""
     return dict(zip(_names(bound), map(_value_of, bound), strict=True))
 
@@ -106,7 +106,7 @@ def _by_position(dependency: Dependency, names: Mapping[str, str]) -> Dependency
     return Dependency(dependency.table, dependency.column, ValueSource(name, many=source.many))
 
 
-def _followed(dependency: Dependency, region: Region, interests: Interests) -> Dependency:
+def _attachment(dependency: Dependency, region: Region, interests: Interests) -> Dependency:
     """The dependency by what writers know of: its own tag, or the table as a whole."""
     interest = interests[dependency.table]
     if interest is not None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.orm.database.catalog import REFUSALS
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.mapping.entity_plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.mapping.hydration import fill, hydrate
 from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath, holds_connection
@@ -145,7 +145,9 @@ class Reader:
         row_plan = plan.root
         for _ in range(_READS_MAX):
             statement = plan.statements[row_plan]
-            found = connection.execute(statement, parameters, execution_options=OWN).first()
+            found = connection.execute(
+                statement, parameters, execution_options=INTERNAL_OPTIONS
+            ).first()
             if found is None and row_plan is plan.root:
                 return None
             concrete = plan.root

@@ -13,7 +13,7 @@ from sqlalchemy.orm.base import instance_state
 
 from cachedorm.errors import ArgumentError
 from cachedorm.orm.database.compat import entity_result, keyed_result
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.mapping.entity_plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.mapping.hydration import hydrate_each
 from cachedorm.orm.mapping.key_values import plain_key_type
@@ -22,7 +22,7 @@ from cachedorm.orm.reading.key_list import Identity, KeyList
 from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath, note_session
 from cachedorm.store.codec import UndecodableError
 from cachedorm.store.entries.batch import BATCH, fill_many
-from cachedorm.store.entries.entries import NO_VALUE, Entries, Look
+from cachedorm.store.entries.entries import NO_VALUE, Entries, EntryLookup
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.protocol.entry import ABSENT
 from cachedorm.store.protocol.keys import EntryKey
@@ -182,7 +182,9 @@ def _objects(session: Session, values: Mapping[Identity, Any]) -> dict[Identity,
     return found
 
 
-def _are_of_one_moment(entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:
+def _are_of_one_moment(
+    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[EntryLookup]
+) -> bool:
     """Whether what was found still stands after the rest was loaded: then it stood at that time."""
     hits = [at for at, look in enumerate(looks) if look.value is not NO_VALUE]
     if len(hits) in (0, len(keys)):
@@ -243,7 +245,7 @@ def _selected(
     connection: Connection, row_plan: RowPlan, identities: Sequence[Identity]
 ) -> list[Row]:
     statement = row_plan.statement.where(_with_key(row_plan, identities))
-    found = connection.execute(statement, execution_options=OWN)
+    found = connection.execute(statement, execution_options=INTERNAL_OPTIONS)
     return [(row_plan, tuple(row)) for row in found]
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from cachedorm.declare.policies.shape import loose_row_shape
 from cachedorm.errors import NotCacheable
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.mapping.hydration import hydrate
 from cachedorm.orm.mapping.row_plan import RowPlan
 from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
@@ -138,7 +138,7 @@ def loaded_fresh(
     """The statement's rows with objects of a session that knows no others, open in the block."""
     with Session(connection, autoflush=False, join_transaction_mode="rollback_only") as session:
         read: Any = statement
-        result = session.execute(read, dict(values), execution_options=OWN)
+        result = session.execute(read, dict(values), execution_options=INTERNAL_OPTIONS)
         # Rows that a joined collection repeats; any other row that comes twice is meant twice.
         repeated = result._unique_filter_state is not None
         yield [tuple(row) for row in (result.unique() if repeated else result)]

@@ -14,7 +14,7 @@ from cachedorm.declare.queries.dependencies import Dependency
 from cachedorm.declare.queries.derived import DerivedQuery
 from cachedorm.declare.queries.equalities import VALUES_MAX
 from cachedorm.declare.queries.loading_options import loading_text
-from cachedorm.declare.queries.query import CachedQuery, SpotOption
+from cachedorm.declare.queries.query import CachedQuery, CacheOption
 from cachedorm.errors import ArgumentError, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.orm.database.compat import repeats_rows, rows_result
@@ -22,12 +22,12 @@ from cachedorm.orm.database.profile import Profile
 from cachedorm.orm.mapping.field_stamps import field_stamps, stamped_fields
 from cachedorm.orm.mapping.key_values import asked_value_of, key_value
 from cachedorm.orm.mapping.source import Readable, Source, Sourced
-from cachedorm.orm.reading.adhoc_queries import SpotQuery, spot_values
+from cachedorm.orm.reading.adhoc_queries import AdHocQuery, adhoc_values
 from cachedorm.orm.reading.read_path import BYPASSED, Bypassed, ReadPath
 from cachedorm.orm.reading.results import EntityElement, answer_of, first_mapper
 from cachedorm.store.codec import encode_plain
 from cachedorm.store.dogpile.region import CachedRegion
-from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Form
+from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Format
 from cachedorm.store.protocol.keys import (
     EntryKey,
     membership_tag,
@@ -62,7 +62,7 @@ class QueryPlan:
 
     def __init__(
         self,
-        query: CachedQuery[Any] | SpotQuery,
+        query: CachedQuery[Any] | AdHocQuery,
         region: CachedRegion,
         database: str,
         profile: Profile,
@@ -88,7 +88,7 @@ class QueryPlan:
         }
         source = Source.of(self.mapper, {each.table for each in query.dependencies}, profile)
         self.tables, self.is_from = source.tables, source.is_from
-        self.form = Form(
+        self.form = Format(
             self._fingerprint(compiled, (database, *source.whose)),
             self.codec.encode,
             self.codec.decode,
@@ -155,7 +155,7 @@ class QueryPlan:
             if name in self._tagged:
                 raise
         # It names the entry only: no row is looked for by it.
-        return digest_of(value) if isinstance(value, list | dict | set | tuple) else value
+        return parameter_digest(value) if isinstance(value, list | dict | set | tuple) else value
 
     def load(
         self,
@@ -215,7 +215,7 @@ class DerivedPlan(Sourced, Protocol):
     @property
     def region(self) -> CachedRegion: ...
     @property
-    def form(self) -> Form: ...
+    def form(self) -> Format: ...
     @property
     def stamps(self) -> tuple[str, ...]:
         """The stamps of which every entry carries at least one."""
@@ -240,11 +240,11 @@ class QueryReader:
     def __init__(
         self,
         plan_of: Callable[[CachedQuery[Any] | DerivedQuery], QueryPlan | DerivedPlan | None],
-        spot_plan_of: Callable[[SelectBase, Any, SpotOption], QueryPlan | None],
+        adhoc_plan_of: Callable[[SelectBase, Any, CacheOption], QueryPlan | None],
         path: ReadPath,
     ) -> None:
         self._plan_of = plan_of
-        self._spot_plan_of = spot_plan_of
+        self._spot_plan_of = adhoc_plan_of
         self._path = path
 
     def answer(
@@ -254,18 +254,18 @@ class QueryReader:
         plan = self._plan_of(query)
         return BYPASSED if plan is None else plan.answer(session, values, self._path)
 
-    def answer_spot(
-        self, session: Session, statement: SelectBase, option: SpotOption
+    def answer_adhoc(
+        self, session: Session, statement: SelectBase, option: CacheOption
     ) -> IteratorResult[Any] | Bypassed:
         """The same for a statement that was built on the spot."""
         shape = statement._generate_cache_key()
         plan = None if shape is None else self._spot_plan_of(statement, shape.key, option)
         if plan is None or shape is None:
             return BYPASSED
-        return plan.answer(session, spot_values(shape.bindparams), self._path, statement)
+        return plan.answer(session, adhoc_values(shape.bindparams), self._path, statement)
 
 
-def digest_of(value: Any) -> str:
+def parameter_digest(value: Any) -> str:
     """What stands in a key for a list or a document, which have no short text of their own."""
     try:
         return hashlib.sha256(encode_plain(value)).hexdigest()[:32]
@@ -273,7 +273,7 @@ def digest_of(value: Any) -> str:
         raise ArgumentError(f"a key cannot be made of {type(value).__name__}: {error}") from None
 
 
-def _too_long(query: CachedQuery[Any] | SpotQuery, count: int) -> ArgumentError:
+def _too_long(query: CachedQuery[Any] | AdHocQuery, count: int) -> ArgumentError:
     return ArgumentError(
         f"the answer of {query.template.text!r} has {count} rows and is not cached: more than"
         f" {query.rows_max}; give the statement a LIMIT, or CachedQuery(rows_max=...)"

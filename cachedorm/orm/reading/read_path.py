@@ -18,15 +18,15 @@ from cachedorm.observe import Observer
 from cachedorm.orm.database.compat import session_binds, session_options
 from cachedorm.orm.database.profile import Profile, isolation_of
 from cachedorm.orm.mapping.source import Sourced
-from cachedorm.orm.tracking.engine import EngineFollower
+from cachedorm.orm.tracking.engine import EngineTracker
 from cachedorm.orm.tracking.ledger import Ledger, ledger_if_any
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.entries.provenance import current, refuse
 from cachedorm.store.protocol.keys import EntryKey
 
-# The follower of an engine; None if no Cache follows it.
-FollowerOf = Callable[[Engine], EngineFollower | None]
+# The tracker of an engine; None if no Cache follows it.
+TrackerOf = Callable[[Engine], EngineTracker | None]
 # Reads the database: the value, and whether it may be kept.
 Load = Callable[[Connection], tuple[Any, bool]]
 
@@ -53,10 +53,10 @@ class ReadSwitch:
 class ReadPath:
     """The rules and the steps that every cached read of one Cache goes through."""
 
-    __slots__ = ("_follower_of", "_switch", "observer")
+    __slots__ = ("_switch", "_tracker_of", "observer")
 
-    def __init__(self, follower_of: FollowerOf, switch: ReadSwitch, observer: Observer) -> None:
-        self._follower_of = follower_of
+    def __init__(self, tracker_of: TrackerOf, switch: ReadSwitch, observer: Observer) -> None:
+        self._tracker_of = tracker_of
         self._switch = switch
         self.observer = observer
 
@@ -83,8 +83,8 @@ class ReadPath:
         if routed or not bind:
             bind = session.get_bind() if plan.mapper is None else session.get_bind(plan.mapper)
         if isinstance(bind, Connection):
-            return _why_connection(bind, plan, self._follower_of)
-        return _why_engine(bind, plan, self._follower_of)
+            return _why_connection(bind, plan, self._tracker_of)
+        return _why_engine(bind, plan, self._tracker_of)
 
     def count_bypass(self, region: str, reason: str) -> None:
         """Count a read that goes past the cache, and refuse it to a response that records."""
@@ -93,7 +93,7 @@ class ReadPath:
 
     def publishes(self, connection: Connection, source: Sourced) -> bool:
         """Whether what was read on this connection may be published."""
-        return why_not_publish(connection, source, self._follower_of) is None
+        return why_not_publish(connection, source, self._tracker_of) is None
 
     def entry(
         self,
@@ -120,7 +120,7 @@ class ReadPath:
         """Whether the transaction has connections, and why one of them must not serve, or None."""
         connections = _connections(transaction)
         for connection in connections:
-            reason = _why_connection(connection, plan, self._follower_of)
+            reason = _why_connection(connection, plan, self._tracker_of)
             if reason is not None:
                 return True, reason
         return bool(connections), None
@@ -155,9 +155,9 @@ def _why_session(session: Session) -> str | None:
     return None
 
 
-def why_not_publish(connection: Connection, plan: Sourced, follower_of: FollowerOf) -> str | None:
+def why_not_publish(connection: Connection, plan: Sourced, tracker_of: TrackerOf) -> str | None:
     """The reason why rows read on this connection must not be published, or None."""
-    return _why_connection(connection, plan, follower_of, fresh=True)
+    return _why_connection(connection, plan, tracker_of, fresh=True)
 
 
 def holds_connection(session: Session) -> bool:
@@ -177,21 +177,21 @@ def _connections(transaction: Any) -> list[Connection]:
     return list(found.values())
 
 
-def _why_engine(engine: Engine, plan: Sourced, follower_of: FollowerOf) -> str | None:
-    follower = follower_of(engine)
-    if follower is None:
+def _why_engine(engine: Engine, plan: Sourced, tracker_of: TrackerOf) -> str | None:
+    tracker = tracker_of(engine)
+    if tracker is None:
         return "engine not followed"
     if engine.dialect.is_async and _is_outside_greenlet():
         return "outside of a greenlet"
-    if follower.profile is None:
-        follower.know()
-    profile = follower.profile
+    if tracker.profile is None:
+        tracker.know()
+    profile = tracker.profile
     assert profile is not None
-    if follower.replica or not follower.publish:
+    if tracker.replica or not tracker.publish:
         return "replica"
     if not plan.is_from(profile):
         return "another database or search path"
-    level = follower.isolation
+    level = tracker.isolation
     options = engine.get_execution_options()
     if options:
         if options.get("schema_translate_map"):
@@ -199,12 +199,12 @@ def _why_engine(engine: Engine, plan: Sourced, follower_of: FollowerOf) -> str |
         level = options.get("isolation_level") or level
     if profile.reads_old(level):
         return "isolation level"
-    facts = follower.facts
+    facts = tracker.facts
     return facts.why_refused(plan.tables) if facts.refused else None
 
 
 def _why_connection(
-    connection: Connection, plan: Sourced, follower_of: FollowerOf, *, fresh: bool = False
+    connection: Connection, plan: Sourced, tracker_of: TrackerOf, *, fresh: bool = False
 ) -> str | None:
     ledger: Ledger | None = ledger_if_any(connection)
     if ledger is None or ledger.profile is None:
@@ -215,14 +215,14 @@ def _why_connection(
         return "changed session state"
     if ledger.profile.snapshot and not fresh:
         return "open snapshot"
-    follower = follower_of(connection.engine)
-    if follower is None:
+    tracker = tracker_of(connection.engine)
+    if tracker is None:
         return "engine not followed"
     if connection.dialect.is_async and _is_outside_greenlet():
         return "outside of a greenlet"
     # A BEGIN as text, where each statement is else its own, begins at the server's own level.
     asked = None if ledger.begun else isolation_of(connection)
-    return _why_source(connection, ledger.profile, asked, plan, follower)
+    return _why_source(connection, ledger.profile, asked, plan, tracker)
 
 
 def _why_source(
@@ -230,10 +230,10 @@ def _why_source(
     profile: Profile,
     asked: str | None,
     plan: Sourced,
-    follower: EngineFollower,
+    tracker: EngineTracker,
 ) -> str | None:
     """Why what this connection reads may be old, or other rows than those that are cached."""
-    if profile.replica or not follower.publish:
+    if profile.replica or not tracker.publish:
         return "replica"
     if not plan.is_from(profile):
         return "another database or search path"
@@ -242,7 +242,7 @@ def _why_source(
         return "schema_translate_map"
     if profile.reads_old(asked):
         return "isolation level"
-    facts = follower.facts
+    facts = tracker.facts
     return facts.why_refused(plan.tables) if facts.refused else None
 
 

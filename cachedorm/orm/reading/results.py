@@ -17,7 +17,7 @@ from cachedorm.declare.policies.shape import RowShape, loose_row_shape
 from cachedorm.declare.queries.eager import eager_relations
 from cachedorm.declare.queries.loading_options import why_not_loaded
 from cachedorm.errors import DeclarationError, NotCacheable
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.mapping.hydration import hydrate_each
 from cachedorm.orm.mapping.row_plan import RowPlan, own_value, restorer_of
 from cachedorm.orm.mapping.source import Readable
@@ -75,7 +75,7 @@ Element = EntityElement | ColumnElement
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredColumn:
     """One value of a stored row: its name and kind. ``untyped``: as whatever the driver gave."""
 
     name: str
@@ -88,7 +88,7 @@ class Elements:
     """The elements of a query's rows, what is stored of them, and the SELECT that reads it."""
 
     each: tuple[Element, ...]
-    stored: tuple[Stored, ...]
+    stored: tuple[StoredColumn, ...]
     statement: SelectBase
     whole: SelectBase
 
@@ -100,7 +100,7 @@ def elements_of(statement: SelectBase, dialect: Dialect, who: str) -> Elements:
     if reason is not None:
         raise DeclarationError(f"{who}: {reason}")
     each: list[Element] = []
-    stored: list[Stored] = []
+    stored: list[StoredColumn] = []
     columns: list[Any] = []
     for description in _descriptions(statement):
         name, expression = description["name"], description["expr"]
@@ -170,9 +170,9 @@ def _check_entity(mapper: Mapper[Any], who: str) -> None:
         )
 
 
-def _stored(name: str, type_: Any, dialect: Dialect, who: str) -> Stored:
+def _stored(name: str, type_: Any, dialect: Dialect, who: str) -> StoredColumn:
     if isinstance(type_, NullType):  # avg() has no declared type
-        return Stored(name, Kind.BYTES, untyped=True)
+        return StoredColumn(name, Kind.BYTES, untyped=True)
     # A Bundle of columns says its own class for a type.
     kind = kind_of(type_, dialect) if isinstance(type_, TypeEngine) else None
     if kind is None:
@@ -180,10 +180,10 @@ def _stored(name: str, type_: Any, dialect: Dialect, who: str) -> Stored:
             f"{who}: column {name!r} has type {type_!r}, which cannot be stored exactly;"
             " leave it out, or give it a type with type_coerce()"
         )
-    return Stored(name, kind)
+    return StoredColumn(name, kind)
 
 
-Rows = list[tuple[Any, ...]]
+ResultRows = list[tuple[Any, ...]]
 
 
 class Answer(Protocol):
@@ -205,7 +205,7 @@ class Answer(Protocol):
     ) -> tuple[Any, int]:
         """The answer of this statement, of the same shape, and how many rows it has."""
 
-    def rows(self, session: Session, value: Any) -> Rows:
+    def rows(self, session: Session, value: Any) -> ResultRows:
         """The rows for this session: its own objects, and plain values."""
 
     def readable(self, payload: bytes, most: int) -> Readable:
@@ -221,7 +221,7 @@ def answer_of(statement: SelectBase, dialect: Dialect, who: str) -> Answer:
 
 
 class PlainAnswer:
-    """Rows of values, one slice of them for each element."""
+    """ResultRows of values, one slice of them for each element."""
 
     def __init__(self, elements: Elements, dialect: Dialect) -> None:
         self.elements = elements
@@ -253,11 +253,11 @@ class PlainAnswer:
         if statement is not elements.whole:
             elements = elements_of(statement, self._dialect, "cached(...)")
         read: Any = elements.statement
-        found = connection.execute(read, dict(values), execution_options=OWN)
+        found = connection.execute(read, dict(values), execution_options=INTERNAL_OPTIONS)
         rows = [tuple(row) for row in found]
         return rows, len(rows)
 
-    def rows(self, session: Session, value: Any) -> Rows:
+    def rows(self, session: Session, value: Any) -> ResultRows:
         columns = []
         for element in self.elements.each:
             columns.append(element.values(session, value))  # noqa: PERF401 - one frame less a hit
@@ -304,7 +304,7 @@ class GraphAnswer:
         except NotCacheable as reason:
             return Unstored(graph, reason), count
 
-    def rows(self, session: Session, value: Any) -> Rows:
+    def rows(self, session: Session, value: Any) -> ResultRows:
         if isinstance(value, Unstored):
             return self._codec.objects(session, value.copied())
         graph = self._codec.decode(value) if isinstance(value, bytes) else value

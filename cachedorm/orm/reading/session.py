@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.base import PASSIVE_OFF, RELATED_OBJECT_OK, SQL_OK
 
 from cachedorm.declare.policies.model import Cached, KeyRead
-from cachedorm.declare.queries.query import SpotOption
+from cachedorm.declare.queries.query import CacheOption
 from cachedorm.declare.statement import ASKING_MORE, CalledStatement, QueryCall, call_of
 from cachedorm.orm.database.compat import entity_result
 from cachedorm.orm.reading.entities import Reader
@@ -164,7 +164,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
     """Answer the very statement that a cached read made; anything else is plain SQL."""
     statement = state.statement
     call = call_of(statement)
-    spot = _spot_option(state) if call is None else None
+    spot = _cache_option(state) if call is None else None
     if call is None and spot is None:
         return _listed(state)
     if state.parameters or _asks_more(state.execution_options) or _is_sent_elsewhere(state):
@@ -176,7 +176,7 @@ def _answer(state: ORMExecuteState) -> IteratorResult[Any] | None:
         note_session(state.session)
         _flush(state.session, autoflush=autoflush)
         session: Any = state.session
-        found = session._cachedorm_queries.answer_spot(session, statement, spot)
+        found = session._cachedorm_queries.answer_adhoc(session, statement, spot)
     return None if found is BYPASSED else found
 
 
@@ -215,11 +215,11 @@ def _flush(session: Any, *, autoflush: bool) -> None:
         session._autoflush()
 
 
-def _spot_option(state: ORMExecuteState) -> SpotOption | None:
+def _cache_option(state: ORMExecuteState) -> CacheOption | None:
     statement: Any = state.statement
     if state.is_select and (statement._with_options or _has_more_options(statement)):
         for option in state.user_defined_options:
-            if isinstance(option, SpotOption):
+            if isinstance(option, CacheOption):
                 return option
     return None
 

@@ -10,19 +10,19 @@ from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.dml import Delete, Update
 
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.interest.cascades import Cascade
-from cachedorm.orm.interest.tables import TableInterest, Values
+from cachedorm.orm.interest.tables import ColumnValues, TableInterest
 from cachedorm.orm.tracking.statement_rows import (
-    UNKNOWN,
-    Parameters,
+    UNKNOWN_VALUE,
+    StatementParameters,
     given_to,
     is_repeatable,
     key_equalities,
 )
 
 # Beyond so many rows of one table in one transaction the table's wildcard is cheaper, and safe.
-ROWS_MAX = 1000
+AFFECTED_ROWS_MAX = 1000
 _LOCKING = frozenset({"postgresql", "mysql", "mariadb", "oracle"})
 
 Key = tuple[Any, ...]
@@ -50,7 +50,7 @@ class Affected:
         connection: Connection,
         statement: Update | Delete,
         table: Table,
-        parameters: Sequence[Parameters],
+        parameters: Sequence[StatementParameters],
         *,
         held: bool,
     ) -> None:
@@ -63,11 +63,11 @@ class Affected:
         self.keys: list[Key] | None = None
         # Without keys: a filter that finds the rows; None if there is none to be had.
         self._where: ColumnElement[bool] | bool | None = None
-        self._params: Parameters = {}
-        if len(parameters) <= ROWS_MAX:
+        self._params: StatementParameters = {}
+        if len(parameters) <= AFFECTED_ROWS_MAX:
             self._read(parameters)
 
-    def _read(self, parameters: Sequence[Parameters]) -> None:
+    def _read(self, parameters: Sequence[StatementParameters]) -> None:
         where = self._statement.whereclause
         named, keys = [], []
         for each in parameters:
@@ -103,7 +103,7 @@ class Affected:
         return self._selected(columns, where, self._params, for_key=for_key)
 
     def children(
-        self, interest: TableInterest, cascade: Cascade, parents: Sequence[Values]
+        self, interest: TableInterest, cascade: Cascade, parents: Sequence[ColumnValues]
     ) -> list[dict[str, Any]] | None:
         """The locked rows of a child table that refer to the parents; None if they are too many."""
         names = [column.name for column in (*interest.primary_key, *interest.watched)]
@@ -117,29 +117,34 @@ class Affected:
         referring = _is_one_of([child for _, child in cascade.keys], values)
         return self._selected(columns, referring, {}, for_key=True)
 
-    def is_complete(self, rows: Sequence[Values]) -> bool:
+    def is_complete(self, rows: Sequence[ColumnValues]) -> bool:
         """Whether each row that the statement can possibly change is among these."""
         return self.keys is not None and len(rows) == len(set(self.keys))
 
     def _selected(
-        self, columns: Sequence[Column[Any]], where: Any, params: Parameters, *, for_key: bool
+        self,
+        columns: Sequence[Column[Any]],
+        where: Any,
+        params: StatementParameters,
+        *,
+        for_key: bool,
     ) -> list[dict[str, Any]] | None:
-        query = select(*columns).limit(ROWS_MAX + 1).with_for_update(key_share=not for_key)
+        query = select(*columns).limit(AFFECTED_ROWS_MAX + 1).with_for_update(key_share=not for_key)
         if where is not True:
             query = query.where(where)
-        rows = self._connection.execute(query, params, execution_options=OWN).all()
-        if len(rows) > ROWS_MAX:
+        rows = self._connection.execute(query, params, execution_options=INTERNAL_OPTIONS).all()
+        if len(rows) > AFFECTED_ROWS_MAX:
             return None
         names = [column.name for column in columns]
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def primary_key(table: Table, row: Values) -> Key | None:
+def primary_key(table: Table, row: ColumnValues) -> Key | None:
     """The row's primary key; None if part of it is not known."""
     values = []
     for column in table.primary_key.columns:
-        value = row.get(column.name, UNKNOWN)
-        if value is UNKNOWN:
+        value = row.get(column.name, UNKNOWN_VALUE)
+        if value is UNKNOWN_VALUE:
             return None
         values.append(value)
     key = tuple(values)
@@ -164,8 +169,8 @@ def _is_one_of(columns: Sequence[Column[Any]], keys: Sequence[Key]) -> ColumnEle
     return tuple_(*columns).in_(keys)
 
 
-Row = dict[str, Any]
-Followed = Sequence[tuple[Cascade, TableInterest]]
+AffectedRow = dict[str, Any]
+CascadeTargets = Sequence[tuple[Cascade, TableInterest]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +181,22 @@ class Change:
     table: Table
     interest: TableInterest | None
     affected: Affected
-    sets: Sequence[Row] | None
+    sets: Sequence[AffectedRow] | None
     dialect: Dialect
 
-    def for_key(self, exact: Followed) -> bool:
+    def for_key(self, exact: CascadeTargets) -> bool:
         """Whether others must be kept from inserting rows that refer to the affected ones."""
         return bool(exact) or isinstance(self.statement, Delete)
 
-    def news(self) -> Mapping[Key, Row]:
+    def news(self) -> Mapping[Key, AffectedRow]:
         """The new values by primary key; a later parameter set of the same row adds to them."""
-        found: dict[Key, Row] = {}
+        found: dict[Key, AffectedRow] = {}
         for key, new in zip(self.affected.keys or (), self.sets or (), strict=False):
             found[key] = {**found.get(key, {}), **new}
         return found
 
 
-def wanted(table: Table, interest: TableInterest | None, exact: Followed) -> list[str]:
+def wanted(table: Table, interest: TableInterest | None, exact: CascadeTargets) -> list[str]:
     """The columns that the keys of the rows, and of those that refer to them, are made of."""
     columns = [*table.primary_key.columns]
     if interest is not None:
@@ -200,6 +205,6 @@ def wanted(table: Table, interest: TableInterest | None, exact: Followed) -> lis
     return [column.name for column in columns]
 
 
-def overlaid(old: Row, new: Row) -> Row:
+def overlaid(old: AffectedRow, new: AffectedRow) -> AffectedRow:
     """The row after the statement; columns whose new value is not known are left out."""
-    return {name: value for name, value in {**old, **new}.items() if value is not UNKNOWN}
+    return {name: value for name, value in {**old, **new}.items() if value is not UNKNOWN_VALUE}

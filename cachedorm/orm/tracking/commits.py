@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Dialect
 
-from cachedorm.orm.database.commit_outcome import Doubts, is_ended
+from cachedorm.orm.database.commit_outcome import CommitOutcomes, is_ended
 from cachedorm.orm.sql.effect import Effect
 from cachedorm.orm.tracking.ledger import Ledger, ledger_at, ledger_if_any
 from cachedorm.orm.tracking.refresh_requests import Refreshes
@@ -29,7 +29,7 @@ class Commits:
     def __init__(
         self,
         store: Store,
-        doubts: Doubts,
+        doubts: CommitOutcomes,
         check_open: Callable[[], None],
         everything: Callable[[Ledger], None],
         refresh: Callable[[Refreshes], None],
@@ -125,7 +125,7 @@ class Commits:
             ledger = ledger_if_any(dbapi_connection)
             if ledger is not None and ledger.touched and is_ended(dbapi_connection):
                 # Perhaps by a COMMIT that went past us, to the driver itself.
-                self.after_alone(ledger)
+                self.after_autocommit(ledger)
             try:
                 rollback(dbapi_connection)
             finally:
@@ -134,12 +134,12 @@ class Commits:
 
         return do_rollback
 
-    def before_alone(self, ledger: Ledger) -> None:
+    def before_autocommit(self, ledger: Ledger) -> None:
         """The statement that is about to run commits by itself (AUTOCOMMIT)."""
         if (ledger.touched or ledger.tables) and ledger.intent is None:
             ledger.intent = self.intend(ledger)
 
-    def after_alone(self, ledger: Ledger) -> None:
+    def after_autocommit(self, ledger: Ledger) -> None:
         """The statement has run and is committed."""
         intent, touched, refreshes = ledger.intent, ledger.touched, ledger.refreshes
         ledger.reset()
@@ -157,7 +157,7 @@ class Commits:
         ledger.refreshes = None
         # PREPARE TRANSACTION lets nobody see its rows yet; COMMIT PREPARED touches everything.
         if effect.ends_transaction in ("commit", "commit prepared", "perhaps"):
-            self.before_alone(ledger)
+            self.before_autocommit(ledger)
 
     def after_ending(self, ledger: Ledger) -> None:
         """The text has run."""

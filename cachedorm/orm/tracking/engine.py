@@ -33,13 +33,13 @@ from cachedorm.orm.tracking.ledger import Ledger, ledger_of
 from cachedorm.orm.tracking.statement_rows import parameter_sets
 from cachedorm.orm.tracking.two_phase import TwoPhase
 from cachedorm.orm.tracking.write_index import WriteIndex
-from cachedorm.orm.tracking.write_through import NewRows
+from cachedorm.orm.tracking.write_through import WriteThroughRows
 from cachedorm.store.entries.provenance import refuse
 
 _STRUCTURAL = (Select, CompoundSelect, UpdateBase)
 
 
-class EngineFollower:
+class EngineTracker:
     """Follows the writes of one root engine for one Cache."""
 
     __slots__ = (
@@ -64,7 +64,7 @@ class EngineFollower:
         engine: Engine,
         index: Callable[[], WriteIndex],
         commits: Commits,
-        new_rows: NewRows,
+        new_rows: WriteThroughRows,
         schemas: set[str],
         *,
         publish: bool,
@@ -198,7 +198,7 @@ class EngineFollower:
             if id(statement) in ledger.pending:
                 self._index().recorder.after(ledger, statement, result)
             if ledger.autocommits and not ledger.begun:
-                self._commits.after_alone(ledger)
+                self._commits.after_autocommit(ledger)
 
     def _before_cursor_execute(
         self,
@@ -253,7 +253,7 @@ class EngineFollower:
             return
         if context.isinsert:
             self._index().recorder.foretell(ledger, context.invoked_statement, context)
-        self._commits.before_alone(ledger)
+        self._commits.before_autocommit(ledger)
 
     def _after_cursor_execute(
         self,
@@ -273,7 +273,7 @@ class EngineFollower:
         if not ledger.written or ledger.passing or id(context.invoked_statement) in ledger.recorded:
             return  # of what is recorded after_execute follows, and knows more
         if ledger.autocommits and not ledger.begun:
-            self._commits.after_alone(ledger)
+            self._commits.after_autocommit(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
         connection = context.connection
@@ -301,4 +301,4 @@ class EngineFollower:
             raise
 
     def __repr__(self) -> str:
-        return f"<EngineFollower {self.engine.url!r} publish={self.publish}>"
+        return f"<EngineTracker {self.engine.url!r} publish={self.publish}>"

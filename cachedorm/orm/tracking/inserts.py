@@ -10,17 +10,17 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.sql.dml import Insert
 
 from cachedorm.orm.interest.tables import TableInterest
-from cachedorm.orm.tracking.affected_rows import ROWS_MAX
+from cachedorm.orm.tracking.affected_rows import AFFECTED_ROWS_MAX
 from cachedorm.orm.tracking.statement_rows import inserted_rows
 
-Rows = list[dict[str, Any]]
+InsertedRows = list[dict[str, Any]]
 
 
 def rows_to_insert(
     statement: Insert, table: Table, interest: TableInterest, context: Any
-) -> Rows | None:
+) -> InsertedRows | None:
     """The rows by column name, each as far as it is known; None if any table row may be meant."""
-    if statement.select is not None or len(context.compiled_parameters) > ROWS_MAX:
+    if statement.select is not None or len(context.compiled_parameters) > AFFECTED_ROWS_MAX:
         return None
     if not _is_exact(statement, interest):
         return None
@@ -33,7 +33,9 @@ def rows_to_insert(
     return rows
 
 
-def add_generated_keys(rows: Rows, interest: TableInterest, result: CursorResult[Any]) -> None:
+def add_generated_keys(
+    rows: InsertedRows, interest: TableInterest, result: CursorResult[Any]
+) -> None:
     """Complete the rows by the primary keys that the database made, where it was asked for them."""
     names = [column.name for column in interest.primary_key]
     if all(name in row for row in rows for name in names):
@@ -49,7 +51,7 @@ def add_generated_keys(rows: Rows, interest: TableInterest, result: CursorResult
         row.update({name: value for name, value in known if value is not None})
 
 
-def is_certain(statement: Insert, rows: Rows, count: int) -> bool:
+def is_certain(statement: Insert, rows: InsertedRows, count: int) -> bool:
     """Whether each of the rows was written, and is locked until our transaction ends."""
     return _conflict_clause(statement) is None or count == len(rows)
 

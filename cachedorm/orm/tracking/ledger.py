@@ -13,9 +13,9 @@ from sqlalchemy.engine import Connection, Dialect
 
 from cachedorm.orm.database.catalog import NO_FACTS
 from cachedorm.orm.database.profile import Profile
-from cachedorm.orm.interest.tables import Interests, KeyInterest, TableInterest, Values
+from cachedorm.orm.interest.tables import ColumnValues, Interests, KeyInterest, TableInterest
 from cachedorm.orm.sql.effect import Effect
-from cachedorm.orm.tracking.affected_rows import ROWS_MAX
+from cachedorm.orm.tracking.affected_rows import AFFECTED_ROWS_MAX
 from cachedorm.orm.tracking.refresh_requests import Refreshes
 from cachedorm.store.protocol.changes import Touched, Written
 from cachedorm.store.protocol.intent import Intent
@@ -92,21 +92,21 @@ class Ledger:
         self.refreshes: Refreshes | None = None
         self._rows: dict[TableInterest, int] = {}
 
-    def touch(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
+    def touch(self, interest: TableInterest, row: ColumnValues, dialect: Dialect) -> None:
         """This row of a followed table changed: mark its entries, or the table if it is one of
         too many."""
         if interest.refreshed:
             self._refreshes().note_row(interest.refreshed, row)
         count = self._rows.get(interest, 0) + 1
         self._rows[interest] = count
-        if count > ROWS_MAX:
+        if count > AFFECTED_ROWS_MAX:
             interest.touch_all(self.touched)
         else:
             interest.touch(self.touched, row, dialect)
 
-    def offer(self, interest: TableInterest, row: Values, dialect: Dialect) -> None:
+    def offer(self, interest: TableInterest, row: ColumnValues, dialect: Dialect) -> None:
         """This row was written for certain: its new values may take the place of the old."""
-        if interest.through and self._rows.get(interest, 0) <= ROWS_MAX:
+        if interest.through and self._rows.get(interest, 0) <= AFFECTED_ROWS_MAX:
             for key_interest, key, values in interest.offers(row, dialect):
                 self.through.setdefault(key_interest, {})[key] = values
 

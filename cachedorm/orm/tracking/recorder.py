@@ -12,14 +12,14 @@ from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 
 from cachedorm.orm.database.catalog import Facts, Name
-from cachedorm.orm.interest.cascades import Cascade, Cascades, Effect
-from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.cascades import Cascade, CascadeEffect, Cascades
+from cachedorm.orm.interest.declared_writes import DeclaredWrites
 from cachedorm.orm.interest.tables import Interests, TableInterest
 from cachedorm.orm.tracking.affected_rows import (
     Affected,
+    AffectedRow,
+    CascadeTargets,
     Change,
-    Followed,
-    Row,
     overlaid,
     primary_key,
     wanted,
@@ -31,12 +31,17 @@ from cachedorm.orm.tracking.inserts import (
     rows_to_insert,
 )
 from cachedorm.orm.tracking.ledger import Ledger
-from cachedorm.orm.tracking.statement_rows import UNKNOWN, Parameters, set_values, table_of
+from cachedorm.orm.tracking.statement_rows import (
+    UNKNOWN_VALUE,
+    StatementParameters,
+    set_values,
+    table_of,
+)
 
 Relatives = tuple[Table, ...]
 
 
-class Kinship:
+class RelatedTables:
     """Which known tables' rows change when a table is written, by what the catalogue says."""
 
     __slots__ = ("_answers", "_interests")
@@ -76,7 +81,7 @@ class Pending:
     expected: int | None = None
     doubtful: tuple[TableInterest, ...] = ()
     # Rows that are written, and locked, if the count is the expected one.
-    written: list[Row] = field(default_factory=list)
+    written: list[AffectedRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ class TrackedTable:
     # What the triggers on it write, as declared.
     unseen: tuple[TableInterest, ...]
     # The followed children, for an UPDATE of any column.
-    deletes: Followed
-    updates: Followed
+    deletes: CascadeTargets
+    updates: CascadeTargets
 
 
 class Recorder:
@@ -98,9 +103,9 @@ class Recorder:
 
     __slots__ = ("_cascades", "_interests", "_kinship", "_tables", "_unseen")
 
-    def __init__(self, interests: Interests, cascades: Cascades, unseen: Unseen) -> None:
+    def __init__(self, interests: Interests, cascades: Cascades, unseen: DeclaredWrites) -> None:
         self._interests = interests
-        self._kinship = Kinship(interests)
+        self._kinship = RelatedTables(interests)
         self._cascades = cascades
         self._unseen = unseen
         self._tables: dict[Table, TrackedTable] = {}
@@ -110,7 +115,7 @@ class Recorder:
         connection: Connection,
         ledger: Ledger,
         statement: UpdateBase,
-        parameters: Sequence[Parameters],
+        parameters: Sequence[StatementParameters],
     ) -> None:
         """Record an INSERT, UPDATE or DELETE that is about to run."""
         ledger.written = True
@@ -199,8 +204,8 @@ class Recorder:
             self._interests[table],
             frozenset(self._interests.written_with(table)),
             self._unseen.of(table),
-            self._followed(table, Effect.DELETE),
-            self._followed(table, Effect.UPDATE),
+            self._attachment(table, CascadeEffect.DELETE),
+            self._attachment(table, CascadeEffect.UPDATE),
         )
         # Not those that an application makes as it goes: they would all be kept.
         if any(table is each for each in self._interests.tables(table.schema, table.name)):
@@ -213,15 +218,15 @@ class Recorder:
         if interest is not None:
             ledger.touch_all(interest)
         self._touch_all(ledger, self._unseen.of(table))
-        for effect in (Effect.DELETE, Effect.UPDATE):
-            self._touch_all(ledger, _interests_of(self._followed(table, effect)))
+        for effect in (CascadeEffect.DELETE, CascadeEffect.UPDATE):
+            self._touch_all(ledger, _interests_of(self._attachment(table, effect)))
 
     def _before_insert(self, ledger: Ledger, statement: Insert, table: Table) -> None:
         changed = changed_on_conflict(statement)
         if changed is None:
             self.write_unknown(ledger, table)
         elif changed:
-            cascades = self._followed(table, Effect.UPDATE, changed)
+            cascades = self._attachment(table, CascadeEffect.UPDATE, changed)
             self._touch_all(ledger, _interests_of(cascades))
         interest = self._interests[table]
         if interest is not None:
@@ -249,16 +254,16 @@ class Recorder:
         connection: Connection,
         ledger: Ledger,
         statement: Update | Delete,
-        parameters: Sequence[Parameters],
+        parameters: Sequence[StatementParameters],
         table: Table,
         tracked: TrackedTable,
     ) -> None:
-        effect = Effect.DELETE if isinstance(statement, Delete) else Effect.UPDATE
+        effect = CascadeEffect.DELETE if isinstance(statement, Delete) else CascadeEffect.UPDATE
         if ledger.facts.kin:
             for cascade in self._cascades.of(table, effect):
                 self.spread(ledger, cascade.table)
         interest = tracked.interest
-        cascades = tracked.deletes if effect is Effect.DELETE else tracked.updates
+        cascades = tracked.deletes if effect is CascadeEffect.DELETE else tracked.updates
         if interest is None and not cascades:
             return
         sets = None
@@ -266,10 +271,10 @@ class Recorder:
             sets = [set_values(statement, table, each) for each in parameters]
             if cascades:
                 columns = frozenset(name for each in sets for name in each)
-                cascades = self._followed(table, effect, columns)
+                cascades = self._attachment(table, effect, columns)
         held = ledger.begun or not ledger.autocommits
         affected = Affected(connection, statement, table, parameters, held=held)
-        exact: Followed = ()
+        exact: CascadeTargets = ()
         if cascades:
             exact = [each for each in cascades if each[0].exact]
             self._touch_all(ledger, _interests_of(each for each in cascades if not each[0].exact))
@@ -298,7 +303,7 @@ class Recorder:
                 change.statement, interest, expected, written=written
             )
 
-    def _touch_selected(self, ledger: Ledger, change: Change, exact: Followed) -> None:
+    def _touch_selected(self, ledger: Ledger, change: Change, exact: CascadeTargets) -> None:
         """What the rows' keys were, and which rows refer to them, only the database can say."""
         affected, interest = change.affected, change.interest
         doubtful = tuple(_interests_of(exact))
@@ -320,7 +325,9 @@ class Recorder:
                 change.statement, interest, len(rows), () if complete else doubtful, written
             )
 
-    def _touch_rows(self, ledger: Ledger, change: Change, rows: Sequence[Row]) -> list[Row]:
+    def _touch_rows(
+        self, ledger: Ledger, change: Change, rows: Sequence[AffectedRow]
+    ) -> list[AffectedRow]:
         interest, written = change.interest, []
         assert interest is not None
         news = change.news()
@@ -342,7 +349,7 @@ class Recorder:
         change: Change,
         cascade: Cascade,
         interest: TableInterest,
-        parents: Sequence[Row],
+        parents: Sequence[AffectedRow],
     ) -> None:
         rows = change.affected.children(interest, cascade, parents)
         if rows is None:
@@ -350,16 +357,16 @@ class Recorder:
         changed = cascade.columns or ()
         for row in rows or ():
             ledger.touch(interest, row, change.dialect)
-            if cascade.effect is Effect.UPDATE and any(name in row for name in changed):
-                now = overlaid(row, dict.fromkeys(changed, UNKNOWN))
+            if cascade.effect is CascadeEffect.UPDATE and any(name in row for name in changed):
+                now = overlaid(row, dict.fromkeys(changed, UNKNOWN_VALUE))
                 ledger.touch(interest, now, change.dialect)
 
     def _touch_all(self, ledger: Ledger, interests: Iterable[TableInterest]) -> None:
         for interest in interests:
             ledger.touch_all(interest)
 
-    def _followed(
-        self, table: Table, effect: Effect, columns: frozenset[str] | None = None
+    def _attachment(
+        self, table: Table, effect: CascadeEffect, columns: frozenset[str] | None = None
     ) -> list[tuple[Cascade, TableInterest]]:
         cascades = self._cascades.of(table, effect, columns)
         found = ((cascade, self._interests[cascade.table]) for cascade in cascades)

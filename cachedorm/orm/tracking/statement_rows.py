@@ -11,22 +11,22 @@ from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.visitors import iterate
 
-Parameters = Mapping[str, Any]
+StatementParameters = Mapping[str, Any]
 
 
 class _Unknown:
     """A value that only the database knows."""
 
     def __repr__(self) -> str:
-        return "UNKNOWN"
+        return "UNKNOWN_VALUE"
 
 
-UNKNOWN = _Unknown()
+UNKNOWN_VALUE = _Unknown()
 
 
 def parameter_sets(
-    multiparams: Sequence[Parameters] | None, params: Parameters | None
-) -> list[Parameters]:
+    multiparams: Sequence[StatementParameters] | None, params: StatementParameters | None
+) -> list[StatementParameters]:
     """The parameter sets of one execution, as ``before_execute`` gives them."""
     return list(multiparams) if multiparams else [params or {}]
 
@@ -53,7 +53,7 @@ def is_repeatable(statement: Update | Delete, table: Table) -> bool:
     return where is None or all(_is_harmless(element, table) for element in iterate(where))
 
 
-def given_to(where: ColumnElement[bool] | None, params: Parameters) -> Parameters:
+def given_to(where: ColumnElement[bool] | None, params: StatementParameters) -> StatementParameters:
     """The parameters that the filter takes from the statement's."""
     if where is None or not params:
         return {}
@@ -89,7 +89,7 @@ def _is_harmless(element: Any, table: Table) -> bool:
 
 
 def key_equalities(
-    where: ColumnElement[bool] | None, table: Table, params: Parameters
+    where: ColumnElement[bool] | None, table: Table, params: StatementParameters
 ) -> dict[str, Any]:
     """The columns of the table that the filter holds equal to a value, with that value."""
     found: dict[str, Any] = {}
@@ -107,17 +107,17 @@ def key_equalities(
     return found
 
 
-def set_values(statement: Update, table: Table, params: Parameters) -> dict[str, Any]:
-    """What an UPDATE sets, by column name; UNKNOWN where only the database can say."""
+def set_values(statement: Update, table: Table, params: StatementParameters) -> dict[str, Any]:
+    """What an UPDATE sets, by column name; UNKNOWN_VALUE where only the database can say."""
     found: dict[str, Any] = {}
     for column in table.columns:
         if column.onupdate is not None or column.server_onupdate is not None:
-            found[column.name] = UNKNOWN
+            found[column.name] = UNKNOWN_VALUE
     mapper = _mapper_of(statement)
     for name, value in params.items():
         columns = _targets(mapper, table, name)
         for column in columns:
-            found[column.name] = value if len(columns) == 1 else UNKNOWN
+            found[column.name] = value if len(columns) == 1 else UNKNOWN_VALUE
     # 2.0 keeps ordered values apart.
     for values in (statement._values, getattr(statement, "_ordered_values", None)):
         if not values:
@@ -126,8 +126,8 @@ def set_values(statement: Update, table: Table, params: Parameters) -> dict[str,
             columns = _targets(mapper, table, target)
             if not columns:
                 # A hybrid, a composite, a synonym: any column may be behind it.
-                return {column.name: UNKNOWN for column in table.columns}
-            new = _literal(value, params) if len(columns) == 1 else UNKNOWN
+                return {column.name: UNKNOWN_VALUE for column in table.columns}
+            new = _literal(value, params) if len(columns) == 1 else UNKNOWN_VALUE
             found.update({column.name: new for column in columns})
     return found
 
@@ -135,7 +135,7 @@ def set_values(statement: Update, table: Table, params: Parameters) -> dict[str,
 def inserted_rows(
     statement: Insert,
     table: Table,
-    compiled_parameters: Sequence[Parameters],
+    compiled_parameters: Sequence[StatementParameters],
     binds: Mapping[str, BindParameter[Any]],
 ) -> Iterator[dict[str, Any]]:
     """What an INSERT put into each row, by column name, as far as its parameters tell."""
@@ -176,7 +176,7 @@ def _inserted_row(statement: Insert, table: Table, values: Any) -> dict[str, Any
     for target, value in pairs:
         literal = _literal(value, {})
         columns = _targets(_mapper_of(statement), table, target)
-        if len(columns) == 1 and literal is not UNKNOWN:
+        if len(columns) == 1 and literal is not UNKNOWN_VALUE:
             found[columns[0].name] = literal
     return found
 
@@ -220,16 +220,16 @@ def _equality(
     return None
 
 
-def _bound_value(bound: BindParameter[Any], params: Parameters) -> Any:
+def _bound_value(bound: BindParameter[Any], params: StatementParameters) -> Any:
     if bound.key in params:
         return params[bound.key]
-    return UNKNOWN if bound.required else bound.effective_value
+    return UNKNOWN_VALUE if bound.required else bound.effective_value
 
 
-def _literal(value: Any, params: Parameters) -> Any:
+def _literal(value: Any, params: StatementParameters) -> Any:
     if isinstance(value, BindParameter):
         return _bound_value(value, params)
-    return UNKNOWN if hasattr(value, "__clause_element__") or _is_clause(value) else value
+    return UNKNOWN_VALUE if hasattr(value, "__clause_element__") or _is_clause(value) else value
 
 
 def _is_clause(value: Any) -> bool:

@@ -11,9 +11,8 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TextualSelect
 from sqlalchemy.sql.visitors import iterate
 
-from cachedorm.orm.interest.cascades import Cascades
-from cachedorm.orm.interest.cascades import Effect as CascadeEffect
-from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.cascades import CascadeEffect, Cascades
+from cachedorm.orm.interest.declared_writes import DeclaredWrites
 from cachedorm.orm.interest.tables import Interests
 from cachedorm.orm.sql.effect import Effect
 from cachedorm.orm.sql.names import Everything, resolve
@@ -32,7 +31,7 @@ class TextRecorder:
         self,
         interests: Interests,
         cascades: Cascades,
-        unseen: Unseen,
+        unseen: DeclaredWrites,
         recorder: Recorder,
         tables: dict[tuple[str | None, str], Table],
     ) -> None:

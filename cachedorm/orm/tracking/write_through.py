@@ -10,14 +10,14 @@ from sqlalchemy.engine import Connection
 
 from cachedorm.errors import DeclarationError
 from cachedorm.orm.database.commit_outcome import is_aborted
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.interest.tables import KeyInterest
 from cachedorm.orm.mapping.entity_plan import EntityPlan, Row
 from cachedorm.orm.tracking.ledger import Ledger
 from cachedorm.store.protocol.changes import Offer
 
 
-class NewRows:
+class WriteThroughRows:
     """Reads them into the ledger. ``plan`` says how they are stored; None: they are not."""
 
     __slots__ = ("_failed", "_plan")
@@ -68,7 +68,7 @@ class NewRows:
             else tuple_(*columns).in_(keys)
         )
         statement = plan.root.statement.where(found)
-        for values in connection.execute(statement, execution_options=OWN).all():
+        for values in connection.execute(statement, execution_options=INTERNAL_OPTIONS).all():
             yield plan.root, tuple(values)
 
     def _offer(self, ledger: Ledger, interest: KeyInterest, plan: EntityPlan, row: Row) -> None:

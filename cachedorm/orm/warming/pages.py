@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement, Select, bindparam, select, tuple_
 from sqlalchemy.engine import Connection
 
 from cachedorm.errors import ArgumentError
-from cachedorm.orm.database.profile import OWN
+from cachedorm.orm.database.profile import INTERNAL_OPTIONS
 from cachedorm.orm.mapping.entity_plan import EntityPlan, Row, UnknownRow
 from cachedorm.orm.reading.many import concrete_rows
 from cachedorm.store.codec import UNDECODABLE, decode_plain, encode_plain
 from cachedorm.store.protocol.keys import EntryKey
 
-Values = tuple[Any, ...]
+PageValues = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Position:
     """How far a warming has come: the last row's primary key, or a count of parameters."""
 
     name: str
-    key: Values | None = None
+    key: PageValues | None = None
     count: int = 0
 
     @classmethod
@@ -44,7 +44,7 @@ class Position:
             )
         return cls(name, key, count)
 
-    def at(self, key: Values) -> Position:
+    def at(self, key: PageValues) -> Position:
         """After the row with this primary key."""
         return replace(self, key=key)
 
@@ -62,10 +62,10 @@ class Position:
 class Page:
     """The keys of some rows that follow each other, by the values of the key's columns."""
 
-    keys: Mapping[Values, EntryKey]
+    keys: Mapping[PageValues, EntryKey]
     rows: int
-    after: Values | None
-    last: Values
+    after: PageValues | None
+    last: PageValues
 
 
 class Pages:
@@ -88,12 +88,14 @@ class Pages:
         self._upto = whole.where(_compared(key, "last", "<="))
         self._beyond = self._upto.where(_compared(key, "after", ">"))
 
-    def page(self, connection: Connection, after: Values | None) -> Page:
+    def page(self, connection: Connection, after: PageValues | None) -> Page:
         """The keys of the rows after this primary key; of the first ones without."""
         plan, width = self._plan, len(self._plan.root.key_positions)
         statement = self._first if after is None else self._next
-        found = connection.execute(statement, _bound(after=after), execution_options=OWN).all()
-        keys: dict[Values, EntryKey] = {}
+        found = connection.execute(
+            statement, _bound(after=after), execution_options=INTERNAL_OPTIONS
+        ).all()
+        keys: dict[PageValues, EntryKey] = {}
         for row in found:
             values = tuple(row[width:])
             if None not in values:
@@ -108,7 +110,7 @@ class Pages:
         """The rows of a page as they are now; some may have come, gone or moved since."""
         statement = self._upto if page.after is None else self._beyond
         bound = _bound(after=page.after, last=page.last)
-        found = connection.execute(statement, bound, execution_options=OWN)
+        found = connection.execute(statement, bound, execution_options=INTERNAL_OPTIONS)
         root = self._plan.root
         rows = [row for each in found if self._is_of_a_class(row := (root, tuple(each)))]
         return [row for _, row in concrete_rows(connection, self._plan, rows)]
@@ -120,7 +122,7 @@ class Pages:
         except UnknownRow:
             return False
 
-    def values(self, row: Row) -> Values:
+    def values(self, row: Row) -> PageValues:
         """The values of the key's columns."""
         plan, values = row
         return tuple(plan.value(values, name) for name in self._names)
@@ -135,7 +137,7 @@ def _compared(columns: list[Any], name: str, operator: str) -> ColumnElement[boo
     return compared
 
 
-def _bound(**keys: Values | None) -> dict[str, Any]:
+def _bound(**keys: PageValues | None) -> dict[str, Any]:
     return {
         f"{name}_{at}": value for name, key in keys.items() for at, value in enumerate(key or ())
     }

@@ -25,7 +25,7 @@ from cachedorm.observe import Observer
 from cachedorm.orm.mapping.entity_plan import EntityPlan
 from cachedorm.orm.mapping.source import Sourced
 from cachedorm.orm.reading.queries import DerivedPlan, QueryPlan
-from cachedorm.orm.reading.read_path import FollowerOf, why_not_publish
+from cachedorm.orm.reading.read_path import TrackerOf, why_not_publish
 from cachedorm.orm.reading.session import CachedReads
 from cachedorm.orm.warming.pages import Page, Pages, Position
 from cachedorm.store.entries.batch import BATCH, lease_missing, publish_loaded
@@ -76,18 +76,18 @@ Sessions = Callable[[], Session]
 class Warmer:
     """Warms the entries of one Cache, through sessions that it is given."""
 
-    __slots__ = ("_follower_of", "_observer", "_plan_of", "_query_plan_of")
+    __slots__ = ("_observer", "_plan_of", "_query_plan_of", "_tracker_of")
 
     def __init__(
         self,
         plan_of: Callable[[Mapper[Any]], EntityPlan | None],
         query_plan_of: Callable[[CachedQuery[Any] | DerivedQuery], Any],
-        follower_of: FollowerOf,
+        tracker_of: TrackerOf,
         observer: Observer,
     ) -> None:
         self._plan_of = plan_of
         self._query_plan_of = query_plan_of
-        self._follower_of = follower_of
+        self._tracker_of = tracker_of
         self._observer = observer
 
     def warm(
@@ -260,7 +260,7 @@ class Warmer:
         return plan
 
     def _check_publish(self, connection: Connection, source: Sourced) -> None:
-        reason = why_not_publish(connection, source, self._follower_of)
+        reason = why_not_publish(connection, source, self._tracker_of)
         if reason is not None:
             raise ConfigurationError(
                 f"warm: what is read through {connection.engine.url!r} may not be stored: {reason}"

@@ -10,11 +10,11 @@ from cachedorm.store.protocol.changes import Touched, Written
 from cachedorm.store.protocol.entry import new_token
 from cachedorm.store.runtime.forks import follow_forks
 
-KEYS_MAX = 10_000
+JOURNAL_KEYS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Untold:
+class PendingInvalidations:
     """The part of one commit that concerns one Redis database; ``token`` names its intents."""
 
     db: int
@@ -36,12 +36,12 @@ class Journal:
 
     __slots__ = ("__weakref__", "_keys_max", "_known", "_lock", "_size", "_written", "untold")
 
-    def __init__(self, keys_max: int = KEYS_MAX) -> None:
+    def __init__(self, keys_max: int = JOURNAL_KEYS_MAX) -> None:
         self._keys_max = keys_max
         self._known: dict[int, frozenset[str]] = {}
         self._size: dict[int, int] = {}
         # Databases with nothing untold are not in it: readers ask by ``db in journal.untold``.
-        self.untold: dict[int, list[Untold]] = {}
+        self.untold: dict[int, list[PendingInvalidations]] = {}
         # The tables of all pending commits: the registry was not asked what is cached over them.
         self._written = Written()
         self._lock = threading.Lock()
@@ -56,7 +56,7 @@ class Journal:
         """Keep the invalidations of a commit until they are delivered."""
         with self._lock:
             for db in touched.dbs():
-                self._add(Untold(db, _part(touched, db), token))
+                self._add(PendingInvalidations(db, _part(touched, db), token))
 
     def add_written(self, written: Written) -> None:
         """Keep the tables that such a commit wrote."""
@@ -69,7 +69,7 @@ class Journal:
             written, self._written = self._written, Written()
         return written
 
-    def _add(self, item: Untold) -> None:
+    def _add(self, item: PendingInvalidations) -> None:
         db = item.db
         size = self._size.get(db, 0) + len(item)
         known = self._known.get(db)
@@ -79,19 +79,19 @@ class Journal:
             return
         # A new item even if the database is to be cleared already: the clearing may be under way,
         # and would then be too early for this commit.
-        self.untold[db] = [Untold(db, Touched(stamps={db: set(known)}), new_token())]
+        self.untold[db] = [PendingInvalidations(db, Touched(stamps={db: set(known)}), new_token())]
         self._size[db] = size
 
     def pending(self, db: int) -> bool:
         """Whether invalidations of this database are pending."""
         return db in self.untold
 
-    def items(self) -> list[Untold]:
+    def items(self) -> list[PendingInvalidations]:
         """All pending items, those of one database in the order of the commits."""
         with self._lock:
             return [item for items in self.untold.values() for item in items]
 
-    def told(self, item: Untold) -> None:
+    def told(self, item: PendingInvalidations) -> None:
         """Forget an item that has been delivered, or that a clearing has replaced."""
         with self._lock:
             items = self.untold.get(item.db, [])

@@ -10,7 +10,7 @@ from cachedorm.store.runtime.forks import follow_forks
 EVERY = 0.25
 
 
-class Mender:
+class RetryThread:
     """Runs ``retry`` every ``every`` seconds for as long as it returns that there is more to do.
 
     ``retry`` must not raise. A forked child starts a thread of its own.
@@ -81,4 +81,4 @@ class Mender:
         return self._thread is not None
 
     def __repr__(self) -> str:
-        return f"<Mender {'running' if self.is_running else 'idle'}>"
+        return f"<RetryThread {'running' if self.is_running else 'idle'}>"

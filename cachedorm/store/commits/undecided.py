@@ -15,7 +15,7 @@ KEPT_AT_MOST = 600.0
 
 
 @dataclass(slots=True, eq=False)
-class KeptIntent:
+class UndecidedCommit:
     """The intents of one such commit; times of its next steps in monotonic seconds."""
 
     touched: Touched
@@ -28,7 +28,7 @@ class KeptIntent:
     written: Written = field(default_factory=Written)
 
 
-class KeptIntents:
+class UndecidedCommits:
     """All such commits. ``look_after`` does what is due and returns whether any is left.
 
     The COMMIT may fail here and still be applied by the server later. A reader that filled the
@@ -45,7 +45,7 @@ class KeptIntents:
 
     def begin_in_child(self) -> None:
         # The parent keeps its own: it asks over its own database connection.
-        self._kept: list[KeptIntent] = []
+        self._kept: list[UndecidedCommit] = []
         self._lock = threading.Lock()
 
     def add(
@@ -57,14 +57,14 @@ class KeptIntents:
         written: Written,
     ) -> None:
         now, until = self._clock(), self._clock() + KEPT_AT_MOST
-        kept = KeptIntent(touched, token, intent_ms, decided, until, now, now, written)
+        kept = UndecidedCommit(touched, token, intent_ms, decided, until, now, now, written)
         with self._lock:
             self._kept.append(kept)
 
     def look_after(
         self,
-        renew: Callable[[KeptIntent], None],
-        settle: Callable[[KeptIntent], None],
+        renew: Callable[[UndecidedCommit], None],
+        settle: Callable[[UndecidedCommit], None],
         failed: Callable[[str, Exception], None],
     ) -> bool:
         """Ask, settle, renew. What ``decided`` or ``renew`` raises is tried again later."""
@@ -80,7 +80,7 @@ class KeptIntents:
                 self._renew(kept, renew, failed)
         return bool(self._kept)
 
-    def _is_decided(self, kept: KeptIntent, failed: Callable[[str, Exception], None]) -> bool:
+    def _is_decided(self, kept: UndecidedCommit, failed: Callable[[str, Exception], None]) -> bool:
         try:
             return kept.decided()
         except Exception as error:  # noqa: BLE001 - the database may be down
@@ -91,8 +91,8 @@ class KeptIntents:
 
     def _renew(
         self,
-        kept: KeptIntent,
-        renew: Callable[[KeptIntent], None],
+        kept: UndecidedCommit,
+        renew: Callable[[UndecidedCommit], None],
         failed: Callable[[str, Exception], None],
     ) -> None:
         try:
@@ -102,7 +102,7 @@ class KeptIntents:
         else:
             kept.renew_at = self._clock() + kept.intent_ms / 3000
 
-    def _remove(self, kept: KeptIntent) -> None:
+    def _remove(self, kept: UndecidedCommit) -> None:
         with self._lock:
             self._kept.remove(kept)
 

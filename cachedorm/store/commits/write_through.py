@@ -9,13 +9,14 @@ from typing import Any
 from cachedorm.errors import NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.store.protocol.changes import Fixed, Offer
-from cachedorm.store.protocol.entry import now_ms, value_slot
+from cachedorm.store.protocol.entry import value_slot
 from cachedorm.store.protocol.intent import Intent
 from cachedorm.store.protocol.lifetime import Life, life_of
 from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.runtime.clock import now_ms
 
 
-class Through:
+class WriteThroughEncoder:
     """Encodes new values by the settings of the regions in use."""
 
     __slots__ = ("_observer", "_settings")

@@ -14,7 +14,7 @@ from dogpile.cache.region import value_version
 
 from cachedorm.store.dogpile.mutex import LeaseMutex, Mutexes
 from cachedorm.store.entries.entries import Entries
-from cachedorm.store.entries.plain_values import PLAIN, Stored, plain_key
+from cachedorm.store.entries.plain_values import PLAIN, PlainEntry, plain_key
 from cachedorm.store.entries.provenance import refuse
 from cachedorm.store.protocol.entry import ABSENT
 from cachedorm.store.protocol.keys import EntryKey
@@ -27,10 +27,10 @@ class SlotsBackend(CacheBackend):
         self.entries = entries
         self._mutexes = Mutexes(entries)
 
-    def get(self, key: str) -> Stored | NoValueType:
+    def get(self, key: str) -> PlainEntry | NoValueType:
         return self.get_multi((key,))[0]
 
-    def get_multi(self, keys: Iterable[str]) -> Sequence[Stored | NoValueType]:
+    def get_multi(self, keys: Iterable[str]) -> Sequence[PlainEntry | NoValueType]:
         wanted = [plain_key(key) for key in keys]
         looks = self.entries.look(wanted)
         # A caller that is not content with these will ask for the mutex next.
@@ -66,7 +66,7 @@ class SlotsBackend(CacheBackend):
         return f"{type(self).__name__}({self.entries!r})"
 
 
-def _stored(key: EntryKey, value: Any) -> Stored | NoValueType:
+def _stored(key: EntryKey, value: Any) -> PlainEntry | NoValueType:
     if value is NO_VALUE or (value is ABSENT and key.form is PLAIN):
         return NO_VALUE
     if isinstance(value, CachedValue | bytes) and key.form is PLAIN:

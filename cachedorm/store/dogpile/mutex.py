@@ -14,7 +14,7 @@ from dogpile.cache.api import CacheMutex
 from cachedorm.errors import NotCacheable
 from cachedorm.store.entries.entries import Entries
 from cachedorm.store.entries.fill import Served, Unleased
-from cachedorm.store.entries.single_flight import Asked, Flight
+from cachedorm.store.entries.single_flight import Flight, ReadSnapshot
 from cachedorm.store.protocol.entry import ABSENT
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted
@@ -22,10 +22,12 @@ from cachedorm.store.runtime.concurrency import Signal, domain, signal
 from cachedorm.store.runtime.forks import follow_forks
 
 Owner: TypeAlias = Hashable
-Place: TypeAlias = tuple[Hashable, str]
+MutexKey: TypeAlias = tuple[Hashable, str]
 
 # What this caller's last read saw. dogpile asks for the mutex because it is not content with it.
-_SEEN: Final[ContextVar[dict[str, Asked] | None]] = ContextVar("cachedorm_seen", default=None)
+_SEEN: Final[ContextVar[dict[str, ReadSnapshot] | None]] = ContextVar(
+    "cachedorm_seen", default=None
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +37,7 @@ class Holding:
     ``inner``: within a turn of its own, so it must not wait for the lease of that one.
     """
 
-    place: Place
+    place: MutexKey
     done: Signal
     lease: Granted | None = None
     inner: bool = False
@@ -52,11 +54,11 @@ class Mutexes:
     def begin_in_child(self) -> None:
         """Begin with nobody's turn: in a forked child, holders of before never release."""
         self._lock = threading.Lock()
-        self._held: dict[Place, Holding] = {}
+        self._held: dict[MutexKey, Holding] = {}
         # Innermost last: a creator may ask for its own key again.
         self._turns: dict[tuple[str, Owner], list[Holding]] = {}
 
-    def remember(self, keys: Sequence[EntryKey], asked: Sequence[Asked]) -> None:
+    def remember(self, keys: Sequence[EntryKey], asked: Sequence[ReadSnapshot]) -> None:
         """What the caller has just read: a value it then wants to replace is replaced only if it
         is still this one."""
         _SEEN.set(dict(zip(map(str, keys), asked, strict=True)))
@@ -100,7 +102,7 @@ class Mutexes:
         return True
 
     def _publish(self, key: EntryKey, lease: Granted, value: Any) -> None:
-        filling = self.entries.filling
+        filling = self.entries.filler
         absent = value is ABSENT
         try:
             payload = b"" if absent else key.form.encode(value)
@@ -117,7 +119,7 @@ class Mutexes:
         if holding is None:
             return
         if holding.lease is not None:
-            self.entries.filling.release(key, holding.lease)
+            self.entries.filler.release(key, holding.lease)
         self._end_turn(holding)
 
     def _pop(self, key: EntryKey, owner: Owner) -> Holding | None:
@@ -166,7 +168,7 @@ class Mutexes:
 
     def _obtain(self, key: EntryKey, *, wait: bool) -> Granted | Served | Unleased:
         seen = (_SEEN.get() or {}).get(key) or self.entries.look((key,))[0].asked
-        return self.entries.filling.obtain(key, seen, Flight((None, key)), wait=wait)
+        return self.entries.filler.obtain(key, seen, Flight((None, key)), wait=wait)
 
 
 class LeaseMutex(CacheMutex):

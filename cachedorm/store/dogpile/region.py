@@ -12,7 +12,7 @@ from dogpile.cache.region import CacheRegion, value_version
 
 from cachedorm.observe import Observer
 from cachedorm.store.dogpile.entries_backend import SlotsBackend
-from cachedorm.store.entries.entries import Keeper
+from cachedorm.store.entries.entries import InvalidationQueue
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.entries.plain_values import PLAIN, PLAIN_STAMP, plain_key
 from cachedorm.store.entries.provenance import refuse
@@ -51,7 +51,7 @@ class CachedRegion(CacheRegion):
         slots: Slots,
         observer: Observer,
         stamps: Iterable[str] = (),
-        keeper: Keeper | None = None,
+        keeper: InvalidationQueue | None = None,
         outage: Outage = is_os_error,
     ) -> None:
         super().__init__(name=settings.name)
@@ -153,7 +153,7 @@ class CachedRegion(CacheRegion):
     @property
     def outlived(self) -> int:
         """How many loads took longer than the region's lease, and so were never cached."""
-        return self.entries.filling.outlived
+        return self.entries.filler.outlived
 
     def __repr__(self) -> str:
         settings = self.settings

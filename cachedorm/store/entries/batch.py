@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cachedorm.errors import CacheUnavailable
-from cachedorm.store.entries.entries import NO_VALUE, Entries, Look
+from cachedorm.store.entries.entries import NO_VALUE, Entries, EntryLookup
 from cachedorm.store.entries.fill import Loaded, Unleased
 from cachedorm.store.entries.provenance import absorbed, current
 from cachedorm.store.protocol.entry import new_token
@@ -37,7 +37,7 @@ LoadMany = Callable[[Sequence[int]], Mapping[int, Loaded]]
 
 
 def fill_many(
-    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look], load: LoadMany
+    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[EntryLookup], load: LoadMany
 ) -> list[Any]:
     """The value of every key, ABSENT or not: what the looks found, what ``load`` says of the rest.
 
@@ -59,7 +59,7 @@ def fill_many(
 
 
 def lease_missing(
-    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[Look], values: list[Any]
+    entries: Entries, keys: Sequence[EntryKey], looks: Sequence[EntryLookup], values: list[Any]
 ) -> dict[int, Granted]:
     """Leases by position, of what the looks missed; puts in what somebody published meanwhile.
 
@@ -117,7 +117,7 @@ def publish_loaded(
         entries.observer.fill(entries.settings.name, keys[at], seconds, size, at in published)
         _note(entries, keys[at], slot)
         if each.publish and at in leases:
-            entries.filling.count_outlived(at in published, seconds)
+            entries.filler.count_outlived(at in published, seconds)
     return loaded
 
 
@@ -132,7 +132,7 @@ def _publish(
     """The slots that stand in their leases' place now, by position."""
     filled: dict[int, Filled] = {}
     for at, lease in leases.items():
-        each = entries.filling.filled(keys[at], lease, loaded[at]) if at in loaded else None
+        each = entries.filler.filled(keys[at], lease, loaded[at]) if at in loaded else None
         if each is not None:
             filled[at] = each
     _release(entries, keys, leases, [at for at in leases if at not in filled])
@@ -172,7 +172,7 @@ def _release(
         entries.observer.error("release", error)
 
 
-def _unusable(look: Look) -> bytes | None:
+def _unusable(look: EntryLookup) -> bytes | None:
     # A value that our read saw and could not use would be "valid" to ACQUIRE for ever.
     slot = look.asked.slot
     return slot if slot and slot[:1] == b"V" else None
@@ -191,7 +191,7 @@ def _without_lease(entries: Entries, key: EntryKey, answer: Acquired) -> Any:
 
 
 def _decoded(entries: Entries, key: EntryKey, slot: bytes, server: bytes) -> Any:
-    served = entries.filling.valid(key, slot, server)
+    served = entries.filler.valid(key, slot, server)
     if served is None:
         return NO_VALUE
     _note(entries, key, slot)

@@ -11,19 +11,18 @@ from dogpile.cache.api import NO_VALUE
 from cachedorm.errors import CacheUnavailable, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.store.codec import UNDECODABLE
-from cachedorm.store.entries.fill import Fill, Loaded
+from cachedorm.store.entries.fill import Filler, Loaded
 from cachedorm.store.entries.provenance import current, refuse
-from cachedorm.store.entries.refresh_ahead import Ahead
-from cachedorm.store.entries.single_flight import Asked
+from cachedorm.store.entries.refresh_ahead import RefreshAhead
+from cachedorm.store.entries.single_flight import ReadSnapshot
 from cachedorm.store.protocol.changes import Touched
 from cachedorm.store.protocol.entry import (
     ABSENT,
-    Form,
+    Format,
     Miss,
     held_value,
     judge,
     new_token,
-    now_ms,
     prefix,
     value_slot,
 )
@@ -31,8 +30,9 @@ from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.lifetime import Outage, is_due, is_os_error
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
+from cachedorm.store.runtime.clock import now_ms
 
-__all__ = ["NO_VALUE", "Entries", "Keeper", "Look"]
+__all__ = ["NO_VALUE", "Entries", "EntryLookup", "InvalidationQueue"]
 
 NO_SERVER: Final = (b"", b"")
 UNDECODABLE_REASON: Final = "undecodable"
@@ -41,18 +41,20 @@ UNAVAILABLE_REASON: Final = "unavailable"
 
 # What this caller's last ``get`` missed, for the ``fill`` that follows it: dogpile's API is split
 # in two. The library's own reads are one ``fetch``, and do not come here.
-_MISSED: Final[ContextVar[tuple[str, Asked] | None]] = ContextVar("cachedorm_missed", default=None)
+_MISSED: Final[ContextVar[tuple[str, ReadSnapshot] | None]] = ContextVar(
+    "cachedorm_missed", default=None
+)
 
 
-class Look(NamedTuple):
+class EntryLookup(NamedTuple):
     """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
 
     value: Any
-    asked: Asked
+    asked: ReadSnapshot
     reason: str = ""
 
 
-class Keeper(Protocol):
+class InvalidationQueue(Protocol):
     """Who keeps an invalidation that Redis could not be told, and tells it later."""
 
     def invalidate(self, touched: Touched) -> None: ...
@@ -68,16 +70,16 @@ class Entries:
         settings: RegionSettings,
         slots: Slots,
         observer: Observer,
-        keeper: Keeper | None = None,
+        keeper: InvalidationQueue | None = None,
         outage: Outage = is_os_error,
     ) -> None:
         self.settings = settings
-        self._keeper = keeper or Forgetful(slots, observer)
+        self._keeper = keeper or Unqueued(slots, observer)
         self.slots = slots
         self.observer = observer
-        self.filling = Fill(settings, slots, observer, outage)
-        self._flights = self.filling.flights
-        self._ahead = Ahead(self.filling, observer, settings.lease_ms)
+        self.filler = Filler(settings, slots, observer, outage)
+        self._flights = self.filler.flights
+        self._ahead = RefreshAhead(self.filler, observer, settings.lease_ms)
         self._ahead_ms = settings.refresh_ahead_ms
         self._db, self._name = settings.db, settings.name
         self._read = slots.read
@@ -93,18 +95,18 @@ class Entries:
         the loader that it waits for may need.
         """
         found = self.find(key)
-        return self._filled(key, load, found, bounded()) if type(found) is Asked else found
+        return self._filled(key, load, found, bounded()) if type(found) is ReadSnapshot else found
 
     def get(self, key: EntryKey) -> Any:
         """The value, ABSENT, or NO_VALUE, which ``fill`` may follow."""
         found = self.find(key)
-        if type(found) is not Asked:
+        if type(found) is not ReadSnapshot:
             return found
         _MISSED.set((key, found))
         return NO_VALUE
 
     def find(self, key: EntryKey) -> Any:
-        """The value, ABSENT, or, of a miss, what the read saw (``Asked``). One command.
+        """The value, ABSENT, or, of a miss, what the read saw (``ReadSnapshot``). One command.
 
         In a region that refreshes ahead, one caller misses a value that is due: it reads the
         database while the others are served the old value. Nothing happens behind a caller's
@@ -125,10 +127,12 @@ class Entries:
             try:
                 value = form.decode(verdict)
             except UNDECODABLE:
-                asked = Asked(tick, values[0], server, values[1:])
+                asked = ReadSnapshot(tick, values[0], server, values[1:])
                 return self._missed(key, asked, UNDECODABLE_REASON)
         elif verdict is not ABSENT:
-            asked = Asked(tick, values[0], server, values[1:], expired=verdict is Miss.EXPIRED)
+            asked = ReadSnapshot(
+                tick, values[0], server, values[1:], expired=verdict is Miss.EXPIRED
+            )
             if verdict is Miss.FOREIGN:
                 return self._foreign(key, asked)
             return self._missed(key, asked, verdict.value)
@@ -142,7 +146,7 @@ class Entries:
             provenance.served(self.slots, self._db, key, values[0])
         return value
 
-    def look(self, keys: Sequence[EntryKey]) -> list[Look]:
+    def look(self, keys: Sequence[EntryKey]) -> list[EntryLookup]:
         """What one read of all these keys finds: their values, and what it takes to fill them."""
         looks = self.peek(keys)
         name, hit, provenance = self._name, self._hit, current()
@@ -155,7 +159,7 @@ class Entries:
                 self.observer.miss(name, key, seen.reason)
         return looks
 
-    def peek(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[Look]:
+    def peek(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[EntryLookup]:
         """``look`` without telling anybody of it.
 
         ``again``: read once more what seems to come from another server.
@@ -166,7 +170,7 @@ class Entries:
             values, server = self._read(self._db, (*keys, *stamps))
         except CacheUnavailable as error:
             self.observer.error("read", error)
-            gone = Look(NO_VALUE, Asked(tick, available=False), UNAVAILABLE_REASON)
+            gone = EntryLookup(NO_VALUE, ReadSnapshot(tick, available=False), UNAVAILABLE_REASON)
             return [gone for _ in keys]
         current = dict(zip(stamps, values[len(keys) :], strict=True))
         # Rows of one class carry the same stamps.
@@ -176,7 +180,7 @@ class Entries:
             carried = found.get(key.stamps)
             if carried is None:
                 carried = found[key.stamps] = [current[stamp] for stamp in key.stamps]
-            looks.append(self.judged(key, Asked(tick, slot, server, carried)))
+            looks.append(self.judged(key, ReadSnapshot(tick, slot, server, carried)))
         if (
             again
             and any(seen.reason == Miss.FOREIGN.value for seen in looks)
@@ -185,7 +189,7 @@ class Entries:
             return self.peek(keys, again=False)
         return looks
 
-    def unchanged(self, keys: Sequence[EntryKey], looks: Sequence[Look]) -> bool:
+    def unchanged(self, keys: Sequence[EntryKey], looks: Sequence[EntryLookup]) -> bool:
         """Whether these keys hold what the looks found, as one read finds them now."""
         stamps = [stamp for key in keys for stamp in key.stamps]
         try:
@@ -203,7 +207,7 @@ class Entries:
         load: Callable[[], Loaded],
         *,
         bounded: bool = False,
-        asked: Asked | None = None,
+        asked: ReadSnapshot | None = None,
     ) -> Any:
         """The value of an entry that ``get`` missed: loaded once for all who miss it here.
 
@@ -223,10 +227,10 @@ class Entries:
         return self._filled(key, load, asked, bounded)
 
     def _filled(
-        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
+        self, key: EntryKey, load: Callable[[], Loaded], asked: ReadSnapshot, bounded: bool
     ) -> Any:
         try:
-            landed = self.filling.fill(key, load, asked, bounded)
+            landed = self.filler.fill(key, load, asked, bounded)
         except Exception as error:
             held = self._still_valid(key, asked, error)
             if held is NO_VALUE:
@@ -239,14 +243,14 @@ class Entries:
             provenance.served(self.slots, self._db, key, landed.slot)
         return landed.value
 
-    def _still_valid(self, key: EntryKey, asked: Asked, error: Exception) -> Any:
+    def _still_valid(self, key: EntryKey, asked: ReadSnapshot, error: Exception) -> Any:
         """What the cache holds though a load has failed, if the error is one to be served through.
 
         Read again now, so that no invalidation since is passed over: it must be whole in all but
         its time.
         """
         stale = self.settings.stale_if_error_ms > 0
-        if not ((stale or asked.lease is not None) and self.filling.is_outage(error)):
+        if not ((stale or asked.lease is not None) and self.filler.is_outage(error)):
             return NO_VALUE
         seen = self.look((key,))[0]
         slot = seen.asked.slot
@@ -260,12 +264,12 @@ class Entries:
 
     def _refreshing(
         self, key: EntryKey, tick: int, values: Sequence[bytes | None], server: bytes
-    ) -> Asked | None:
+    ) -> ReadSnapshot | None:
         """The miss of the caller that is to refresh the value it has just read; None for others."""
         slot = values[0] or b""
         if not is_due(slot, now_ms(), self._ahead_ms):
             return None
-        asked = Asked(tick, slot, server, values[1:])
+        asked = ReadSnapshot(tick, slot, server, values[1:])
         lease = self._ahead.lease(key, asked)
         if lease is None:
             return None
@@ -279,7 +283,7 @@ class Entries:
             head = value_slot(
                 key.form, server, (), b"", absent=value is ABSENT, created_ms=now_ms()
             )
-            ttl_ms = self.filling.ttl_ms(key, absent=value is ABSENT)
+            ttl_ms = self.filler.ttl_ms(key, absent=value is ABSENT)
             # The script writes the stamps it finds or makes between the two.
             head = head[:-1] + bytes([len(key.stamps)])
             longest = max(ttl_ms, self.settings.ttl_ms)
@@ -299,7 +303,7 @@ class Entries:
         """Take away every entry that carries one of the stamps."""
         self._keeper.clear(self._db, list(stamps))
 
-    def _prefix(self, form: Form, server: bytes) -> bytes:
+    def _prefix(self, form: Format, server: bytes) -> bytes:
         known, start = self._prefixes.get(form.fingerprint, NO_SERVER)
         if known != server:
             start = prefix(form, server)
@@ -310,21 +314,21 @@ class Entries:
     def _server(self) -> bytes:
         return self._seen or self.slots.identity_again(self._db)
 
-    def judged(self, key: EntryKey, asked: Asked) -> Look:
+    def judged(self, key: EntryKey, asked: ReadSnapshot) -> EntryLookup:
         """What a read that saw this of the key may make of it."""
         verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
         if verdict is Miss.EXPIRED:
-            return Look(NO_VALUE, asked._replace(expired=True), verdict.value)
+            return EntryLookup(NO_VALUE, asked._replace(expired=True), verdict.value)
         if isinstance(verdict, Miss):
-            return Look(NO_VALUE, asked, verdict.value)
+            return EntryLookup(NO_VALUE, asked, verdict.value)
         if verdict is ABSENT:
-            return Look(ABSENT, asked)
+            return EntryLookup(ABSENT, asked)
         try:
-            return Look(key.form.decode(verdict), asked)
+            return EntryLookup(key.form.decode(verdict), asked)
         except UNDECODABLE:
-            return Look(NO_VALUE, asked, UNDECODABLE_REASON)
+            return EntryLookup(NO_VALUE, asked, UNDECODABLE_REASON)
 
-    def _foreign(self, key: EntryKey, asked: Asked) -> Any:
+    def _foreign(self, key: EntryKey, asked: ReadSnapshot) -> Any:
         """Of another server, or of this one under a name that our line has not heard of yet.
 
         A master that lost its last replica calls itself something else while connections live:
@@ -345,11 +349,11 @@ class Entries:
             self.observer.error("identity", error)
             return False
 
-    def _missed(self, key: EntryKey, asked: Asked, reason: str) -> Asked:
+    def _missed(self, key: EntryKey, asked: ReadSnapshot, reason: str) -> ReadSnapshot:
         self.observer.miss(self._name, key, reason)
         return asked
 
-    def _count(self, key: EntryKey, seen: Look) -> None:
+    def _count(self, key: EntryKey, seen: EntryLookup) -> None:
         if seen.value is NO_VALUE:
             self.observer.miss(self._name, key, seen.reason)
             return
@@ -358,16 +362,16 @@ class Entries:
         if provenance is not None:
             provenance.served(self.slots, self._db, key, seen.asked.slot)
 
-    def _unavailable(self, tick: int, error: CacheUnavailable) -> Asked:
+    def _unavailable(self, tick: int, error: CacheUnavailable) -> ReadSnapshot:
         self.observer.error("read", error)
         self.observer.bypass(self._name, "unavailable")
-        return Asked(tick, available=False)
+        return ReadSnapshot(tick, available=False)
 
     def __repr__(self) -> str:
         return f"Entries({self._name!r}, db={self._db}, {self._flights!r})"
 
 
-class Forgetful:
+class Unqueued:
     """Tells at once or never: for slots that no store owns."""
 
     def __init__(self, slots: Slots, observer: Observer) -> None:

@@ -15,7 +15,7 @@ from cachedorm.errors import CacheUnavailable, NotCacheable
 from cachedorm.observe import Observer
 from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.entries.provenance import absorbed
-from cachedorm.store.entries.single_flight import Asked, Flight, Flights, Landed
+from cachedorm.store.entries.single_flight import FillResult, Flight, Flights, ReadSnapshot
 from cachedorm.store.protocol.entry import (
     ABSENT,
     HEADER_BYTES,
@@ -23,7 +23,6 @@ from cachedorm.store.protocol.entry import (
     judge,
     kept_slot,
     new_token,
-    now_ms,
     prefix,
     value_slot,
 )
@@ -31,6 +30,7 @@ from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.lifetime import Outage, is_os_error, life_of, may_be_kept
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Slots, Valid
+from cachedorm.store.runtime.clock import now_ms
 from cachedorm.store.runtime.concurrency import shielded, sleep
 
 
@@ -68,7 +68,7 @@ FIRST_PAUSE: Final = 0.002
 LAST_PAUSE: Final = 0.025
 
 
-class Fill:
+class Filler:
     """The misses of one region: how its entries are leased, loaded and published."""
 
     def __init__(
@@ -86,8 +86,8 @@ class Fill:
         self.outlived = 0
 
     def fill(
-        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, bounded: bool
-    ) -> Landed:
+        self, key: EntryKey, load: Callable[[], Loaded], asked: ReadSnapshot, bounded: bool
+    ) -> FillResult:
         """The value of a missed entry: loaded once for all who miss it in this process."""
         if asked.lease is not None:
             # The lease to refresh the old value is this caller's: it waits for no other.
@@ -100,14 +100,14 @@ class Fill:
         return landed
 
     def _run(
-        self, key: EntryKey, load: Callable[[], Loaded], asked: Asked, flight: Flight | None
-    ) -> Landed:
+        self, key: EntryKey, load: Callable[[], Loaded], asked: ReadSnapshot, flight: Flight | None
+    ) -> FillResult:
         """The value by lease and load; by load alone where there is no lease to be had."""
         if flight is None:
             return self._load_unpublished(key, load, Flight((None, key)))
         match self.obtain(key, asked, flight):
             case Served(value, slot):
-                return Landed(value, slot=slot)
+                return FillResult(value, slot=slot)
             case Granted() as lease:
                 flight.lease, flight.leased = lease, True
                 return self._load_and_publish(key, load, lease, flight)
@@ -115,7 +115,7 @@ class Fill:
                 return self._load_unpublished(key, load, flight)
 
     def obtain(
-        self, key: EntryKey, asked: Asked, flight: Flight, *, wait: bool = True
+        self, key: EntryKey, asked: ReadSnapshot, flight: Flight, *, wait: bool = True
     ) -> Granted | Served | Unleased:
         """The lease, or the value that made it needless, or why there is neither.
 
@@ -136,7 +136,7 @@ class Fill:
         return got
 
     def _obtain(
-        self, key: EntryKey, asked: Asked, flight: Flight, deadline: float
+        self, key: EntryKey, asked: ReadSnapshot, flight: Flight, deadline: float
     ) -> Granted | Served | Unleased:
         # A value that our read saw and could not use would be "valid" to ACQUIRE for ever.
         unusable = asked.slot if asked.slot and asked.slot[:1] == b"V" else None
@@ -165,7 +165,7 @@ class Fill:
                 return Unleased.HELD
 
     def _obtain_over(
-        self, key: EntryKey, asked: Asked, flight: Flight, deadline: float
+        self, key: EntryKey, asked: ReadSnapshot, flight: Flight, deadline: float
     ) -> Granted | Served | Unleased | None:
         """As ``_obtain``, leaving a value whose time is up where it stands until there is another:
         it may be needed. None if something else stands there already."""
@@ -183,7 +183,7 @@ class Fill:
             if time.monotonic() >= deadline:
                 return Unleased.HELD
 
-    def refresh(self, key: EntryKey, asked: Asked) -> Acquired:
+    def refresh(self, key: EntryKey, asked: ReadSnapshot) -> Acquired:
         """One REFRESH with a fresh token, of the value that the caller's read saw."""
         assert asked.slot is not None
         settings, token = self._settings, new_token()
@@ -248,15 +248,15 @@ class Fill:
 
     def _load_unpublished(
         self, key: EntryKey, load: Callable[[], Loaded], flight: Flight
-    ) -> Landed:
+    ) -> FillResult:
         flight.leased = False
         loaded, seconds = self._load(key, load, flight)
         self._observer.fill(self._settings.name, key, seconds, 0, False)
-        return Landed(loaded.value, shared=loaded.publish)
+        return FillResult(loaded.value, shared=loaded.publish)
 
     def _load_and_publish(
         self, key: EntryKey, load: Callable[[], Loaded], lease: Granted, flight: Flight
-    ) -> Landed:
+    ) -> FillResult:
         try:
             loaded, seconds = self._load(key, load, flight)
             payload = self._encoded(key, loaded)
@@ -269,7 +269,7 @@ class Fill:
         published = slot is not None
         self.count_outlived(published, seconds)
         self._observer.fill(self._settings.name, key, seconds, len(payload or b""), published)
-        return Landed(loaded.value, payload, shared=loaded.publish, slot=slot)
+        return FillResult(loaded.value, payload, shared=loaded.publish, slot=slot)
 
     def _publish_or_release(
         self, key: EntryKey, lease: Granted, loaded: Loaded, payload: bytes | None

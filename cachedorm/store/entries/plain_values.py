@@ -9,10 +9,10 @@ from dogpile.cache.api import CachedValue
 from dogpile.cache.region import value_version
 
 from cachedorm.store.codec import UndecodableError, decode_plain, encode_plain
-from cachedorm.store.protocol.entry import Form
+from cachedorm.store.protocol.entry import Format
 from cachedorm.store.protocol.keys import EntryKey, stamp_key
 
-Stored: TypeAlias = CachedValue | bytes
+PlainEntry: TypeAlias = CachedValue | bytes
 
 
 PLAIN_STAMP: Final = stamp_key("~plain")
@@ -27,14 +27,14 @@ _VALUE: Final = b"\0"
 _SERIALIZED: Final = b"\1"
 
 
-def _encode(stored: Stored) -> bytes:
+def _encode(stored: PlainEntry) -> bytes:
     if isinstance(stored, bytes):
         # The region has a serializer of its own; dogpile's metadata is inside already.
         return _SERIALIZED + stored
     return _VALUE + _CREATED.pack(stored.metadata["ct"]) + encode_plain(stored.payload)
 
 
-def _decode(payload: bytes) -> Stored:
+def _decode(payload: bytes) -> PlainEntry:
     if payload[:1] == _SERIALIZED:
         return payload[1:]
     if payload[:1] != _VALUE or len(payload) < 1 + _CREATED.size:
@@ -46,7 +46,7 @@ def _decode(payload: bytes) -> Stored:
     )
 
 
-PLAIN: Final = Form(b"~plain\0\1", _encode, _decode)
+PLAIN: Final = Format(b"~plain\0\1", _encode, _decode)
 
 
 PLAIN_STAMPS: Final = (PLAIN_STAMP,)

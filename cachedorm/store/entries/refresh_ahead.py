@@ -7,26 +7,26 @@ from typing import Final
 
 from cachedorm.errors import CacheUnavailable
 from cachedorm.observe import Observer
-from cachedorm.store.entries.fill import Fill
-from cachedorm.store.entries.single_flight import Asked
+from cachedorm.store.entries.fill import Filler
+from cachedorm.store.entries.single_flight import ReadSnapshot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted, Held
 
 BUSY_MAX: Final = 10_000
 
 
-class Ahead:
+class RefreshAhead:
     """Who asks for refresh leases. One caller a process does, once in a lease's time; while a
     lease stands, all others are served the old value and send nothing more than their read."""
 
-    def __init__(self, filling: Fill, observer: Observer, lease_ms: int) -> None:
+    def __init__(self, filling: Filler, observer: Observer, lease_ms: int) -> None:
         self._filling = filling
         self._observer = observer
         self._lease_seconds = lease_ms / 1000
         # Until when somebody is at these keys, here or elsewhere.
         self._busy: dict[str, float] = {}
 
-    def lease(self, key: EntryKey, asked: Asked) -> Granted | None:
+    def lease(self, key: EntryKey, asked: ReadSnapshot) -> Granted | None:
         """The refresh lease of a value that is due; None if somebody else has it."""
         now = time.monotonic()
         if self._busy.get(key, 0.0) > now:
@@ -45,4 +45,4 @@ class Ahead:
         return got if isinstance(got, Granted) else None
 
     def __repr__(self) -> str:
-        return f"Ahead({len(self._busy)} keys busy)"
+        return f"RefreshAhead({len(self._busy)} keys busy)"

@@ -22,19 +22,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from cachedorm.errors import NotCacheable
-from cachedorm.store.protocol.entry import ABSENT, Form, lease_slot
+from cachedorm.store.protocol.entry import ABSENT, Format, lease_slot
 from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.runtime.concurrency import Signal, domain, signal
 from cachedorm.store.runtime.forks import follow_forks
 
-Place = tuple[Hashable, str]
+FlightKey = tuple[Hashable, str]
 
 # True while the caller loads for others: what it then waits for could be waiting for it.
 _LEADING: Final[ContextVar[bool]] = ContextVar("cachedorm_leading", default=False)
 
 
 # A named tuple, not a dataclass: a read of many keys makes one for each, in a fifth of the time.
-class Asked(NamedTuple):
+class ReadSnapshot(NamedTuple):
     """What a caller's own read saw before it had to be filled, and when (in ticks) it began.
 
     ``expired``: it saw a value, and nothing is wrong with that but its time. ``lease``: the one it
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
+class FillResult:
     """What a flight came back with. Not ``shared``: the others must not take it for theirs.
 
     ``slot``: what stands in Redis for it, if it was read there or published.
@@ -67,25 +67,25 @@ class Landed:
 class Flight:
     """One caller's way to a value, and what the others need to know of it."""
 
-    place: Place
+    place: FlightKey
     landing: Signal = field(default_factory=signal)
     lease: Granted | None = None
     moment: int = -1
     loading: bool = False
     leased: bool | None = None
     followers: int = 0
-    landed: Landed | None = None
+    landed: FillResult | None = None
     failed: bool = False
 
-    def covers(self, asked: Asked) -> bool:
+    def covers(self, asked: ReadSnapshot) -> bool:
         """Whether nothing committed before the caller asked can be missing from the answer."""
         return self.moment > asked.tick or self._seen_by(asked)
 
-    def may_cover(self, asked: Asked) -> bool:
+    def may_cover(self, asked: ReadSnapshot) -> bool:
         """The same, while the flight may still ask its last source."""
         return not self.loading or self.covers(asked)
 
-    def _seen_by(self, asked: Asked) -> bool:
+    def _seen_by(self, asked: ReadSnapshot) -> bool:
         lease = self.lease
         return (
             lease is not None
@@ -106,7 +106,7 @@ class Flights:
     def begin_in_child(self) -> None:
         """Begin with nothing in the air: in a forked child, leaders of before never land."""
         self._lock = threading.Lock()
-        self._flying: dict[Place, Flight] = {}
+        self._flying: dict[FlightKey, Flight] = {}
 
     def tick(self) -> int:
         """A moment later than any before; taken just before a source is asked."""
@@ -117,11 +117,11 @@ class Flights:
     def share(
         self,
         key: str,
-        form: Form,
-        asked: Asked,
-        lead: Callable[[Flight | None], Landed],
+        form: Format,
+        asked: ReadSnapshot,
+        lead: Callable[[Flight | None], FillResult],
         patience: float | None,
-    ) -> tuple[Landed, float]:
+    ) -> tuple[FillResult, float]:
         """What was landed, led to or followed, and the seconds waited for others.
 
         ``lead`` gets the flight it leads, or None when it must go alone: after ``patience``
@@ -147,12 +147,12 @@ class Flights:
                     # A leader's value may be mutable, and is the leader's own.
                     assert landed.payload is not None
                     value = form.decode(landed.payload)
-                return Landed(value, slot=landed.slot), time.monotonic() - began
+                return FillResult(value, slot=landed.slot), time.monotonic() - began
             failures += flight.failed or (landed is not None and not landed.shared)
         waited = time.monotonic() - began
         return lead(None), waited
 
-    def _board(self, place: Place, asked: Asked) -> tuple[Flight, bool, Flight | None]:
+    def _board(self, place: FlightKey, asked: ReadSnapshot) -> tuple[Flight, bool, Flight | None]:
         """A flight to follow, or one to lead (mine), maybe after another has landed."""
         with self._lock:
             flying = self._flying.get(place)
@@ -165,7 +165,9 @@ class Flights:
             ahead = flying if flying is not None and flying.leased is False else None
             return flight, True, ahead
 
-    def _lead(self, flight: Flight, form: Form, lead: Callable[[Flight], Landed]) -> Landed:
+    def _lead(
+        self, flight: Flight, form: Format, lead: Callable[[Flight], FillResult]
+    ) -> FillResult:
         leading = _LEADING.get()
         _LEADING.set(True)
         try:
@@ -191,11 +193,11 @@ class Flights:
         return f"Flights({len(self._flying)} in the air)"
 
 
-def _for_followers(landed: Landed, form: Form) -> Landed:
+def _for_followers(landed: FillResult, form: Format) -> FillResult:
     """The same with its payload: made before the leader's caller can change the value."""
     if landed.payload is not None or landed.value is ABSENT or not landed.shared:
         return landed
     try:
-        return Landed(landed.value, form.encode(landed.value), slot=landed.slot)
+        return FillResult(landed.value, form.encode(landed.value), slot=landed.slot)
     except NotCacheable:
-        return Landed(None, shared=False)
+        return FillResult(None, shared=False)

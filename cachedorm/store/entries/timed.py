@@ -9,8 +9,8 @@ from typing import Any, Final
 from dogpile.cache.api import NO_VALUE
 
 from cachedorm.observe import Observer, listens
-from cachedorm.store.entries.entries import Entries, Keeper, Look
-from cachedorm.store.entries.single_flight import Asked
+from cachedorm.store.entries.entries import Entries, EntryLookup, InvalidationQueue
+from cachedorm.store.entries.single_flight import ReadSnapshot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.lifetime import Outage, is_os_error
 from cachedorm.store.protocol.settings import RegionSettings
@@ -24,7 +24,7 @@ def entries_for(
     settings: RegionSettings,
     slots: Slots,
     observer: Observer,
-    keeper: Keeper | None = None,
+    keeper: InvalidationQueue | None = None,
     outage: Outage = is_os_error,
 ) -> Entries:
     """The entries of a region, timed if the observer wants to know."""
@@ -39,13 +39,13 @@ class TimedEntries(Entries):
         began = perf_counter()
         found = super().find(key)
         seconds = perf_counter() - began
-        if type(found) is Asked:
+        if type(found) is ReadSnapshot:
             self.observer.read(self._name, GET, seconds, 0, int(found.available))
         else:
             self.observer.read(self._name, GET, seconds, 1, 0)
         return found
 
-    def look(self, keys: Sequence[EntryKey]) -> list[Look]:
+    def look(self, keys: Sequence[EntryKey]) -> list[EntryLookup]:
         began = perf_counter()
         looks = super().look(keys)
         seconds = perf_counter() - began

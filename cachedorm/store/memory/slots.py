@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cachedorm.observe import Commands
 from cachedorm.store.memory.glob import glob
-from cachedorm.store.memory.state import CountedIntents, KeptInterests, Place
+from cachedorm.store.memory.state import CountedIntents, MemoryInterests, SlotKey
 from cachedorm.store.protocol.changes import Fixed, Offer, Touched
 from cachedorm.store.protocol.entry import (
     HEADER_BYTES,
@@ -25,7 +25,7 @@ from cachedorm.store.protocol.entry import (
     new_token,
     prefix,
 )
-from cachedorm.store.protocol.interest_registry import Glance, Registry
+from cachedorm.store.protocol.interest_registry import Registry, RegistryQuery
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import (
     Acquired,
@@ -58,10 +58,10 @@ class MemorySlots:
         # By the true clock unless another is given: when a test lets an hour pass for the entries,
         # the processes that have not registered again in that hour are not gone.
         self.registry = Registry(clock or time.monotonic)
-        self._interests = KeptInterests(clock or time.monotonic)
+        self._interests = MemoryInterests(clock or time.monotonic)
         self.begin_in_child()
         follow_forks(self)
-        self._kept: OrderedDict[Place, tuple[bytes, float]] = OrderedDict()
+        self._kept: OrderedDict[SlotKey, tuple[bytes, float]] = OrderedDict()
         # Beside the entries and not bounded with them: a writer's intent must not be evicted.
         self._intents = CountedIntents(self._clock)
 
@@ -171,15 +171,15 @@ class MemorySlots:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
-        glance: Glance | None = None,
+        registry_query: RegistryQuery | None = None,
     ) -> dict[Offer, Fixed]:
         self._tell("intend", _dbs(touched, offers))
         with self._lock:
-            self._look(glance)
+            self._look(registry_query)
             for place in _places(touched.stamps):
                 self._intents.place(place, token, intent_ms)
                 self._kept.pop(place, None)
-            others: dict[Place, int] = {}
+            others: dict[SlotKey, int] = {}
             offered = [(offer.db, str(offer.key)) for offer in offers]
             for place in {*_places(touched.entries), *offered}:
                 others[place] = self._intents.place(place, token, intent_ms)
@@ -201,11 +201,11 @@ class MemorySlots:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
-        glance: Glance | None = None,
+        registry_query: RegistryQuery | None = None,
     ) -> None:
         self._tell("settle", _dbs(touched, values))
         with self._lock:
-            self._look(glance)
+            self._look(registry_query)
             for place in _places(touched.stamps):
                 self._intents.withdraw(place, token)
                 self._kept.pop(place, None)
@@ -299,9 +299,9 @@ class MemorySlots:
 
     # Everything below is called under the lock.
 
-    def _look(self, glance: Glance | None) -> None:
-        if glance is not None:
-            glance.found = self._interests.look(glance.known)
+    def _look(self, registry_query: RegistryQuery | None) -> None:
+        if registry_query is not None:
+            registry_query.found = self._interests.look(registry_query.known)
 
     def _get(self, db: int, key: str) -> bytes | None:
         place = (db, key)
@@ -371,7 +371,7 @@ class MemorySlots:
         return Fixed(True, self._fix(offer.db, offer.key.stamps, stamp_ttl_ms), SERVER)
 
 
-def _places(keys: Mapping[int, set[str]]) -> list[Place]:
+def _places(keys: Mapping[int, set[str]]) -> list[SlotKey]:
     return [(db, str(key)) for db, those in keys.items() for key in those]
 
 

@@ -9,13 +9,13 @@ from cachedorm.store.protocol.interest_registry import (
     GRACE_MS,
     RIPE_MS,
     Interest,
-    Look,
     Registered,
     Registry,
+    RegistryReply,
 )
 
 # A key of one Redis database.
-Place = tuple[int, str]
+SlotKey = tuple[int, str]
 
 
 class CountedIntents:
@@ -26,9 +26,9 @@ class CountedIntents:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._until: dict[Place, dict[bytes, float]] = {}
+        self._until: dict[SlotKey, dict[bytes, float]] = {}
 
-    def others(self, place: Place) -> int:
+    def others(self, place: SlotKey) -> int:
         """How many intents live there; the expired ones are dropped."""
         intents = self._until.get(place)
         if not intents:
@@ -40,13 +40,13 @@ class CountedIntents:
             del self._until[place]
         return len(intents)
 
-    def place(self, place: Place, token: bytes, intent_ms: int) -> int:
+    def place(self, place: SlotKey, token: bytes, intent_ms: int) -> int:
         """Adds this writer's; how many others live there."""
         others = self.withdraw(place, token)
         self._until.setdefault(place, {})[token] = self._clock() + intent_ms / 1000
         return others
 
-    def withdraw(self, place: Place, token: bytes) -> int:
+    def withdraw(self, place: SlotKey, token: bytes) -> int:
         """Takes this writer's away; how many others live there."""
         intents = self._until.get(place)
         if intents is not None:
@@ -58,7 +58,7 @@ class CountedIntents:
         self._until.clear()
 
 
-class KeptInterests:
+class MemoryInterests:
     """For memory: the same contract, so that a module imported late is followed as in Redis.
 
     Its owner holds a lock around every call.
@@ -85,11 +85,11 @@ class KeptInterests:
         waits = [self._wait_ms(since[_written(text)], now) for text in interests]
         registry.registered(now, interests, Registered(self._version, waits))
 
-    def look(self, known: bytes) -> Look:
+    def look(self, known: bytes) -> RegistryReply:
         """What is registered now."""
         grown = self._clock() > self._born + GRACE_MS / 1000
         interests = None if known == self._version else frozenset(self._kept)
-        return Look(self._version, grown, interests)
+        return RegistryReply(self._version, grown, interests)
 
     def _add(self, interests: Iterable[str], now: float, until: float) -> bool:
         """True if something came, or went."""

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
 
-from cachedorm.store.runtime import clock
+from cachedorm.store.runtime.clock import now_ms
 
 FORMAT_VERSION: Final = 1
 TOKEN_BYTES: Final = 16
@@ -89,7 +89,7 @@ class Miss(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Format:
     """How the values of one kind of entry are encoded and decoded, and its fingerprint.
 
     Two formats with one fingerprint must read each other's bytes: the fingerprint covers the
@@ -119,7 +119,7 @@ def intent_slot(token: bytes) -> bytes:
     return _INTENT + token
 
 
-def prefix(form: Form | bytes, server: bytes) -> bytes:
+def prefix(form: Format | bytes, server: bytes) -> bytes:
     """The first 18 bytes of every value of this form (or fingerprint) on this server."""
     fingerprint = form if isinstance(form, bytes) else form.fingerprint
     _exactly("fingerprint", fingerprint, FINGERPRINT_BYTES)
@@ -128,7 +128,7 @@ def prefix(form: Form | bytes, server: bytes) -> bytes:
 
 
 def value_slot(
-    form: Form | bytes,
+    form: Format | bytes,
     server: bytes,
     stamps: Sequence[bytes],
     payload: bytes,
@@ -189,11 +189,6 @@ def held_value(slot: bytes, count: int) -> bytes | Absent:
     if slot[PREFIX_BYTES] & _FLAG_ABSENT:
         return ABSENT
     return slot[HEADER_BYTES + STAMP_BYTES * count :]
-
-
-def now_ms() -> int:
-    """The current time in ms since the epoch, as slots hold it."""
-    return clock.now_ms()
 
 
 def soft_ms_of(slot: bytes) -> int:

@@ -77,7 +77,7 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RegistryReply:
     """What a writer saw. ``interests`` is None if the version is the one it knew.
 
     ``grown``: the registry is no longer young (None: not asked).
@@ -89,16 +89,16 @@ class Look:
 
 
 @dataclass(slots=True)
-class Glance:
+class RegistryQuery:
     """A look that travels with an INTEND or a SETTLE: what was known before, what was found."""
 
     known: bytes
     asked_at: float
-    found: Look | None = None
+    found: RegistryReply | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KnownInterests:
     """The registry as this process last saw it. ``at``: not before this was it like that."""
 
     version: bytes = b""
@@ -132,7 +132,7 @@ class Registry:
         self._again_at = 0.0
         # Wildcard stamps of tables that may not be published under yet, and from when on.
         self._ripe_at: dict[str, float] = {}
-        self.seen = Seen()
+        self.seen = KnownInterests()
         self.begin_in_child()
         follow_forks(self)
 
@@ -198,18 +198,20 @@ class Registry:
 
     # Used by writers.
 
-    def glance(self, touched: Touched, written: Written) -> Glance:
+    def begin_check(self, touched: Touched, written: Written) -> RegistryQuery:
         """Add what others are known to cache to ``touched``; the query that shows whether there
         is more."""
         asked_at = self._clock()
         seen = self.seen
         touched.update(_foreign(seen, written))
-        return Glance(seen.version, asked_at)
+        return RegistryQuery(seen.version, asked_at)
 
-    def learn(self, glance: Glance, touched: Touched, written: Written) -> Touched:
+    def apply_reply(
+        self, registry_query: RegistryQuery, touched: Touched, written: Written
+    ) -> Touched:
         """What others cache beyond what was known; it is added to ``touched`` too."""
-        if glance.found is not None:
-            self._see(glance.found, glance.asked_at)
+        if registry_query.found is not None:
+            self._see(registry_query.found, registry_query.asked_at)
         found, more = _foreign(self.seen, written), Touched()
         for db, stamps in found.stamps.items():
             new = stamps - touched.stamps.get(db, set())
@@ -218,7 +220,7 @@ class Registry:
         touched.update(more)
         return more
 
-    def _see(self, look: Look, asked_at: float) -> None:
+    def _see(self, look: RegistryReply, asked_at: float) -> None:
         seen = self.seen
         if asked_at < seen.at:
             return  # another thread has asked since
@@ -235,7 +237,7 @@ class Registry:
             if interest is not None:
                 table = interest.written
                 by_table[table] = (*by_table.get(table, ()), (text, interest))
-        self.seen = Seen(look.version, bool(look.grown), asked_at, interests, by_table)
+        self.seen = KnownInterests(look.version, bool(look.grown), asked_at, interests, by_table)
 
     def unconcerned(self, written: Written) -> bool:
         """True iff no other process can have published anything over these tables by now.
@@ -251,7 +253,7 @@ class Registry:
         return f"<Registry own={len(self.own)} {state} seen={len(self.seen.interests)}>"
 
 
-def _foreign(seen: Seen, written: Written) -> Touched:
+def _foreign(seen: KnownInterests, written: Written) -> Touched:
     """The wildcards of what others cache over the written tables, unknown to the writer."""
     known = written.known or frozenset()
     touched = Touched()

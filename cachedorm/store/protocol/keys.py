@@ -29,7 +29,7 @@ from uuid import UUID
 from cachedorm.errors import ArgumentError, DeclarationError
 
 if TYPE_CHECKING:
-    from cachedorm.store.protocol.entry import Form
+    from cachedorm.store.protocol.entry import Format
 
 KEY_BYTES_MAX: Final = 200
 TEMPLATE_BYTES_MAX: Final = 150
@@ -60,11 +60,11 @@ class EntryKey(str):
     __slots__ = ("form", "stamps", "ttl_ms")
 
     stamps: tuple[str, ...]
-    form: Form
+    form: Format
     ttl_ms: int | None
 
     def __new__(
-        cls, text: str, stamps: tuple[str, ...], form: Form, ttl_ms: int | None = None
+        cls, text: str, stamps: tuple[str, ...], form: Format, ttl_ms: int | None = None
     ) -> Self:
         self = str.__new__(cls, text)
         self.stamps = stamps

@@ -14,7 +14,7 @@ from cachedorm.store.protocol.changes import Fixed, Offer, Touched
 from cachedorm.store.protocol.keys import EntryKey
 
 if TYPE_CHECKING:
-    from cachedorm.store.protocol.interest_registry import Glance, Registry
+    from cachedorm.store.protocol.interest_registry import Registry, RegistryQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +137,11 @@ class Slots(Protocol):
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
-        glance: Glance | None = None,
+        registry_query: RegistryQuery | None = None,
     ) -> dict[Offer, Fixed]:
         """Hides everything touched until ``settle``; answers for each offer.
 
-        ``glance``: looks at the registry too, when all of it is hidden.
+        ``registry_query``: looks at the registry too, when all of it is hidden.
         """
 
     def renew(
@@ -155,11 +155,11 @@ class Slots(Protocol):
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
-        glance: Glance | None = None,
+        registry_query: RegistryQuery | None = None,
     ) -> None:
         """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only.
 
-        ``glance``: looks at the registry too, after that.
+        ``registry_query``: looks at the registry too, after that.
         """
 
     def refresh(

@@ -13,8 +13,8 @@ from cachedorm.store.protocol.interest_registry import (
     GRACE_MS,
     REGISTRY_DB,
     REGISTRY_KEY,
-    Glance,
-    Look,
+    RegistryQuery,
+    RegistryReply,
 )
 from cachedorm.store.protocol.keys import EntryKey, intents_key
 from cachedorm.store.protocol.slots import Acquired, Granted, Held, Refused, Valid, Wanted
@@ -69,17 +69,17 @@ def acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
             return Refused()
 
 
-def look_call(glance: Glance) -> ScriptCall:
+def look_call(registry_query: RegistryQuery) -> ScriptCall:
     """LOOK at the registry."""
-    args = (glance.known, new_token(), GRACE_MS)
+    args = (registry_query.known, new_token(), GRACE_MS)
     return ScriptCall(REGISTRY_DB, scripts.LOOK, (REGISTRY_KEY,), args)
 
 
-def look_seen(reply: Sequence[Any], known: bytes) -> Look:
+def look_seen(reply: Sequence[Any], known: bytes) -> RegistryReply:
     """What a reply to LOOK shows."""
     version, grown, *interests = reply
     texts = frozenset(text.decode(errors="replace") for text in interests)
-    return Look(version, bool(grown), None if version == known else texts)
+    return RegistryReply(version, bool(grown), None if version == known else texts)
 
 
 def name_of(slot: bytes) -> str:
@@ -106,7 +106,7 @@ def dbs_of(touched: Touched, offers: Sequence[Offer] | Mapping[Offer, object]) -
     return sorted({*touched.dbs(), *(offer.db for offer in offers)})
 
 
-def told_in_parts(
+def keys_in_parts(
     touched: Touched, db: int, offered: Sequence[EntryKey]
 ) -> Iterator[tuple[list[str], list[str]]]:
     """The touched stamps and entries of one database, a script call's worth at a time.

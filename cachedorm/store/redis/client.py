@@ -13,13 +13,13 @@ from typing import Any
 
 from cachedorm.errors import CacheClosedError, CacheUnavailable
 from cachedorm.observe import Commands
-from cachedorm.store.redis.connection import ErrorReply, Line, Word, pack, pack_all
-from cachedorm.store.redis.pool import Racks, Stack, drop_all
+from cachedorm.store.redis.connection import Connection, ErrorReply, Word, pack, pack_all
+from cachedorm.store.redis.pool import ConnectionStack, IdleConnections, drop_all
 from cachedorm.store.redis.scripts import ScriptCall
-from cachedorm.store.redis.server import IDENTITY, Standalone, identity_of
-from cachedorm.store.runtime.circuit_breaker import Breaker
+from cachedorm.store.redis.server import IDENTITY, RedisServer, identity_of
+from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
 
-# After these a line is as good as before. After any other error reply it is dropped: its server
+# After these a connection is as good as before. After any other error reply it is dropped: its server
 # may have become a replica, be loading, want a password, or stand in another database.
 _HARMLESS = frozenset({"NOSCRIPT", "OOM", "MISCONF"})
 _ASK_IDENTITY_EVERY = 1.0
@@ -27,10 +27,10 @@ _IDLE_LINES = 64
 _DATABASES_PROBED = 1024
 
 
-class Wire:
+class RedisClient:
     """Redis for code that looks blocking, whatever runs it.
 
-    Commands must bear being run twice: one that meets a line which the server had closed is
+    Commands must bear being run twice: one that meets a connection which the server had closed is
     repeated on a new one. All raise CacheUnavailable when Redis is away, refuses, or takes longer
     than the time limits (seconds); a commit's own limit is shorter or longer than those.
     """
@@ -43,14 +43,14 @@ class Wire:
         commands: Commands | None = None,
     ) -> None:
         self._url = url
-        self._server = Standalone(url, connect_timeout, operation_timeout)
+        self._server = RedisServer(url, connect_timeout, operation_timeout)
         self._commands = commands if commands is not None else Commands()
         self._limit = self._server.operation_timeout
-        self._racks = Racks()
+        self._idle = IdleConnections()
         self._closed = False
         self._asked: dict[int, tuple[float, bytes]] = {}
         # Whether Redis is worth asking, handed in by who keeps count; None: always.
-        self.breaker: Breaker | None = None
+        self.breaker: CircuitBreaker | None = None
 
     @property
     def where(self) -> str:
@@ -62,19 +62,19 @@ class Wire:
         """How long (seconds) one reply may take."""
         return self._limit
 
-    def patient(self, timeout: float) -> Wire:
-        """Another wire to the same server, which waits so many seconds: for people, not reads."""
-        return Wire(self._url, timeout, timeout)
+    def patient(self, timeout: float) -> RedisClient:
+        """Another client to the same server, which waits so many seconds: for people, not reads."""
+        return RedisClient(self._url, timeout, timeout)
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""
         if self._commands.told:
             self._commands.tell(db, "mget")
-        replies, line = self._exchange(db, pack(("MGET", *keys)), 1)
+        replies, connection = self._exchange(db, pack(("MGET", *keys)), 1)
         values = replies[0]
         if type(values) is not list:
             raise self._server.refusal(db, values)
-        return values, line.identity
+        return values, connection.identity
 
     def call(self, db: int, *words: Word) -> Any:
         """The reply to one command."""
@@ -86,18 +86,18 @@ class Wire:
     def script(self, call: ScriptCall) -> tuple[Any, bytes]:
         """The reply of one script, and the identity of the server that ran it."""
         self._tell((call,))
-        replies, line = self._exchange(call.db, pack(call.by_sha()), 1)
+        replies, connection = self._exchange(call.db, pack(call.by_sha()), 1)
         if _is_unknown_script(replies[0]):
-            replies, line = self._exchange(call.db, pack(call.by_source()), 1)
-        return self._accepted(call.db, replies[0]), line.identity
+            replies, connection = self._exchange(call.db, pack(call.by_source()), 1)
+        return self._accepted(call.db, replies[0]), connection.identity
 
     def pipeline(
         self, calls: Sequence[ScriptCall], timeout: float | None = None
     ) -> tuple[list[Any], bytes]:
-        """The replies of several scripts, in any databases, for one send on one line, and the
+        """The replies of several scripts, in any databases, for one send on one connection, and the
         identity of the server that ran them.
 
-        All together they may take ``timeout`` seconds, the opening of a line included.
+        All together they may take ``timeout`` seconds, the opening of a connection included.
         """
         if not calls:
             return [], b""
@@ -124,7 +124,7 @@ class Wire:
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
     ) -> tuple[list[Any], bytes]:
-        """Runs each command in its call's database, all on a line of the first one's."""
+        """Runs each command in its call's database, all on a connection of the first one's."""
         home = here = calls[0].db
         sent: list[tuple[Word, ...]] = []
         places: list[int] = []
@@ -136,11 +136,11 @@ class Wire:
             sent.append(command)
         if here != home:
             sent.append(("SELECT", home))
-        replies, line = self._exchange(home, pack_all(sent), len(sent), timeout)
+        replies, connection = self._exchange(home, pack_all(sent), len(sent), timeout)
         for command, reply in zip(sent, replies, strict=True):
             if command[0] == "SELECT":
                 self._accepted(int(command[1]), reply)
-        return [replies[place] for place in places], line.identity
+        return [replies[place] for place in places], connection.identity
 
     def _accepted(self, db: int, reply: Any) -> Any:
         if type(reply) is ErrorReply:
@@ -149,14 +149,14 @@ class Wire:
 
     def _exchange(
         self, db: int, packed: bytes, count: int, timeout: float | None = None
-    ) -> tuple[list[Any], Line]:
+    ) -> tuple[list[Any], Connection]:
         """Send once and read ``count`` replies, unless the circuit breaker is open."""
         breaker = self.breaker
         if breaker is None:
             return self._send(db, packed, count, timeout)
         ticket = breaker.enter() if breaker.is_open else 0
         try:
-            replies, line = self._send(db, packed, count, timeout)
+            replies, connection = self._send(db, packed, count, timeout)
         except CacheUnavailable:
             breaker.failed(ticket)
             raise
@@ -166,13 +166,15 @@ class Wire:
         for reply in replies:
             if type(reply) is ErrorReply and reply.code != "NOSCRIPT":
                 self._count_refusal(breaker, ticket, db, reply)
-                return replies, line
+                return replies, connection
         # An open breaker has failures too. Asked here, because this is every hit.
         if breaker.failures:
             breaker.succeeded(ticket)
-        return replies, line
+        return replies, connection
 
-    def _count_refusal(self, breaker: Breaker, ticket: int, db: int, reply: ErrorReply) -> None:
+    def _count_refusal(
+        self, breaker: CircuitBreaker, ticket: int, db: int, reply: ErrorReply
+    ) -> None:
         # The caller raises it. A database that the server does not have is not an outage.
         if isinstance(self._server.refusal(db, reply), CacheUnavailable):
             breaker.failed(ticket)
@@ -181,56 +183,61 @@ class Wire:
 
     def _send(
         self, db: int, packed: bytes, count: int, timeout: float | None = None
-    ) -> tuple[list[Any], Line]:
-        """Send once and read ``count`` replies, on a held line if there is one that lives."""
+    ) -> tuple[list[Any], Connection]:
+        """Send once and read ``count`` replies, on a held connection if there is one that lives."""
         deadline = _deadline(timeout)
-        stack = self._racks.stack(db)
+        stack = self._idle.stack(db)
         try:
-            line = stack.pop()
+            connection = stack.pop()
         except IndexError:
             return self._exchange_anew(db, stack, packed, count, deadline)
         try:
             limit = self._limit if timeout is None else timeout
-            return self._use(line, stack, packed, count, limit)
+            return self._use(connection, stack, packed, count, limit)
         except ConnectionError:
             # The server closed it while it lay idle, and most likely its neighbours too.
             drop_all(stack)
             return self._exchange_anew(db, stack, packed, count, deadline)
         except OSError as error:
-            # A path that swallows one line's bytes swallows those of the idle ones too.
+            # A path that swallows one connection's bytes swallows those of the idle ones too.
             drop_all(stack)
             raise self._server.unavailable(error) from error
 
     def _exchange_anew(
-        self, db: int, stack: Stack, packed: bytes, count: int, deadline: float | None
-    ) -> tuple[list[Any], Line]:
+        self, db: int, stack: ConnectionStack, packed: bytes, count: int, deadline: float | None
+    ) -> tuple[list[Any], Connection]:
         if self._closed:
             raise CacheClosedError(f"the cache on {self._server.where} was closed")
-        line = self._server.open(db, _left(deadline))
+        connection = self._server.open(db, _left(deadline))
         try:
-            return self._use(line, stack, packed, count, _left(deadline) or self._limit)
+            return self._use(connection, stack, packed, count, _left(deadline) or self._limit)
         except OSError as error:
             raise self._server.unavailable(error) from error
 
     def _use(
-        self, line: Line, stack: Stack, packed: bytes, count: int, timeout: float
-    ) -> tuple[list[Any], Line]:
-        """One exchange; the line is put back only if it is fit for another."""
+        self,
+        connection: Connection,
+        stack: ConnectionStack,
+        packed: bytes,
+        count: int,
+        timeout: float,
+    ) -> tuple[list[Any], Connection]:
+        """One exchange; the connection is put back only if it is fit for another."""
         try:
-            replies = line.exchange(packed, count, timeout)
+            replies = connection.exchange(packed, count, timeout)
         except BaseException:
             # KeyboardInterrupt and CancelledError too: a reply is outstanding.
-            line.drop()
+            connection.drop()
             raise
         for reply in replies:
             if type(reply) is ErrorReply and reply.code not in _HARMLESS:
-                line.drop()
-                return replies, line
+                connection.drop()
+                return replies, connection
         if len(stack) >= _IDLE_LINES or self._closed:
-            line.drop()
+            connection.drop()
         else:
-            stack.append(line)
-        return replies, line
+            stack.append(connection)
+        return replies, connection
 
     def identity_again(self, db: int) -> bytes:
         """The server's identity, asked anew at most once a second.
@@ -240,16 +247,16 @@ class Wire:
         asked_at, known = self._asked.get(db, (0.0, b""))
         if known and time.monotonic() - asked_at < _ASK_IDENTITY_EVERY:
             return known
-        stack = self._racks.stack(db)
-        replies, line = self._exchange(db, pack_all(IDENTITY), len(IDENTITY))
+        stack = self._idle.stack(db)
+        replies, connection = self._exchange(db, pack_all(IDENTITY), len(IDENTITY))
         for reply in replies:
             self._accepted(db, reply)
         identity = identity_of(replies)
         for idle in list(stack):
-            if idle.identity != identity and idle is not line:
+            if idle.identity != identity and idle is not connection:
                 drop_all(stack)
                 break
-        line.identity = identity
+        connection.identity = identity
         self._asked[db] = (time.monotonic(), identity)
         return identity
 
@@ -260,30 +267,30 @@ class Wire:
         reply = self._send(0, pack(("CONFIG", "GET", "databases")), 1)[0][0]
         if isinstance(reply, list) and len(reply) == 2:
             return int(reply[1])
-        line = self._server.open(0, None)
+        connection = self._server.open(0, None)
         try:
             probes: list[tuple[Word, ...]] = [("SELECT", n) for n in range(_DATABASES_PROBED)]
-            replies = line.exchange(pack_all(probes), len(probes), self._limit)
+            replies = connection.exchange(pack_all(probes), len(probes), self._limit)
         except OSError as error:
             raise self._server.unavailable(error) from error
         finally:
-            line.drop()
+            connection.drop()
         return next((n for n, reply in enumerate(replies) if reply != b"OK"), len(replies))
 
     def close(self) -> None:
-        """Drops the idle lines; those in use are dropped by their users. Again: no-op."""
+        """Drops the idle connections; those in use are dropped by their users. Again: no-op."""
         self._closed = True
-        self._racks.close()
+        self._idle.close()
 
     async def aclose(self) -> None:
-        """``close``, and waits until this loop's lines are gone."""
+        """``close``, and waits until this loop's connections are gone."""
         self.close()
         # Transports close in the loop's next turn.
         await asyncio.sleep(0)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._racks)} idle lines"
-        return f"<Wire {self._server.where} {state}>"
+        state = "closed" if self._closed else f"{len(self._idle)} idle connections"
+        return f"<RedisClient {self._server.where} {state}>"
 
 
 def _is_unknown_script(reply: Any) -> bool:

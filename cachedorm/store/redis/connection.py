@@ -63,7 +63,7 @@ _TIMEVAL = struct.Struct("ll")
 _KERNEL_TIMES = sys.platform in ("linux", "darwin") and sys.maxsize > 2**32
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """What a wire needs of a connection. ``identity`` is that of the server at its other end."""
 
     identity: bytes
@@ -96,7 +96,7 @@ def reply_reader() -> Any | None:
     return Reader(protocolError=BadReply, replyError=error_reply, notEnoughData=_MORE)
 
 
-class ThreadLine:
+class SyncConnection:
     """A blocking socket, read by hiredis."""
 
     __slots__ = ("_buffer", "_close", "_in_kernel", "_reader", "_sock", "_timeout", "identity")
@@ -163,7 +163,7 @@ class ThreadLine:
         let_go(self._sock)
 
 
-class LoopLine(asyncio.Protocol):
+class AsyncConnection(asyncio.Protocol):
     """A transport of one event loop, read by hiredis. For greenlets of that loop only."""
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""Idle lines, last in first out, per Redis database: one rack for threads, one for each loop."""
+"""Idle connections, last in first out, per Redis database: one by_database for threads, one for each loop."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ import contextlib
 from collections import defaultdict, deque
 from typing import TypeAlias
 
-from cachedorm.store.redis.connection import Line
+from cachedorm.store.redis.connection import Connection
 from cachedorm.store.runtime.concurrency import in_greenlet
 from cachedorm.store.runtime.forks import follow_forks
 
-Stack: TypeAlias = deque[Line]
-Rack: TypeAlias = defaultdict[int, Stack]
+ConnectionStack: TypeAlias = deque[Connection]
+ConnectionsByDatabase: TypeAlias = defaultdict[int, ConnectionStack]
 
 
-class Racks:
-    """The idle lines of one wire. A forked child begins with none."""
+class IdleConnections:
+    """The idle connections of one client. A forked child begins with none."""
 
     __slots__ = ("__weakref__", "_buried", "_loops", "_threads")
 
     def __init__(self) -> None:
-        self._threads: Rack = defaultdict(deque)
-        self._loops: dict[asyncio.AbstractEventLoop, Rack] = {}
-        self._buried: list[Line] = []
+        self._threads: ConnectionsByDatabase = defaultdict(deque)
+        self._loops: dict[asyncio.AbstractEventLoop, ConnectionsByDatabase] = {}
+        self._buried: list[Connection] = []
         follow_forks(self)
 
-    def stack(self, db: int) -> Stack:
-        """The idle lines that the caller may take from (and put back to) the right end."""
+    def stack(self, db: int) -> ConnectionStack:
+        """The idle connections that the caller may take from (and put back to) the right end."""
         if not in_greenlet():
             return self._threads[db]
         loop = asyncio.get_running_loop()
-        rack = self._loops.get(loop)
-        return (self._add_rack(loop) if rack is None else rack)[db]
+        by_database = self._loops.get(loop)
+        return (self._add_loop(loop) if by_database is None else by_database)[db]
 
-    def _add_rack(self, loop: asyncio.AbstractEventLoop) -> Rack:
-        # asyncio.run() once per job leaves a closed loop, with lines, behind every time.
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> ConnectionsByDatabase:
+        # asyncio.run() once per job leaves a closed loop, with connections, behind every time.
         for gone in [each for each in self._loops if each.is_closed()]:
             _empty(self._loops.pop(gone))
         return self._loops.setdefault(loop, defaultdict(deque))
 
     def close(self) -> None:
-        """Drops every idle line; those of a loop in another thread are dropped by that loop."""
+        """Drops every idle connection; those of a loop in another thread are dropped by that loop."""
         _empty(self._threads)
         here = _running_loop()
         for loop in list(self._loops):
-            rack = self._loops.pop(loop)
+            by_database = self._loops.pop(loop)
             if loop is here or not loop.is_running():
-                _empty(rack)
+                _empty(by_database)
             else:
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(_empty, rack)
+                    loop.call_soon_threadsafe(_empty, by_database)
 
     def begin_in_child(self) -> None:
         """The sockets are the parent's: leaves them without a word."""
         threads, loops = self._threads, self._loops
         self._threads, self._loops = defaultdict(deque), {}
-        for line in _lines_of(threads):
-            line.abandon()
-        for rack in loops.values():
-            for line in _lines_of(rack):
-                line.abandon()
+        for connection in _connections_of(threads):
+            connection.abandon()
+        for by_database in loops.values():
+            for connection in _connections_of(by_database):
+                connection.abandon()
                 # Finalising it here would reach into the parent's event loop.
-                self._buried.append(line)
+                self._buried.append(connection)
 
     def __len__(self) -> int:
-        racks = [self._threads, *list(self._loops.values())]
-        return sum(len(stack) for rack in racks for stack in list(rack.values()))
+        all_idle = [self._threads, *list(self._loops.values())]
+        return sum(len(stack) for by_database in all_idle for stack in list(by_database.values()))
 
 
-def drop_all(stack: Stack) -> None:
+def drop_all(stack: ConnectionStack) -> None:
     """Drops what lies idle in the stack."""
     while stack:
         try:
@@ -78,13 +78,13 @@ def drop_all(stack: Stack) -> None:
             return
 
 
-def _empty(rack: Rack) -> None:
-    for stack in list(rack.values()):
+def _empty(by_database: ConnectionsByDatabase) -> None:
+    for stack in list(by_database.values()):
         drop_all(stack)
 
 
-def _lines_of(rack: Rack) -> list[Line]:
-    return [line for stack in list(rack.values()) for line in list(stack)]
+def _connections_of(by_database: ConnectionsByDatabase) -> list[Connection]:
+    return [connection for stack in list(by_database.values()) for connection in list(stack)]
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

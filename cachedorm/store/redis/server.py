@@ -26,10 +26,10 @@ from redis.retry import Retry
 
 from cachedorm.errors import CacheUnavailable, ConfigurationError
 from cachedorm.store.redis.connection import (
+    AsyncConnection,
+    Connection,
     ErrorReply,
-    Line,
-    LoopLine,
-    ThreadLine,
+    SyncConnection,
     Word,
     let_go,
     pack_all,
@@ -57,7 +57,7 @@ def identity_of(info: Sequence[bytes]) -> bytes:
     return hashlib.blake2b(history, digest_size=8).digest()
 
 
-class Standalone:
+class RedisServer:
     """One Redis server, named by a URL that redis-py understands (TLS and unix sockets too)."""
 
     def __init__(self, url: str, connect_timeout: float, operation_timeout: float) -> None:
@@ -77,7 +77,7 @@ class Standalone:
                 f" read: {', '.join(sorted(options))}"
             ) from None
 
-    def open(self, db: int, limit: float | None) -> Line:
+    def open(self, db: int, limit: float | None) -> Connection:
         """A line on this database; everything together may take ``limit`` seconds (but for the
         resolution of a host name in a thread, which the system times).
 
@@ -87,7 +87,7 @@ class Standalone:
             return await_(self._open_in_loop(db, limit))
         return self._open_in_thread(db, limit)
 
-    def _open_in_thread(self, db: int, limit: float | None) -> Line:
+    def _open_in_thread(self, db: int, limit: float | None) -> Connection:
         limit = self.connect_timeout + self.operation_timeout if limit is None else limit
         end = time.monotonic() + limit
         connection = self._thread_class(**self._options, **self._timeouts(limit))
@@ -103,10 +103,10 @@ class Standalone:
             raise
         return line
 
-    async def _open_in_loop(self, db: int, limit: float | None) -> Line:
+    async def _open_in_loop(self, db: int, limit: float | None) -> Connection:
         limit = self.connect_timeout + self.operation_timeout if limit is None else limit
         connection = self._loop_class(**self._options, **self._timeouts(limit))
-        line: LoopLine | PublicLoopLine | None = None
+        line: AsyncConnection | PublicAsyncConnection | None = None
         try:
             async with asyncio.timeout(limit):
                 await connection.connect()
@@ -126,7 +126,7 @@ class Standalone:
             "socket_timeout": max(0.001, min(self.operation_timeout, limit)),
         }
 
-    def _greeted(self, line: Line, db: int, replies: list[Any]) -> None:
+    def _greeted(self, line: Connection, db: int, replies: list[Any]) -> None:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 raise self.refusal(db, reply)
@@ -151,7 +151,7 @@ class Standalone:
         return CacheUnavailable(f"Redis at {self.where}: {what}")
 
     def __repr__(self) -> str:
-        return f"<Standalone {self.where}>"
+        return f"<RedisServer {self.where}>"
 
 
 def _greeting(db: int) -> tuple[tuple[Word, ...], ...]:
@@ -218,21 +218,21 @@ _TWINS: dict[type, Any] = {
 }
 
 
-def _thread_line(connection: Any) -> ThreadLine | PublicThreadLine:
+def _thread_line(connection: Any) -> SyncConnection | PublicSyncConnection:
     """The fast line where redis-py lets its socket be seen and hiredis is there."""
     sock, reader = getattr(connection, "_sock", None), reply_reader()
     if isinstance(sock, socket.socket) and reader is not None:
-        return ThreadLine(sock, reader, connection.disconnect)
-    return PublicThreadLine(connection)
+        return SyncConnection(sock, reader, connection.disconnect)
+    return PublicSyncConnection(connection)
 
 
-def _loop_line(connection: Any) -> LoopLine | PublicLoopLine:
+def _loop_line(connection: Any) -> AsyncConnection | PublicAsyncConnection:
     transport: Any = getattr(getattr(connection, "_writer", None), "transport", None)
     reader = reply_reader()
     # Not isinstance: uvloop's transports are no asyncio.Transport, and do all that one does.
     if hasattr(transport, "set_protocol") and reader is not None:
-        return LoopLine(transport, reader, _closer(connection))
-    return PublicLoopLine(connection)
+        return AsyncConnection(transport, reader, _closer(connection))
+    return PublicAsyncConnection(connection)
 
 
 def _closer(connection: Any) -> Callable[[], None]:
@@ -268,7 +268,7 @@ def _error_reply(error: ResponseError) -> ErrorReply:
     return ErrorReply(f"{_CODES.get(type(error), '')} {error}".strip())
 
 
-class PublicThreadLine:
+class PublicSyncConnection:
     """A line by redis-py's public methods alone: slower, right everywhere."""
 
     def __init__(self, connection: Any) -> None:
@@ -299,7 +299,7 @@ class PublicThreadLine:
         self._connection.disconnect()
 
 
-class PublicLoopLine:
+class PublicAsyncConnection:
     """The same for greenlets."""
 
     def __init__(self, connection: Any) -> None:

@@ -14,10 +14,10 @@ from cachedorm.store.protocol.interest_registry import (
     REGISTRY_DB,
     REGISTRY_KEY,
     RIPE_MS,
-    Glance,
-    Look,
     Registered,
     Registry,
+    RegistryQuery,
+    RegistryReply,
 )
 from cachedorm.store.protocol.keys import EntryKey, refresh_key
 from cachedorm.store.protocol.slots import Acquired, Filled, Granted, Held, Refused, Wanted
@@ -30,18 +30,18 @@ from cachedorm.store.redis.calls import (
     dbs_of,
     guarded,
     intend_call,
+    keys_in_parts,
     look_call,
     look_seen,
     name_of,
     new_stamps,
     settle_call,
-    told_in_parts,
 )
 from cachedorm.store.redis.connection import Word
 from cachedorm.store.redis.scripts import ScriptCall
 
 if TYPE_CHECKING:
-    from cachedorm.store.redis.client import Wire
+    from cachedorm.store.redis.client import RedisClient
 
 
 # Hundreds of scripts in one pipeline take longer than the one command that time limits are for.
@@ -53,8 +53,8 @@ class RedisSlots:
     what serves or stores values also in a database that is not trusted: see ``trust_unless``.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: RedisClient) -> None:
+        self._client = wire
         self._mget = wire.mget
         self._untold: Container[int] = ()
         self._wake: Callable[[], None] = _nothing
@@ -104,7 +104,7 @@ class RedisSlots:
             if not self.registry.is_ripe(key.stamps):
                 return Refused("interest")
             (call,) = acquire_calls(db, (wanted,), lease_ms, stamp_ttl_ms, server, registered)
-            reply, answered = self._wire.script(call)
+            reply, answered = self._client.script(call)
             if reply[0] == b"unregistered":
                 self.registry.lost(registered)
                 continue
@@ -153,7 +153,7 @@ class RedisSlots:
                 continue
             ripe = [each for each in wanted if self.registry.is_ripe(each.key.stamps)]
             calls = list(acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
-            replies, answered = self._wire.pipeline(calls, MANY_TIMEOUT)
+            replies, answered = self._client.pipeline(calls, MANY_TIMEOUT)
             if all(reply[0] != b"unregistered" for reply in replies):
                 break
             # Those that were granted before the registry was lost are so again: by their tokens.
@@ -184,11 +184,11 @@ class RedisSlots:
             )
             for each in filled
         ]
-        replies, _ = self._wire.pipeline(calls, MANY_TIMEOUT)
+        replies, _ = self._client.pipeline(calls, MANY_TIMEOUT)
         return [bool(reply) for reply in replies]
 
     def release_many(self, db: int, leases: Sequence[tuple[str, bytes]]) -> None:
-        self._wire.pipeline(
+        self._client.pipeline(
             [ScriptCall(db, scripts.RELEASE, (key,), (token,)) for key, token in leases],
             MANY_TIMEOUT,
         )
@@ -200,20 +200,20 @@ class RedisSlots:
         token: bytes,
         intent_ms: int,
         timeout: float | None = None,
-        glance: Glance | None = None,
+        registry_query: RegistryQuery | None = None,
     ) -> dict[Offer, Fixed]:
         calls: list[ScriptCall] = []
         asked: list[tuple[int, list[Offer]]] = []
         for db in dbs_of(touched, offers):
             mine = [offer for offer in offers if offer.db == db]
-            told = list(told_in_parts(touched, db, [offer.key for offer in mine]))
+            told = list(keys_in_parts(touched, db, [offer.key for offer in mine]))
             for stamps, entries in told[:-1]:
                 calls.append(intend_call(db, stamps, entries, (), token, intent_ms))
             # Offers come last: they are judged when all of this transaction's intents stand.
             stamps, entries = told[-1]
             asked.append((len(calls), mine))
             calls.append(intend_call(db, stamps, entries, mine, token, intent_ms))
-        replies, server = self._look_after(calls, timeout, glance)
+        replies, server = self._look_after(calls, timeout, registry_query)
         return {
             offer: Fixed(bool(reply[0]), tuple(reply[1:]), server)
             for at, mine in asked
@@ -232,35 +232,35 @@ class RedisSlots:
         token: bytes,
         values: Mapping[Offer, tuple[bytes, int]],
         timeout: float | None = None,
-        glance: Glance | None = None,
+        registry_query: RegistryQuery | None = None,
     ) -> None:
         calls = []
         for db in dbs_of(touched, values):
             mine = {offer.key: value for offer, value in values.items() if offer.db == db}
-            for stamps, entries in told_in_parts(touched, db, list(mine)):
+            for stamps, entries in keys_in_parts(touched, db, list(mine)):
                 told = set(entries)
                 put = [(key, *mine[key]) for key in mine if key in told]
                 calls.append(settle_call(db, stamps, entries, put, token))
-        self._look_after(calls, timeout, glance)
+        self._look_after(calls, timeout, registry_query)
 
     def _look_after(
-        self, calls: list[ScriptCall], timeout: float | None, glance: Glance | None
+        self, calls: list[ScriptCall], timeout: float | None, registry_query: RegistryQuery | None
     ) -> tuple[list[Any], bytes]:
         """Runs the calls in one send; the last one asks whether the registry is as it was."""
-        if glance is None:
-            return self._wire.pipeline(calls, timeout)
-        if not calls or not glance.known:
-            replies, server = self._wire.pipeline([*calls, look_call(glance)], timeout)
-            glance.found = look_seen(replies.pop(), glance.known)
+        if registry_query is None:
+            return self._client.pipeline(calls, timeout)
+        if not calls or not registry_query.known:
+            replies, server = self._client.pipeline([*calls, look_call(registry_query)], timeout)
+            registry_query.found = look_seen(replies.pop(), registry_query.known)
             return replies, server
-        replies, server = self._wire.pipeline(
-            [*calls[:-1], asking(calls[-1], glance.known)], timeout
+        replies, server = self._client.pipeline(
+            [*calls[:-1], asking(calls[-1], registry_query.known)], timeout
         )
         if replies[-1].pop():
-            glance.found = Look(glance.known, None, None)
+            registry_query.found = RegistryReply(registry_query.known, None, None)
         else:
-            answers, _ = self._wire.pipeline([look_call(glance)], timeout)
-            glance.found = look_seen(answers[0], glance.known)
+            answers, _ = self._client.pipeline([look_call(registry_query)], timeout)
+            registry_query.found = look_seen(answers[0], registry_query.known)
         return replies, server
 
     def refresh(
@@ -268,7 +268,7 @@ class RedisSlots:
     ) -> Acquired:
         self._require_trust(db)
         keys, args = (refresh_key(key), key), (token, lease_ms, name_of(seen))
-        reply, server = self._wire.script(ScriptCall(db, scripts.REFRESH, keys, args))
+        reply, server = self._client.script(ScriptCall(db, scripts.REFRESH, keys, args))
         match reply[0]:
             case b"granted":
                 return Granted(token, (), server, seen)
@@ -294,25 +294,25 @@ class RedisSlots:
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
         if keys:
-            self._wire.call(db, "UNLINK", *keys)
+            self._client.call(db, "UNLINK", *keys)
 
     def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
-        reply = self._wire.call(db, "SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_PER_CALL)
+        reply = self._client.call(db, "SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_PER_CALL)
         return int(reply[0]), [key for key in map(_text, reply[1]) if key is not None]
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
         self._script(db, scripts.CLEAR, stamps, ())
 
     def close(self) -> None:
-        self._wire.close()
+        self._client.close()
 
     def __repr__(self) -> str:
-        return f"RedisSlots({self._wire!r})"
+        return f"RedisSlots({self._client!r})"
 
     def _script(
         self, db: int, script: scripts.Script, keys: Sequence[str | bytes], args: Sequence[Word]
     ) -> Any:
-        reply, _ = self._wire.script(ScriptCall(db, script, keys, args))
+        reply, _ = self._client.script(ScriptCall(db, script, keys, args))
         return reply
 
 

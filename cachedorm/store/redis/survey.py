@@ -17,15 +17,15 @@ from cachedorm.store.redis import scripts
 from cachedorm.store.redis.scripts import ScriptCall
 
 if TYPE_CHECKING:
-    from cachedorm.store.redis.client import Wire
+    from cachedorm.store.redis.client import RedisClient
 
-KEYS_PER_CALL = 500
+SURVEY_KEYS_PER_CALL = 500
 # Seconds. A tool rather waits than reports that Redis is slow at the moment.
 PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KeyInfo:
     """One key: its type in Redis' words, its first bytes, its size and its remaining TTL.
 
     ``size``: bytes of a string, live intents of a sorted set. ``left_ms`` is None for a key
@@ -56,56 +56,56 @@ class Survey:
     """Reads one Redis server, on connections of its own. Every method may raise CacheUnavailable,
     also where the server refuses a command."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire.patient(PATIENCE)
+    def __init__(self, wire: RedisClient) -> None:
+        self._client = wire.patient(PATIENCE)
         # How long (seconds) the cache itself waits for one reply.
         self.operation_timeout = wire.operation_timeout
 
     @property
     def where(self) -> str:
         """The server's address, without user and password."""
-        return self._wire.where
+        return self._client.where
 
     def info(self) -> dict[str, str]:
         """Redis' INFO, all of its sections."""
-        text = _text(self._wire.call(REGISTRY_DB, "INFO"))
+        text = _text(self._client.call(REGISTRY_DB, "INFO"))
         lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
         return {name: value for name, colon, value in lines if colon}
 
     def setting(self, name: str) -> str | None:
         """One setting of the server; None if it does not exist or may not be read."""
         try:
-            reply = self._wire.call(REGISTRY_DB, "CONFIG", "GET", name)
+            reply = self._client.call(REGISTRY_DB, "CONFIG", "GET", name)
         except CacheUnavailable:
             return None
         return _text(reply[1]) if isinstance(reply, list) and len(reply) == 2 else None
 
     def databases(self) -> int:
         """How many databases the server has."""
-        return self._wire.databases()
+        return self._client.databases()
 
     def size(self, db: int) -> int:
         """How many keys the database has."""
-        return int(self._wire.call(db, "DBSIZE"))
+        return int(self._client.call(db, "DBSIZE"))
 
     def latencies(self, count: int) -> list[float]:
         """How long ``count`` TIME commands took, in seconds, shortest first, once connected.
 
         TIME and not PING: Redis refuses PING while saving fails.
         """
-        self._wire.call(REGISTRY_DB, "TIME")
+        self._client.call(REGISTRY_DB, "TIME")
         taken = []
         for _ in range(count):
             began = time.perf_counter()
-            self._wire.call(REGISTRY_DB, "TIME")
+            self._client.call(REGISTRY_DB, "TIME")
             taken.append(time.perf_counter() - began)
         return sorted(taken)
 
     def clock_lead(self) -> tuple[float, float]:
         """Seconds by which Redis' clock is ahead of this machine's, and how exact that is."""
-        self._wire.call(REGISTRY_DB, "TIME")
+        self._client.call(REGISTRY_DB, "TIME")
         before = time.time()
-        seconds, microseconds = self._wire.call(REGISTRY_DB, "TIME")
+        seconds, microseconds = self._client.call(REGISTRY_DB, "TIME")
         after = time.time()
         there = int(seconds) + int(microseconds) / 1e6
         return there - (before + after) / 2, (after - before) / 2
@@ -117,8 +117,8 @@ class Survey:
         """
         cursor, found = 0, 0
         while True:
-            words = ("SCAN", cursor, "MATCH", pattern, "COUNT", KEYS_PER_CALL)
-            reply = self._wire.call(db, *words)
+            words = ("SCAN", cursor, "MATCH", pattern, "COUNT", SURVEY_KEYS_PER_CALL)
+            reply = self._client.call(db, *words)
             cursor, batch = int(reply[0]), list(reply[1])
             if limit is not None:
                 batch = batch[: limit - found]
@@ -128,28 +128,28 @@ class Survey:
             if not cursor or (limit is not None and found >= limit):
                 return
 
-    def at(self, db: int, keys: Sequence[str | bytes], begin: int = HEADER_BYTES) -> list[Seen]:
+    def at(self, db: int, keys: Sequence[str | bytes], begin: int = HEADER_BYTES) -> list[KeyInfo]:
         """What these keys hold, at one moment for each batch of 500."""
-        found: list[Seen] = []
-        for start in range(0, len(keys), KEYS_PER_CALL):
-            batch = keys[start : start + KEYS_PER_CALL]
-            reply, _ = self._wire.script(ScriptCall(db, scripts.SURVEY, batch, (begin,)))
+        found: list[KeyInfo] = []
+        for start in range(0, len(keys), SURVEY_KEYS_PER_CALL):
+            batch = keys[start : start + SURVEY_KEYS_PER_CALL]
+            reply, _ = self._client.script(ScriptCall(db, scripts.SURVEY, batch, (begin,)))
             found += [_seen(key, each) for key, each in zip(batch, reply, strict=True)]
         return found
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """The bytes at these keys as a cached read gets them, and the identity of the server."""
-        return self._wire.mget(db, keys)
+        return self._client.mget(db, keys)
 
     def identity_again(self, db: int) -> bytes:
         """The identity of the server, asked again (at most once a second)."""
-        return self._wire.identity_again(db)
+        return self._client.identity_again(db)
 
     def registrations(self) -> Registrations | None:
         """The interests registered in Redis; None if there are none."""
         if self.at(REGISTRY_DB, [REGISTRY_KEY])[0].type != "hash":
             return None
-        reply = self._wire.call(REGISTRY_DB, "HGETALL", REGISTRY_KEY)
+        reply = self._client.call(REGISTRY_DB, "HGETALL", REGISTRY_KEY)
         held = {_text(name): _text(value) for name, value in _pairs(reply)}
         born = held.pop("~born", "0")
         held.pop("~version", None)
@@ -161,20 +161,20 @@ class Survey:
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self._client.close()
 
     async def aclose(self) -> None:
         """As ``close``, for connections opened in greenlets."""
-        await self._wire.aclose()
+        await self._client.aclose()
 
     def __repr__(self) -> str:
-        return f"<Survey {self._wire!r}>"
+        return f"<Survey {self._client!r}>"
 
 
-def _seen(key: str | bytes, reply: Sequence[Any]) -> Seen:
+def _seen(key: str | bytes, reply: Sequence[Any]) -> KeyInfo:
     kind, begin, size, left_ms = reply
     raw = key.encode() if isinstance(key, str) else key
-    return Seen(raw, _text(kind), begin, int(size), None if left_ms == -1 else int(left_ms))
+    return KeyInfo(raw, _text(kind), begin, int(size), None if left_ms == -1 else int(left_ms))
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -13,7 +13,7 @@ FAILURES = 3
 COOL_DOWN = 1.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Closed: every caller may ask. Open: none may, except one trial after each cool-down.
 
     A caller reports the outcome with the ticket that ``enter`` returned: ``succeeded``,
@@ -124,6 +124,6 @@ class Breaker:
 
     def __repr__(self) -> str:
         if not self.is_open:
-            return f"<Breaker closed failures={self.failures}>"
+            return f"<CircuitBreaker closed failures={self.failures}>"
         left = max(0.0, self._retry_at - self._clock())
-        return f"<Breaker {'trial' if self._trial else f'open, trial in {left:.1f} s'}>"
+        return f"<CircuitBreaker {'trial' if self._trial else f'open, trial in {left:.1f} s'}>"

@@ -84,7 +84,7 @@ def test_lost_during_commit(
         assert title(proxied) == title(proxied) == "old"
         assert "publish" not in redis_log.names()
         holder.execute(text("select pg_advisory_unlock(7)"))
-    thread = cache._store._mender._thread
+    thread = cache._store._retry_thread._thread
     assert thread is not None
     thread.join(20)
     assert title(proxied) == title(proxied) == "new"
@@ -104,7 +104,7 @@ def test_lost_for_good(
         with pytest.raises(DBAPIError):
             session.commit()
     database_proxy.heal()
-    thread = cache._store._mender._thread
+    thread = cache._store._retry_thread._thread
     if thread is not None:
         thread.join(20)
     assert title(proxied) == title(proxied) == "old"

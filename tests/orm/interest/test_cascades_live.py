@@ -18,7 +18,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from cachedorm.orm.interest.cascades import Cascade, Cascades, Effect
+from cachedorm.orm.interest.cascades import Cascade, CascadeEffect, Cascades
 from examples.servers import Found, scratch_database
 
 METADATA = MetaData(schema="cascades_live")
@@ -134,15 +134,27 @@ def database(url: str) -> Iterator[Database]:
 
 CASCADES = Cascades(METADATA.tables.values())
 STATEMENTS = [
-    ("delete from parent where id = 2", "parent.id = 2", PARENT, Effect.DELETE, None),
-    ("delete from tree where id = 1", "tree.id = 1", TREE, Effect.DELETE, None),
-    ("delete from two where y = 2", "two.y = 2", TWO, Effect.DELETE, None),
-    ("update parent set id = 9 where id = 2", "parent.id = 2", PARENT, Effect.UPDATE, {"id"}),
-    ("update parent set code = 9 where id = 2", "parent.id = 2", PARENT, Effect.UPDATE, {"code"}),
-    ("update parent set x = 9 where id = 2", "parent.id = 2", PARENT, Effect.UPDATE, {"x"}),
-    ("update two set y = 9 where y = 2", "two.y = 2", TWO, Effect.UPDATE, {"y"}),
-    ("truncate parent cascade", "", PARENT, Effect.TRUNCATE_CASCADE, None),
-    ("truncate two cascade", "", TWO, Effect.TRUNCATE_CASCADE, None),
+    ("delete from parent where id = 2", "parent.id = 2", PARENT, CascadeEffect.DELETE, None),
+    ("delete from tree where id = 1", "tree.id = 1", TREE, CascadeEffect.DELETE, None),
+    ("delete from two where y = 2", "two.y = 2", TWO, CascadeEffect.DELETE, None),
+    (
+        "update parent set id = 9 where id = 2",
+        "parent.id = 2",
+        PARENT,
+        CascadeEffect.UPDATE,
+        {"id"},
+    ),
+    (
+        "update parent set code = 9 where id = 2",
+        "parent.id = 2",
+        PARENT,
+        CascadeEffect.UPDATE,
+        {"code"},
+    ),
+    ("update parent set x = 9 where id = 2", "parent.id = 2", PARENT, CascadeEffect.UPDATE, {"x"}),
+    ("update two set y = 9 where y = 2", "two.y = 2", TWO, CascadeEffect.UPDATE, {"y"}),
+    ("truncate parent cascade", "", PARENT, CascadeEffect.TRUNCATE_CASCADE, None),
+    ("truncate two cascade", "", TWO, CascadeEffect.TRUNCATE_CASCADE, None),
 ]
 
 
@@ -152,7 +164,7 @@ def test_foretold(
     sql: str,
     where: str,
     parent: Table,
-    effect: Effect,
+    effect: CascadeEffect,
     columns: set[str] | None,
 ) -> None:
     """Exactly the tables foretold are changed; at depth 1, exactly the rows."""
@@ -170,7 +182,7 @@ def test_foretold(
 
 def test_columns(database: Database) -> None:
     """Only the columns foretold change in the child rows that stay."""
-    found = [c for c in CASCADES.of(PARENT, Effect.DELETE) if c.columns is not None]
+    found = [c for c in CASCADES.of(PARENT, CascadeEffect.DELETE) if c.columns is not None]
     before = [_by_id(database, c.table) for c in found]
     database.connection.execute(text("delete from parent where id = 2"))
     for cascade, old in zip(found, before, strict=True):
@@ -186,6 +198,6 @@ def _by_id(database: Database, found: Table) -> dict[object, tuple[object, ...]]
 
 def test_plain_truncate_is_refused(database: Database) -> None:
     """A TRUNCATE without CASCADE reaches no other table: PostgreSQL refuses where it would."""
-    assert CASCADES.of(PARENT, Effect.TRUNCATE) == ()
+    assert CASCADES.of(PARENT, CascadeEffect.TRUNCATE) == ()
     with pytest.raises(Exception, match="cannot truncate a table referenced"):
         database.connection.execute(text("truncate parent"))

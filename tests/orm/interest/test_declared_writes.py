@@ -10,7 +10,7 @@ from cachedorm import Cached, CachePolicy
 from cachedorm.declare.policies.shape import EntityShape
 from cachedorm.errors import ArgumentError, DeclarationError
 from cachedorm.orm.interest.cascades import Cascades
-from cachedorm.orm.interest.declared_writes import Unseen
+from cachedorm.orm.interest.declared_writes import DeclaredWrites
 from cachedorm.orm.interest.tables import Interests
 from tests.support.orm.library import SHELF
 
@@ -83,12 +83,12 @@ def test_by_text(counted: sessionmaker[Session], library: Engine) -> None:
     assert total(counted) == 2
 
 
-def _unseen(*writes: str) -> Unseen:
+def _unseen(*writes: str) -> DeclaredWrites:
     owner = Entry.__mapper__
     policy = CachePolicy(SHELF, key="entry:{id}", writes=writes)
     shape = EntityShape(owner, policy, policy.template, by_primary_key=True)
     tables = list(LedgerBase.metadata.tables.values())
-    return Unseen([shape], tables, Interests([shape], tables), Cascades(tables))
+    return DeclaredWrites([shape], tables, Interests([shape], tables), Cascades(tables))
 
 
 def test_unknown_name() -> None:
@@ -103,7 +103,7 @@ def test_string() -> None:
     """A string is no tuple of names."""
     writes: tuple[str, ...] = "totals"  # type: ignore[assignment]
     with pytest.raises(DeclarationError, match="is a string; give a tuple of table names"):
-        Unseen(
+        DeclaredWrites(
             [
                 EntityShape(
                     Entry.__mapper__, CachePolicy(SHELF, writes=writes), None, by_primary_key=False

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 from sqlalchemy import MetaData, create_engine, make_url
 
-from cachedorm.orm.interest.cascades import Cascades
-from cachedorm.orm.interest.cascades import Effect as CascadeEffect
+from cachedorm.orm.interest.cascades import CascadeEffect, Cascades
 from cachedorm.orm.sql.reader import EVERYTHING, Effect, Everything, read_sql, resolve
 from examples.servers import Found, scratch_database
 

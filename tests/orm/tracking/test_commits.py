@@ -199,7 +199,7 @@ def test_lost_before_commit(sessions: Sessions, library: Engine, entries: Entrie
 
 def _mended(entries: Entries) -> None:
     """Wait for the end of the thread that looks after commits of unknown outcome."""
-    thread = entries.cache._store._mender._thread
+    thread = entries.cache._store._retry_thread._thread
     if thread is not None:
         thread.join(20)
 

@@ -293,10 +293,10 @@ def test_any_cached_read_can_be_warmed(written: tuple[Cache, sessionmaker[Sessio
     """What is only known to give a statement is asked once for each."""
     cache, _ = written
 
-    def by_hand(page: int) -> object:
+    def invalidator(page: int) -> object:
         return lines_of(page=page)
 
-    warmed = cache.warm(by_hand, [{"page": 1}])  # type: ignore[arg-type]
+    warmed = cache.warm(invalidator, [{"page": 1}])  # type: ignore[arg-type]
     assert (warmed.seen, warmed.stored) == (1, 0)  # it fills itself: what came of it is not told
     assert cache.warm(lines_of, [{"page": 1}]).fresh == 1
 

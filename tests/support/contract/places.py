@@ -9,11 +9,11 @@ import redis
 
 from cachedorm.store.memory.slots import MemorySlots
 from cachedorm.store.protocol.changes import Touched
-from cachedorm.store.protocol.entry import Form, judge, prefix, value_slot
+from cachedorm.store.protocol.entry import Format, judge, prefix, value_slot
 from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Granted, Slots
-from cachedorm.store.redis.client import Wire
+from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.store import Store
 
@@ -23,7 +23,7 @@ TTL_MS = 60_000
 MY = RegionSettings("my", db=DB, ttl_ms=3_600_000)
 INTENT_MS = 30_000
 
-TEXT = Form(b"text\0\0\0\1", str.encode, bytes.decode)
+TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 USERS = stamp_key("my_db.users")
 MISSIONS_OF_42 = stamp_key("character_db.missions.user_id=42")
 USER_42 = EntryKey("user:profile:42", (USERS,), TEXT)
@@ -96,7 +96,7 @@ def slots(request: pytest.FixtureRequest) -> Iterator[Slots]:
         MemorySlots()
         if request.param == "memory"
         # Longer than in production: this machine runs other things too.
-        else RedisSlots(Wire(request.getfixturevalue("redis_url"), 5.0, 5.0))
+        else RedisSlots(RedisClient(request.getfixturevalue("redis_url"), 5.0, 5.0))
     )
     yield made
     made.close()

@@ -5,9 +5,10 @@ from dataclasses import replace
 from cachedorm.observe import Stats
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.entries.fill import Loaded
-from cachedorm.store.protocol.entry import now_ms, value_slot
+from cachedorm.store.protocol.entry import value_slot
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
+from cachedorm.store.runtime.clock import now_ms
 from tests.support.contract.places import DB, TTL_MS, Place
 
 LONG_AGO_MS = 10 * TTL_MS
