@@ -19,8 +19,8 @@ from cachedorm.store.redis.scripts import ScriptCall
 from cachedorm.store.redis.server import IDENTITY, RedisServer, identity_of
 from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
 
-# After these a connection is as good as before. After any other error reply it is dropped: its server
-# may have become a replica, be loading, want a password, or stand in another database.
+# After these a connection is as good as before. After any other error reply it is dropped: its
+# server may have become a replica, be loading, want a password, or stand in another database.
 _HARMLESS = frozenset({"NOSCRIPT", "OOM", "MISCONF"})
 _ASK_IDENTITY_EVERY = 1.0
 _IDLE_LINES = 64

@@ -1,4 +1,4 @@
-"""Idle connections, last in first out, per Redis database: one by_database for threads, one for each loop."""
+"""Idle connections per Redis database, last in first out, for threads and for each event loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class IdleConnections:
         return self._loops.setdefault(loop, defaultdict(deque))
 
     def close(self) -> None:
-        """Drops every idle connection; those of a loop in another thread are dropped by that loop."""
+        """Drop every idle connection; the loop of another thread drops its own."""
         _empty(self._threads)
         here = _running_loop()
         for loop in list(self._loops):
