@@ -83,6 +83,8 @@ class Settings(Servers):
     limit_user: Rate = Limit("300/minute")
     limit_exp: Rate = Limit("30/minute", closed=True)
     limit_revoke: Rate = Limit("30/minute")
+    # What that Redis has to connect, and to answer; seconds.
+    limit_timeout: PositiveFloat = 0.25
 
     @checked("jwt_secret")
     @classmethod

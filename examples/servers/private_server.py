@@ -20,7 +20,7 @@ from examples.servers.warden import signal_tree, warden
 # Below the range the kernel takes for outgoing connections, so that a client cannot sit on the port
 # of a server that is down for the moment and wants it back.
 _PORTS = range(15_000, 32_000)
-_START_TIMEOUT = 30.0
+_START_TIMEOUT = 120.0
 
 
 def free_port() -> int:
@@ -214,7 +214,7 @@ class PrivateServer(ABC):
                 signal_tree(process.pid, signal.SIGCONT)  # a paused one hears no other signal
                 process.send_signal(how)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=10)
+                    process.wait(timeout=30)
             if process.poll() is None:
                 signal_tree(process.pid, signal.SIGKILL)
         process.wait()

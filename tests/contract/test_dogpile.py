@@ -19,10 +19,13 @@ from cachedorm.store.backend import StoreBackend
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.runtime import concurrency
+from tests.fixtures.patience import PATIENCE, eventually
 from tests.support.contract.colours import together
-from tests.support.contract.places import DB
+from tests.support.contract.places import DB, LEASE_MS
 
 KINDS = ["redis", "memory", "cached-redis", "cached-memory"]
+# Two regions of a test share their entries on a server only.
+SHARED = pytest.mark.parametrize("closing", ["redis", "cached-redis"], indirect=True)
 
 
 class Region:
@@ -35,10 +38,15 @@ class Region:
         self.stats = Stats()
 
     # Any, because dogpile leaves some of its methods untyped.
-    def __call__(self, wait: float = 5.0, **options: Any) -> Any:
+    def __call__(self, wait: float = PATIENCE, **options: Any) -> Any:
         if self.kind.startswith("cached"):
             return self._cached(wait)
-        arguments: dict[str, Any] = {"observer": self.stats, "wait": wait, **self._redis()}
+        arguments: dict[str, Any] = {
+            "observer": self.stats,
+            "wait": wait,
+            "lease": PATIENCE,
+            **self._redis(),
+        }
         region: Any = make_region(**options).configure(
             f"cachedorm.{self.kind}", arguments=arguments
         )
@@ -49,14 +57,16 @@ class Region:
             f"cachedorm.{self.kind.removeprefix('cached-')}", arguments=self._redis()
         )
         slots = self._keep(base).backend.entries.slots
-        settings = RegionSettings("plain", DB, ttl_ms=60_000, wait_ms=int(wait * 1000))
+        settings = RegionSettings(
+            "plain", DB, ttl_ms=600_000, lease_ms=LEASE_MS, wait_ms=int(wait * 1000)
+        )
         return CachedRegion(settings, slots, self.stats)
 
     def _redis(self) -> dict[str, Any]:
         if not self.url:
             return {}
         # Longer than in production: this machine runs other things too.
-        return {"url": self.url, "db": DB, "connect_timeout": 5, "operation_timeout": 5}
+        return {"url": self.url, "db": DB, "connect_timeout": 60, "operation_timeout": 60}
 
     def _keep(self, region: Any) -> Any:
         self.made.append(region.backend)
@@ -333,26 +343,31 @@ def test_two_hundred_callers_make_one_load(closing: Region, colour: str) -> None
     loads: list[int] = []
     # A pool of 200 threads on two cores proves no more than 40.
     count = 200 if colour == "greenlets" else 40
+    asked: list[int] = []
 
     def create() -> str:
         loads.append(1)
-        concurrency.sleep(0.3)
+        eventually(lambda: len(asked) == count, pause=concurrency.sleep)
         return "made"
 
-    assert together(*[lambda: region.get_or_create("k", create)] * count) == ["made"] * count
+    def ask() -> object:
+        asked.append(1)
+        return region.get_or_create("k", create)
+
+    assert together(*[ask] * count) == ["made"] * count
     assert len(loads) == 1
 
 
+@SHARED
 def test_two_callers_in_two_regions_make_one_load(closing: Region) -> None:
     """Two processes share nothing but Redis; two regions of one process neither."""
-    if "memory" in closing.kind:
-        return
     first, second = closing(), closing()
     loads: list[int] = []
 
     def create() -> str:
         loads.append(1)
-        concurrency.sleep(0.1)
+        # The other one has asked for the value, and found none.
+        eventually(lambda: closing.stats.misses.total() >= 2, pause=concurrency.sleep)
         return "made"
 
     answers = together(
@@ -362,13 +377,12 @@ def test_two_callers_in_two_regions_make_one_load(closing: Region) -> None:
     assert len(loads) == 1
 
 
+@SHARED
 def test_a_dead_holder_costs_wait_only(closing: Region) -> None:
     """A lease that nobody will use delays a caller by wait; it loads, and stores nothing."""
     region = closing(wait=0.05)
     assert closing.made[0].get_mutex("k").acquire()
     other = closing(wait=0.05)
-    if "memory" in closing.kind:
-        return
 
     assert other.get_or_create("k", lambda: "mine") == "mine"
     assert other.get("k") is NO_VALUE
@@ -433,7 +447,7 @@ def test_a_runner_may_create_in_another_thread(closing: Region) -> None:
     region.set("k", "old")
 
     assert region.get_or_create("k", lambda: "new", expiration_time=-0.5) == "old"
-    threads[0].join()
+    threads[0].join(PATIENCE)
     assert region.get("k") == "new"
     assert not region.backend.get_mutex("k").locked()
 

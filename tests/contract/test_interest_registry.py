@@ -13,6 +13,7 @@ from cachedorm.store.protocol.keys import EntryKey, stamp_key
 from cachedorm.store.protocol.slots import Acquired, Granted, Refused, Wanted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import patient_store
 
 TEXT = Format(b"text\0\0\0\1", str.encode, bytes.decode)
 BOOKS, SHELVES = stamp_key("books"), stamp_key("shelves")
@@ -166,7 +167,7 @@ def test_a_rollback_uncovers_what_others_cache(store: Store) -> None:
 
 def test_nothing_is_granted_before_it_is_registered(redis_url: str) -> None:
     """The first ACQUIRE registers; a second process finds the interest in Redis."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     store.declare([BY_SHELF])
     acquire(store, new_token())
     with redis.Redis.from_url(redis_url) as client:
@@ -177,7 +178,7 @@ def test_nothing_is_granted_before_it_is_registered(redis_url: str) -> None:
 
 def test_a_flushed_redis_is_told_again(redis_url: str) -> None:
     """The registry is gone with the entries; nothing is filled before it is there again."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     filler = Filler(store)
     filler.fill("old")
     with redis.Redis.from_url(redis_url) as client:
@@ -191,7 +192,7 @@ def test_a_flushed_redis_is_told_again(redis_url: str) -> None:
 
 def test_many_are_granted_under_the_registry_alone(redis_url: str) -> None:
     """As for a single one: registered first, not under a registry that was lost, told again."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     store.declare([BY_SHELF])
     assert isinstance(acquire_among_many(store), Granted)
     with redis.Redis.from_url(redis_url) as client:
@@ -204,7 +205,7 @@ def test_many_are_granted_under_the_registry_alone(redis_url: str) -> None:
 
 def test_a_flush_between_lease_and_publish_takes_the_lease(redis_url: str) -> None:
     """What was registered is lost, and so is the right to publish."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     filler = Filler(store)
     lease = filler.begin()
     with redis.Redis.from_url(redis_url) as client:
@@ -215,7 +216,7 @@ def test_a_flush_between_lease_and_publish_takes_the_lease(redis_url: str) -> No
 
 def test_the_look_travels_with_the_commit(redis_url: str, redis_log: RedisLog, colour: str) -> None:
     """A commit that touches cached rows is two scripts, the looks included."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     Filler(store).fill("old")
     known = books(frozenset({str(BY_SHELF)}))
     for _ in range(2):  # at first the scripts and the registry are not known
@@ -241,7 +242,7 @@ def looks(redis_log: RedisLog) -> int:
 
 def other(redis_url: str) -> Store:
     """Another process's store."""
-    return Store.connect(redis_url, connect_timeout=1.0, operation_timeout=1.0)
+    return patient_store(redis_url)
 
 
 def test_writes_that_nobody_caches_ask_once_a_period(

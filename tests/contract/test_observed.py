@@ -15,6 +15,7 @@ from cachedorm.store.entries.timed import TimedEntries
 from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.store import Store
+from tests.fixtures.patience import patient_store
 from tests.support.contract.places import TEXT, USERS, touching
 
 MY = RegionSettings("my", db=2, ttl_ms=60_000)
@@ -65,9 +66,7 @@ def ears() -> Ears:
 @pytest.fixture
 def store(redis_url: str, ears: Ears) -> Iterator[Store]:
     """A store that the ears hear, with longer limits than in production: machines are busy."""
-    made = Store.connect(
-        redis_url, observer=ears, connect_timeout=5.0, operation_timeout=5.0, commit_timeout=10.0
-    )
+    made = patient_store(redis_url, observer=ears)
     yield made
     made.close()
 
@@ -125,10 +124,10 @@ def test_a_load_is_surrounded(store: Store, ears: Ears) -> None:
 
 def test_nobody_who_does_not_listen_is_timed(redis_url: str) -> None:
     """The way of a hit is the same as without observers."""
-    store = Store.connect(redis_url, observer=Stats())
+    store = patient_store(redis_url, observer=Stats())
     assert type(store.region(MY).entries) is Entries
     store.close()
-    store = Store.connect(redis_url, observer=Ears())
+    store = patient_store(redis_url, observer=Ears())
     assert type(store.region(MY).entries) is TimedEntries
     store.close()
 
@@ -196,7 +195,7 @@ class Faulty(Observer):
 def test_an_observers_fault_never_reaches_a_reader(redis_url: str) -> None:
     """Nor does it keep anything out of the cache."""
     for url in (redis_url, "redis://127.0.0.1:1"):
-        store = Store.connect(url, observer=Faulty())
+        store = patient_store(url, observer=Faulty())
         region = store.region(MY)
         for _ in range(4):
             if region.get(USER) is NO_VALUE:

@@ -9,6 +9,7 @@ import redis
 from dogpile.cache import make_region
 
 import cachedorm.store.backend  # noqa: F401 - a checkout has no entry points
+from tests.fixtures.patience import PATIENCE, eventually
 from tests.support.contract.places import DB
 
 PROCESSES = 3
@@ -22,18 +23,24 @@ def colour(request: pytest.FixtureRequest) -> str:
 
 def ask(url: str, all_here: Barrier, answers: Any) -> None:
     """What each process does: wait for the others, then ask for a cold key."""
-    arguments = {"url": url, "db": DB, "wait": 30, "lease": 30, "operation_timeout": 5}
+    arguments = {
+        "url": url,
+        "db": DB,
+        "wait": 300,
+        "lease": 300,
+        "connect_timeout": 60,
+        "operation_timeout": 60,
+    }
     region: Any = make_region().configure("cachedorm.redis", arguments=arguments)
     client = redis.Redis.from_url(url, db=DB)
 
     def create() -> str:
         client.incr("loads")
         # Held until every process has asked: each MGET that missed is one command of the server.
-        while int(client.info("commandstats")["cmdstat_mget"]["calls"]) < PROCESSES:
-            pass
+        eventually(lambda: client.info("commandstats")["cmdstat_mget"]["calls"] >= PROCESSES)
         return "made"
 
-    all_here.wait(60)
+    all_here.wait(PATIENCE)
     answers.put(region.get_or_create("k", create))
 
 
@@ -47,9 +54,9 @@ def test_processes_make_one_load_of_a_cold_key(redis_url: str, db_client: "redis
     ]
     for process in processes:
         process.start()
-    found = [answers.get(timeout=60) for _ in processes]
+    found = [answers.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
 
     assert found == ["made"] * PROCESSES
     assert db_client.get("loads") == b"1"

@@ -18,6 +18,7 @@ from cachedorm.store.redis.connection import _pack_in_python, pack, reply_reader
 from cachedorm.store.redis.scripts import Script, ScriptCall
 from examples.servers import PrivateRedis
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import PATIENCE
 from tests.support.contract.colours import together
 
 SOURCE = b"return redis.call('SET', KEYS[1], ARGV[1])"
@@ -60,7 +61,7 @@ def build(closing: Closing, lines: str) -> Build:
     """Makes wires that the test need not close."""
 
     def build(
-        url: str, connect_timeout: float = 1.0, operation_timeout: float = 1.0
+        url: str, connect_timeout: float = PATIENCE, operation_timeout: float = PATIENCE
     ) -> RedisClient:
         wire = RedisClient(url, connect_timeout, operation_timeout)
         closing.wires.append(wire)
@@ -407,7 +408,7 @@ def test_a_wrong_url_says_what_to_do(url: str, says: str, build: Build) -> None:
 
 def test_time_limits_may_stand_in_the_url(redis_url: str, build: Build) -> None:
     """redis-py's own words for them."""
-    wire = build(f"{redis_url}?socket_timeout=0.05&socket_connect_timeout=2")
+    wire = build(f"{redis_url}?socket_timeout=1&socket_connect_timeout=60")
     with pytest.raises(CacheUnavailable):
         wire.call(2, "BLPOP", "empty", "0")
 

@@ -17,10 +17,12 @@ from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Slots
 from cachedorm.store.runtime import concurrency
+from tests.fixtures.patience import PATIENCE, eventually
 from tests.support.contract.colours import together
 from tests.support.contract.places import (
     DB,
     INTENT_MS,
+    LEASE_MS,
     STATE_42,
     TEXT,
     TTL_MS,
@@ -59,7 +61,7 @@ def stats() -> Stats:
 
 @pytest.fixture
 def region(slots: Slots, stats: Stats) -> CachedRegion:
-    return CachedRegion(MY, slots, stats, [USERS])
+    return CachedRegion(replace(MY, lease_ms=LEASE_MS), slots, stats, [USERS])
 
 
 def test_a_miss_is_loaded_and_then_served(
@@ -261,8 +263,7 @@ def test_a_load_that_outlives_its_lease_is_counted(
     region = CachedRegion(replace(MY, lease_ms=1), slots, stats)
 
     def slow() -> Loaded:
-        while place.raw(USER_42) is not None:
-            concurrency.sleep(0.001)
+        eventually(lambda: place.raw(USER_42) is None, pause=concurrency.sleep)
         # The server's clock may be ahead of ours by a part of a millisecond.
         concurrency.sleep(0.002)
         return Loaded("slow")
@@ -300,8 +301,7 @@ class Crowd:
         return self.region.fill(USER_42, self.load) if found is NO_VALUE else found
 
     def load(self) -> Loaded:
-        while len(self.missed) < 40:
-            concurrency.sleep(0.001)
+        eventually(lambda: len(self.missed) >= 40, pause=concurrency.sleep)
         return self.database.load()
 
     def answers(self) -> list[object]:
@@ -336,7 +336,11 @@ def test_followers_get_values_of_their_own(region: CachedRegion) -> None:
     key = EntryKey("list", (USERS,), form)
 
     def load() -> Loaded:
-        concurrency.sleep(0.1)
+        flights = region.entries.filler.flights._flying
+        eventually(
+            lambda: any(each.followers for each in [*flights.values()]),
+            pause=concurrency.sleep,
+        )
         return Loaded(["a", "b"])
 
     first, second = together(*[lambda: region.fill(key, load)] * 2)
@@ -408,7 +412,7 @@ def test_loads_that_need_each_other_do_not_wait_for_ever(
     def leader(mine: int, own: EntryKey, other: EntryKey) -> object:
         def load() -> Loaded:
             both_load[mine].set()
-            both_load[1 - mine].wait(5)
+            both_load[1 - mine].wait(PATIENCE)
             return Loaded(region.fill(other, lambda: Loaded("inner")))
 
         return region.fill(own, load)

@@ -385,8 +385,10 @@ def test_deleting_takes_a_lease_too(place: Place) -> None:
 
 
 def test_deleting_nothing_is_nothing(place: Place) -> None:
-    """No keys, no command, no error."""
+    """No keys, no error; what stands there stays."""
+    place.fill(USER_42, "Kim")
     place.slots.delete(DB, ())
+    assert place.value(USER_42) == "Kim"
 
 
 def test_clearing_ends_entries_and_fills(place: Place) -> None:

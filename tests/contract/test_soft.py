@@ -16,6 +16,7 @@ from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.runtime import concurrency
 from cachedorm.store.runtime.clock import now_ms
 from cachedorm.store.store import Store
+from tests.fixtures.patience import eventually
 from tests.support.contract.colours import together
 from tests.support.contract.places import DB, TEXT, TTL_MS, USER_42, USERS, Place, token
 from tests.support.contract.soft import (
@@ -171,8 +172,10 @@ def test_a_refresh_that_outlives_its_lease_is_not_stored(place: Place) -> None:
 
     def slow() -> Loaded:
         began = time.monotonic()
-        while place.raw(REFRESHING) is not None or time.monotonic() - began < 0.05:
-            concurrency.sleep(0.001)
+        eventually(
+            lambda: place.raw(REFRESHING) is None and time.monotonic() - began >= 0.05,
+            pause=concurrency.sleep,
+        )
         return Loaded("slow")
 
     assert region.get(USER_42) is NO_VALUE
@@ -239,8 +242,14 @@ def test_after_an_outage_the_database_answers(place: Place) -> None:
     stand(place, USER_42, "old", up_ms=-1, outlives=True)
     assert region.fill(USER_42, Database(DownError()).load) == "old"
 
-    while (found := region.get(USER_42)) is not NO_VALUE:
-        assert found == "old"
+    found: list[object] = []
+
+    def is_over() -> bool:
+        found.append(region.get(USER_42))
+        return found[-1] is NO_VALUE
+
+    eventually(is_over, pause=concurrency.sleep)
+    assert set(found) <= {"old", NO_VALUE}
     assert region_of(place, STALE)[0].fill(USER_42, Database().load) == "new"
     assert region.get(USER_42) == "new"
 
@@ -320,8 +329,7 @@ def test_a_connection_that_hangs_outlives_the_lease_and_the_value_is_kept(place:
     stand(place, USER_42, "old", up_ms=-1, outlives=True)
 
     def hang() -> Loaded:
-        while place.raw(REFRESHING) is not None:
-            concurrency.sleep(0.001)
+        eventually(lambda: place.raw(REFRESHING) is None, pause=concurrency.sleep)
         raise DownError
 
     assert region.fill(USER_42, hang) == "old"

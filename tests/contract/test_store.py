@@ -12,6 +12,7 @@ from cachedorm.store.protocol.settings import RegionSettings
 from cachedorm.store.protocol.slots import Granted
 from cachedorm.store.store import Store
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import patient_store
 from tests.support.contract.places import MY
 
 CHAT = RegionSettings("chat", db=4, ttl_ms=60_000, intents=False)
@@ -55,7 +56,7 @@ def test_a_commit_is_two_sends_whatever_the_databases(
     redis_url: str, redis_log: RedisLog, colour: str
 ) -> None:
     """One INTEND and one SETTLE for each database, all on one connection."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     many = Touched({db: {f"k{n}" for n in range(50)} for db in (2, 3, 7)}, {2: {USERS}})
     for _ in range(2):  # at first the scripts are not known
         redis_log.clear()
@@ -68,7 +69,7 @@ def test_a_commit_is_two_sends_whatever_the_databases(
 
 
 def test_nothing_touched_is_nothing_sent(redis_url: str, redis_log: RedisLog) -> None:
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     store.settle(store.intend(Touched()))
     store.invalidate(Touched())
     assert redis_log == []
@@ -114,7 +115,7 @@ def test_regions_without_intents_are_only_settled(
     redis_url: str, redis_log: RedisLog, colour: str
 ) -> None:
     """Half the cost, and after a crash a TTL of staleness: the region's own choice."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     store.region(MY)
     store.region(CHAT)
     both = touched(2)
@@ -151,7 +152,7 @@ def test_a_region_is_one_object(store: Store) -> None:
 
 def test_check_names_the_region_and_what_the_server_has(redis_url: str) -> None:
     """Before the first request, not in it."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     store.region(MY)
     store.check()
     store.region(RegionSettings("far", db=16, ttl_ms=1000))
@@ -163,7 +164,7 @@ def test_check_names_the_region_and_what_the_server_has(redis_url: str) -> None:
 def test_observers_are_told_of_every_commit(redis_url: str) -> None:
     """Entries and stamps, per database."""
     stats = Stats()
-    store = Store.connect(redis_url, observer=stats)
+    store = patient_store(redis_url, observer=stats)
     store.settle(store.intend(Touched({2: {"a", "b"}, 3: {"c"}}, {2: {USERS}})))
     assert dict(stats.invalidated) == {2: 3, 3: 1}
     store.close()
@@ -182,7 +183,7 @@ class Faulty(Observer):
 def test_an_observers_fault_never_fails_a_commit(redis_url: str) -> None:
     """Inside a commit it would look like the database's."""
     for url in (redis_url, "redis://127.0.0.1:1"):
-        store = Store.connect(url, observer=Faulty())
+        store = patient_store(url, observer=Faulty())
         store.settle(store.intend(touched()))
         store.close()
 
@@ -195,7 +196,7 @@ def test_a_closed_store_never_raises_at_a_commit(store: Store) -> None:
 
 
 def test_repr_shows_the_state(redis_url: str) -> None:
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     assert repr(store) == (
         f"<Store <RedisClient {redis_url} 0 idle connections> <CircuitBreaker closed failures=0>"
         " <Journal pending keys per database: none> kept=0 <RetryThread idle>>"
@@ -207,7 +208,7 @@ def test_what_a_commit_leaves_behind(
     redis_url: str, redis_client: "redis.Redis", colour: str
 ) -> None:
     """Nothing: no intent outlives its settle."""
-    store = Store.connect(redis_url)
+    store = patient_store(redis_url)
     store.settle(store.intend(Touched({0: {"a", "b"}}, {0: {USERS}})))
     assert redis_client.keys("*") == []
     intent = store.intend(Touched({0: {"a"}}))

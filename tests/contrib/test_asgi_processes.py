@@ -16,6 +16,7 @@ import pytest_asyncio
 from sqlalchemy import Engine
 
 from examples.servers.private_server import free_port
+from tests.fixtures.patience import PATIENCE
 from tests.support.contrib.site import is_hit, is_stored
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +45,12 @@ def served(database_url: str, redis_url: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 async def answering(client: httpx.AsyncClient) -> None:
     """Wait until the process listens."""
-    for _ in range(600):
+    for _ in range(2400):
         try:
             await client.get("/docs")
         except httpx.TransportError:
@@ -66,7 +67,7 @@ async def two(
     """Clients of two processes that serve one shop."""
     with served(database_url, redis_url) as one, served(database_url, redis_url) as other:
         # Both are one service, whichever process is asked.
-        options = {"headers": {"host": "shop"}, "timeout": 30}
+        options = {"headers": {"host": "shop"}, "timeout": PATIENCE}
         async with (
             httpx.AsyncClient(base_url=one, **options) as first,  # type: ignore[arg-type]
             httpx.AsyncClient(base_url=other, **options) as second,  # type: ignore[arg-type]
@@ -112,13 +113,15 @@ async def never_stale(first: httpx.AsyncClient, second: httpx.AsyncClient) -> No
 
     async def write() -> None:
         nonlocal committed
-        for number in range(1, COMMITS + 1):
-            await (first, second)[number % 2].put("/items/1", params={"title": str(number)})
-            committed = number
-            # So that there is a hit now and then to be wrong.
-            for client in (first, second):
-                await client.get("/items/1")
-        done.set()
+        try:
+            for number in range(1, COMMITS + 1):
+                await (first, second)[number % 2].put("/items/1", params={"title": str(number)})
+                committed = number
+                # So that there is a hit now and then to be wrong.
+                for client in (first, second):
+                    await client.get("/items/1")
+        finally:
+            done.set()
 
     async def read(client: httpx.AsyncClient, path: str) -> None:
         nonlocal hits

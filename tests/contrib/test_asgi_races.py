@@ -10,6 +10,7 @@ import pytest_asyncio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tests.fixtures.patience import aeventually
 from tests.support.contrib.shelf import PAGES, Item
 from tests.support.contrib.site import Site, is_hit, is_stored
 from tests.support.races.staging import Stage
@@ -89,10 +90,8 @@ async def test_followers_of_an_overtaken_run_share_the_next(site: Site, gate: Ga
         await gate.has_read.wait()
         await site.retitle("uno")
         followers = [asyncio.create_task(client.get("/here")) for _ in range(5)]
-        for _ in range(10_000):
-            if site.cache.stats().misses["pages", "lease"] == 5:
-                break  # each has looked, and waits for the leader
-            await asyncio.sleep(0.001)
+        # Each has looked, and waits for the leader.
+        await aeventually(lambda: site.cache.stats().misses["pages", "lease"] == 5)
         gate.go_on.set()
         answers = await asyncio.gather(*followers)
         await leader

@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from cachedorm import Cache
 from cachedorm.contrib.prometheus import PrometheusCounters, PrometheusObserver
 from cachedorm.errors import ConfigurationError
-from tests.fixtures.patience import patient_cache
+from tests.fixtures.patience import PATIENCE, patient_cache
 from tests.support.contrib.observed import App, app
 from tests.support.contrib.shelf import PAGES, REGIONS
 from tests.support.contrib.site import Site
@@ -254,12 +254,12 @@ class Worker:
         return int(self.process.stdout.readline())
 
     def stop(self) -> None:
-        self.process.communicate("", timeout=60)
+        self.process.communicate("", timeout=PATIENCE)
         assert self.process.returncode == 0
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE)
 
 
 def test_two_processes(redis_url: str, tmp_path: Path, registry: CollectorRegistry) -> None:

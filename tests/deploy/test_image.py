@@ -23,6 +23,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 from models import Guide
+from tests.fixtures.patience import PATIENCE
 from tests.support.manifests import (
     DOCKERFILE,
     ROOT,
@@ -119,7 +120,7 @@ def run(image: Path) -> Run:
             env=given,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 

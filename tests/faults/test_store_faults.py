@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,12 +25,14 @@ from cachedorm.store.store import Store
 from examples.servers import PrivateRedis
 from tests.contract.test_store import USER, USERS, fill, seen, touched
 from tests.fixtures.faults import RedisProxy
+from tests.fixtures.patience import PATIENCE, eventually, patient_store
 from tests.support.contract.places import MY
 from tests.support.proxy import Fault
 
-COMMIT_LIMIT = 0.5
+# Four times the usual limit: what is tested is that one is waited out, and not two.
+COMMIT_LIMIT = 2.0
 # A loaded machine is late, but not by another time limit.
-LATE = 0.2
+LATE = 0.9
 AWAY = [Fault.REFUSE, Fault.RESET, Fault.BLACKHOLE, Fault.HALF_OPEN]
 
 
@@ -60,11 +62,12 @@ def invalidator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryThread, "wake", lambda self: None)
 
 
-# Connecting, an operation, a commit: as they are by default, and as tests that time nothing want.
-USUAL = (0.25, 0.25, 0.5)
-PATIENT = (5.0, 5.0, 20.0)
+# Connecting, an operation, a commit: in the default's proportions for what is waited out, and as
+# tests that time nothing want.
+TIMED = (1.0, 1.0, COMMIT_LIMIT)
+PATIENT = (30.0, 30.0, 60.0)
 # One that is waited out, and yet long enough for the answers that come.
-SHORT = (5.0, 5.0, 1.0)
+SHORT = (30.0, 30.0, 4.0)
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def mend(store: Store, clock: Clock) -> None:
     assert not store.mend()
 
 
-@pytest.mark.parametrize("limits", [USUAL])
+@pytest.mark.parametrize("limits", [TIMED])
 @pytest.mark.usefixtures("invalidator")
 @pytest.mark.parametrize("fault", AWAY)
 def test_a_commit_without_redis_is_told_later(
@@ -177,7 +180,7 @@ def test_with_the_breaker_open_a_commit_tries_nothing(
     assert "closed failures=0" in repr(store)
 
 
-@pytest.mark.parametrize("limits", [USUAL])
+@pytest.mark.parametrize("limits", [TIMED])
 @pytest.mark.usefixtures("invalidator")
 def test_reads_stop_asking_a_dead_redis(store: Store, proxy: RedisProxy, clock: Clock) -> None:
     """Three time limits, then none until the trial; the trial's success ends it."""
@@ -200,7 +203,7 @@ def test_redis_that_dies_between_intent_and_settle(
     private_redis: PrivateRedis, colour: str
 ) -> None:
     """The commit stands; what it touched is told to the one that comes back."""
-    store = Store.connect(private_redis.url)
+    store = patient_store(private_redis.url)
     store.region(MY)
     fill(store, "old")
     intent = store.intend(touched())
@@ -218,7 +221,13 @@ def test_a_stopped_redis_costs_a_commit_its_limit_and_no_more(
     private_redis: PrivateRedis, colour: str
 ) -> None:
     """SIGSTOP just before the commit, on held lines."""
-    store = Store.connect(private_redis.url)
+    connecting, operating, committing = TIMED
+    store = Store.connect(
+        private_redis.url,
+        connect_timeout=connecting,
+        operation_timeout=operating,
+        commit_timeout=committing,
+    )
     fill(store, "old")
     private_redis.pause()
     commit(store)
@@ -262,28 +271,20 @@ def test_beyond_the_journals_bound_the_database_is_cleared(
 
 def test_the_mender_tells_by_itself_and_ends(colour: str, proxy: RedisProxy) -> None:
     """Nobody has to ask for it; afterwards no thread is left."""
-    store = Store.connect(proxy.url)
+    store = patient_store(proxy.url)
     fill(store, "old")
     proxy.impose(Fault.REFUSE)
     commit(store)
     proxy.heal()
-    within(10.0, lambda: store.trusted(2) and "RetryThread idle" in repr(store))
+    eventually(lambda: store.trusted(2) and "RetryThread idle" in repr(store))
     assert seen(store) in (Miss.EMPTY, Miss.STAMP)
     assert not [each for each in threading.enumerate() if each.name == "cachedorm-retry"]
     store.close()
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> None:
-    """Waits for what another thread does in its own time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_close_tries_once_more_and_leaves_no_thread(colour: str, proxy: RedisProxy) -> None:
     """A process that ends in good order takes nothing untold with it, if Redis is back."""
-    store = Store.connect(proxy.url)
+    store = patient_store(proxy.url)
     fill(store, "old")
     proxy.impose(Fault.REFUSE)
     store.settle(store.intend(touched()))
@@ -423,8 +424,8 @@ def test_undecided_without_intents_is_distrusted_and_hidden_later(
 @pytest.fixture
 async def loop_store(proxy: RedisProxy, invalidator: None) -> Store:
     """For tests that are coroutines themselves; long limits, because they hold answers back."""
-    wire = RedisClient(proxy.url, 5.0, 5.0)
-    return Store(RedisSlots(wire), wire, commit_timeout=20.0)
+    wire = RedisClient(proxy.url, PATIENCE, PATIENCE)
+    return Store(RedisSlots(wire), wire, commit_timeout=PATIENCE)
 
 
 async def held_then_cancelled(proxy: RedisProxy, task: "asyncio.Task[Any]") -> None:
@@ -445,7 +446,7 @@ async def test_a_cancelled_commit_settles_first(loop_store: Store, proxy: RedisP
     async def finish() -> None:
         await greenlet_spawn(store.settle, intent)
         passed.append("settled")
-        await asyncio.sleep(60)
+        await asyncio.sleep(PATIENCE)
         passed.append("never")
 
     task = asyncio.create_task(finish())
@@ -488,7 +489,7 @@ async def held_then_expired(proxy: RedisProxy, limit: asyncio.Timeout) -> None:
     await asyncio.sleep(0)
     assert limit.expired()
     proxy.heal()
-    await asyncio.sleep(60)
+    await asyncio.sleep(PATIENCE)
 
 
 async def test_a_commit_cancelled_at_its_intent_leaves_none(
@@ -509,8 +510,8 @@ async def test_a_commit_cancelled_at_its_intent_leaves_none(
 @pytest.mark.usefixtures("invalidator")
 def test_ctrl_c_at_settle_is_told_later(proxy: RedisProxy) -> None:
     """A thread cannot shield itself; the journal remembers, and the interrupt goes on."""
-    wire = RedisClient(proxy.url, 5.0, 5.0)
-    store = Store(RedisSlots(wire), wire, commit_timeout=20.0)
+    wire = RedisClient(proxy.url, PATIENCE, PATIENCE)
+    store = Store(RedisSlots(wire), wire, commit_timeout=PATIENCE)
     intent = store.intend(touched())
     proxy.impose(Fault.HALF_OPEN)
 
@@ -522,7 +523,7 @@ def test_ctrl_c_at_settle_is_told_later(proxy: RedisProxy) -> None:
     interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         store.settle(intent)
-    interrupting.join()
+    interrupting.join(PATIENCE)
     proxy.heal()
     assert not store.trusted(2)
     assert not store.mend()

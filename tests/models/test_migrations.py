@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from examples.recycling.migrate import ALEMBIC_INI, configuration, migrate
 from models import Base
+from tests.fixtures.patience import PATIENCE, eventually
 
 SCHEMAS = {"auth_db", "my_db", "character_db", "location_db", "info_db", "chat_db", "scan_db"}
 
@@ -105,9 +106,9 @@ def test_two_processes_that_migrate_take_turns(engine: Engine) -> None:
         migrate(first)
         thread.start()
         with engine.connect() as observer:
-            while not waiting_for_the_lock(observer):
-                assert thread.is_alive()
-    thread.join()
+            eventually(lambda: waiting_for_the_lock(observer) or not thread.is_alive())
+            assert thread.is_alive()
+    thread.join(PATIENCE)
     with engine.connect() as connection:
         assert domain_tables(connection) == set(Base.metadata.tables)
 

@@ -34,7 +34,7 @@ from models import (
 )
 from models.character import EXP_MAX, level_up
 from tests.fixtures.logs import RedisLog, SqlLog
-from tests.fixtures.patience import patient_cache
+from tests.fixtures.patience import PATIENCE, patient_cache
 
 GUIDES: Any = Guide.__table__
 MISSIONS: Any = Mission.__table__
@@ -353,7 +353,7 @@ _GAINER = """
 import sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
-from tests.fixtures.patience import patient_cache
+from tests.fixtures.patience import PATIENCE, patient_cache
 from models import REGIONS, Character, character_state
 cache = patient_cache(sys.argv[2], regions=REGIONS)
 sessions = sessionmaker(create_engine(sys.argv[1]))
@@ -386,7 +386,7 @@ def test_two_processes_gaining_at_once_lose_nothing(
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        assert [process.wait(60) for process in processes] == [0, 0]
+        assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

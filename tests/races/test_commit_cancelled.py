@@ -57,7 +57,12 @@ async def cache(proxy: RedisProxy, stocked: Engine) -> AsyncIterator[Cache]:
     """A Cache behind a proxy, patient enough to be held by it."""
     database = str(stocked.url)
     cache = Cache(
-        proxy.url, regions=REGIONS, operation_timeout=20, commit_timeout=40, database=database
+        proxy.url,
+        regions=REGIONS,
+        connect_timeout=60,
+        operation_timeout=60,
+        commit_timeout=120,
+        database=database,
     )
     yield cache
     await cache.aclose()

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from examples.servers import PrivateRedis
-from tests.fixtures.patience import patient_cache
+from tests.fixtures.patience import PATIENCE, patient_cache
 from tests.support.orm.library import REGIONS, Base, Book
 from tests.support.races.staging import Stage
 
@@ -180,7 +180,7 @@ _WRITER = """
 import os, signal, sys
 from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
-from tests.fixtures.patience import patient_cache
+from tests.fixtures.patience import PATIENCE, patient_cache
 from tests.support.orm.library import REGIONS, Book
 from tests.support.races.staging import Stage
 
@@ -202,7 +202,7 @@ def test_writer_is_killed(sessions: Sessions, redis_url: str, when: str, left: s
     url = sessions.kw["bind"].url.render_as_string(hide_password=False)
     command = [sys.executable, "-c", _WRITER, url, redis_url, when]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    died = subprocess.run(command, cwd=ROOT, env=environment, timeout=60, check=False)
+    died = subprocess.run(command, cwd=ROOT, env=environment, timeout=PATIENCE, check=False)
     assert died.returncode == -signal.SIGKILL
     assert title(sessions) == left
     assert not is_served(sessions)
@@ -245,7 +245,7 @@ def _mended(cache: Cache) -> None:
     """Wait for the end of the thread that tells Redis later."""
     thread = cache._store._retry_thread._thread
     if thread is not None:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert not cache._store._journal.untold
 
 

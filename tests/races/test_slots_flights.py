@@ -14,11 +14,11 @@ from cachedorm.store.entries.entries import NO_VALUE
 from cachedorm.store.entries.fill import Loaded
 from cachedorm.store.entries.single_flight import ReadSnapshot
 from cachedorm.store.protocol.settings import RegionSettings
+from tests.fixtures.patience import PATIENCE as WAIT
 from tests.support.contract import places
 from tests.support.contract.places import DB, USER_42, USER_43, USERS, Place, token
 
 slots, place = places.slots, places.place
-WAIT = 10.0
 
 
 class Query:

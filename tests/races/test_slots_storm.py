@@ -129,7 +129,7 @@ def stores(request: pytest.FixtureRequest) -> Iterator[list[Store]]:
     """One store, or two on one Redis: as two processes would have."""
     url = None if request.param == "memory" else request.getfixturevalue("redis_url")
     made = [
-        Store.connect(url, connect_timeout=5, operation_timeout=5, commit_timeout=10)
+        Store.connect(url, connect_timeout=60, operation_timeout=60, commit_timeout=120)
         for _ in range(1 if url is None else 2)
     ]
     yield made

@@ -1,9 +1,13 @@
 """Writers against writers: intents are counted, and a write-through is for one who is alone."""
 
+from functools import partial
+
 from cachedorm.store.protocol.changes import Fixed, Offer
 from cachedorm.store.protocol.entry import Miss, value_slot
+from cachedorm.store.protocol.keys import EntryKey
 from cachedorm.store.protocol.slots import Granted, Refused
 from cachedorm.store.runtime import concurrency
+from tests.fixtures.patience import eventually
 from tests.support.contract import places
 from tests.support.contract.places import (
     DB,
@@ -67,17 +71,21 @@ def test_a_settle_leaves_another_writers_intent_in_place(place: Place) -> None:
     assert place.raw(USER_42) == b"I" + second
 
 
+def acquired(place: Place, key: EntryKey) -> bool:
+    """Whether nothing refuses a fill."""
+    return not isinstance(place.acquire(key), Refused)
+
+
 def test_a_dead_writer_hides_its_keys_until_its_intent_expires(place: Place) -> None:
     """Killed between COMMIT and settle: never an old value, and not hidden for ever."""
     place.fill(USER_42, "old")
     place.fill(STATE_42, "old")
-    place.intend(USER_42, USERS, mine=token(), intent_ms=300)
+    place.intend(USER_42, USERS, mine=token(), intent_ms=2000)
     assert isinstance(place.acquire(USER_42), Refused)
     assert isinstance(place.acquire(STATE_42), Refused)
 
     for key in (USER_42, STATE_42):
-        while isinstance(place.acquire(key), Refused):
-            concurrency.sleep(0.01)
+        eventually(partial(acquired, place, key), pause=concurrency.sleep)
         assert isinstance(place.value(key), Miss)
 
 

@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.fixtures.faults import RedisProxy
+from tests.fixtures.patience import PATIENCE
 from tests.support.proxy import Fault
 
 
@@ -72,7 +73,7 @@ def test_delay_makes_answers_late(proxy: RedisProxy, client: "redis.Redis") -> N
 
 def test_reset_cuts_open_and_new_connections(proxy: RedisProxy) -> None:
     """ECONNRESET, not a quiet end."""
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=2) as line:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as line:
         line.sendall(b"PING\r\n")
         assert line.recv(16) == b"+PONG\r\n"
         proxy.impose(Fault.RESET)
@@ -82,7 +83,7 @@ def test_reset_cuts_open_and_new_connections(proxy: RedisProxy) -> None:
 
 def test_a_race_can_wait_until_something_is_held(proxy: RedisProxy) -> None:
     """The test moves on when the answer is known to be on its way and kept back."""
-    with socket.create_connection(("127.0.0.1", proxy.port), timeout=2) as line:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as line:
         proxy.impose(Fault.HALF_OPEN)
         line.sendall(b"PING\r\n")
         proxy.wait_until_held()

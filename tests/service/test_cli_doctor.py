@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from examples.recycling.migrate import migrate
 from examples.servers import PrivateRedis
 from tests.fixtures.command_line import Command
+from tests.fixtures.patience import eventually
 
 Town = sessionmaker[Session]
 ROOT = Path(__file__).parents[2]
@@ -158,8 +158,7 @@ def test_saving_that_fails(
     (private_redis.directory / client.config_get("dbfilename")["dbfilename"]).mkdir()
     client.set("x", "y")
     client.bgsave()
-    while client.info("persistence")["rdb_last_bgsave_status"] == "ok":
-        time.sleep(0.01)
+    eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] != "ok")
     with pytest.raises(redis.ResponseError, match="MISCONF"):
         client.ping()
 

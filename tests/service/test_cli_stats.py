@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from models import Guide, User
 from tests.fixtures.command_line import Command
+from tests.fixtures.patience import PATIENCE
 
 Town = sessionmaker[Session]
 ROOT = Path(__file__).parents[2]
@@ -110,7 +111,7 @@ def test_a_watch_counts_what_is_new(filled: redis.Redis) -> None:
         assert watching.stdout is not None
         first, second = _document(watching.stdout), _document(watching.stdout)
         watching.send_signal(signal.SIGINT)
-        _, complaint = watching.communicate(timeout=60)
+        _, complaint = watching.communicate(timeout=PATIENCE)
 
     assert "since" not in first
     assert second["since"]["seconds"] > 0

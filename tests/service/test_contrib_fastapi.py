@@ -53,7 +53,7 @@ async def test_an_application_reads_through_it(made: Made) -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.sessions = sessions
-        async with serving(cache, sessions, warm=[WarmSet("all guides", Guide)], ready_within=60):
+        async with serving(cache, sessions, warm=[WarmSet("all guides", Guide)], ready_within=300):
             yield
 
     app = FastAPI(lifespan=lifespan)
@@ -96,7 +96,7 @@ async def test_a_warming_that_fails_is_told(
     after = WarmSet("guides after that", Guide)
     with caplog.at_level(logging.WARNING, "cachedorm"):
         async with serving(
-            cache, sessions, warm=[popular_places, after], ready_within=60
+            cache, sessions, warm=[popular_places, after], ready_within=300
         ) as warming:
             assert list(warming.failed) == ["popular places"]
             assert [each.name for each in warming.warmed] == ["guides after that"]

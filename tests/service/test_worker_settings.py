@@ -17,6 +17,7 @@ from sqlalchemy.orm import sessionmaker
 from examples.recycling.celery_settings import configuration
 from examples.recycling.settings import Servers, WorkerSettings
 from examples.recycling.worker import BACKOFF_MAX_S, Process, backoff_s, give_up, process, scan
+from tests.fixtures.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ def test_importing_opens_nothing() -> None:
         "assert repr(w.process) == '<Process closed>'\n"
     )
     environment = {"RECYCLING_DURABLE_REDIS_URL": "redis://r/3", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=PATIENCE)
 
 
 def test_a_pool_that_announces_no_process() -> None:

@@ -67,7 +67,7 @@ class FaultProxy:
         """Pass everything on again, what was held back first."""
         self.impose(Fault.PASS)
 
-    def wait_until_held(self, *, size_bytes: int = 1, timeout: float = 5.0) -> None:
+    def wait_until_held(self, *, size_bytes: int = 1, timeout: float = 60.0) -> None:
         """Return once the fault holds back so many bytes: time for the next move of a race."""
         with self._holding:
             if not self._holding.wait_for(lambda: self._held >= size_bytes, timeout):
@@ -97,7 +97,7 @@ class FaultProxy:
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work(), self._loop)
-        return future.result(timeout=10)
+        return future.result(timeout=60)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)

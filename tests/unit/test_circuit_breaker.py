@@ -9,6 +9,7 @@ import pytest
 
 from cachedorm.errors import CacheUnavailable
 from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
+from tests.fixtures.patience import PATIENCE
 
 
 class Clock:
@@ -204,7 +205,7 @@ def test_what_is_told_last_is_so(clock: Clock) -> None:
             # Meanwhile somebody's trial succeeds.
             other = threading.Thread(target=slowly.succeeded, args=(0,))
             other.start()
-            other.join(10)
+            other.join(PATIENCE)
             assert not other.is_alive()
         told.append(is_open)
 

@@ -20,8 +20,8 @@ from examples.recycling.limit import Limit
 logger = logging.getLogger("recycling")
 
 RATE_DB: Final = 8
-TIMEOUT: Final = 0.25
-# After a failure nobody asks again for so long: a Redis that hangs would cost every request 250 ms.
+# After a failure nobody asks again for so long: a Redis that hangs would cost every request the
+# time limit.
 PAUSE: Final = 1.0
 
 
@@ -41,14 +41,17 @@ class CannotCount(Exception):
 
 
 class Limiter:
-    """Counts; `url` names the Redis and its database. Connects when it first counts."""
+    """Counts; `url` names the Redis and its database, which has `timeout` seconds for an answer.
 
-    def __init__(self, url: str) -> None:
+    Connects when it first counts.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
         # Each command is tried once: the time limit is the request's, not the attempt's.
         self._pool = ConnectionPool.from_url(
             url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
         )
         storage = RedisStorage(

@@ -46,7 +46,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
     """
     engine = _engine(settings)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    limiter = Limiter(settings.durable_redis_in(RATE_DB))
+    limiter = Limiter(settings.durable_redis_in(RATE_DB), settings.limit_timeout)
     metrics = CollectorRegistry()
     observers = (PrometheusObserver(metrics),)
     cache = open_cache(settings, observers)

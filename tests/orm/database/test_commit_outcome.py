@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import PATIENCE, eventually
 from tests.support.orm.library import Base, Book
 from tests.support.proxy import Fault, FaultProxy
 
@@ -58,10 +59,8 @@ def title(sessions: Sessions) -> str:
 def cut_when_waiting(engine: Engine, proxy: FaultProxy) -> None:
     """Cut the writer's connection once its COMMIT waits for the lock: the database says when."""
     with engine.connect() as connection:
-        while not connection.scalar(
-            text("select count(*) from pg_locks where locktype = 'advisory' and not granted")
-        ):
-            pass
+        waiting = text("select count(*) from pg_locks where locktype = 'advisory' and not granted")
+        eventually(lambda: connection.scalar(waiting))
     proxy.impose(Fault.RESET)
 
 
@@ -78,7 +77,7 @@ def test_lost_during_commit(
             session.get_one(Book, 1).title = "new"
             with pytest.raises(DBAPIError):
                 session.commit()
-        cutter.join()
+        cutter.join(PATIENCE)
         database_proxy.heal()
         redis_log.clear()
         assert title(proxied) == title(proxied) == "old"
@@ -86,7 +85,7 @@ def test_lost_during_commit(
         holder.execute(text("select pg_advisory_unlock(7)"))
     thread = cache._store._retry_thread._thread
     assert thread is not None
-    thread.join(20)
+    thread.join(PATIENCE)
     assert title(proxied) == title(proxied) == "new"
     redis_log.clear()
     title(proxied)
@@ -106,5 +105,5 @@ def test_lost_for_good(
     database_proxy.heal()
     thread = cache._store._retry_thread._thread
     if thread is not None:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert title(proxied) == title(proxied) == "old"

@@ -135,10 +135,12 @@ def test_rows_that_are_not_there(filled: Sessions, redis_log: RedisLog, sql_log:
         assert names(session.scalars(authors(1, 77))) == ["author 1", "new"]
 
 
-def test_no_keys(warm: Sessions, sql_log: SqlLog) -> None:
-    """Nothing is asked for, nothing is found."""
+def test_no_keys(warm: Sessions, sql_log: SqlLog, redis_log: RedisLog) -> None:
+    """Nothing is asked for, of neither server, and nothing is found."""
     with warm() as session:
+        redis_log.clear()
         assert session.scalars(authors()).all() == []
+        assert redis_log == []
     assert sql_log == []
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import PATIENCE
 from tests.support.orm.entries import Entries
 from tests.support.orm.library import Author, Book, Place
 
@@ -201,7 +202,7 @@ def _mended(entries: Entries) -> None:
     """Wait for the end of the thread that looks after commits of unknown outcome."""
     thread = entries.cache._store._retry_thread._thread
     if thread is not None:
-        thread.join(20)
+        thread.join(PATIENCE)
 
 
 def test_closed_cache(

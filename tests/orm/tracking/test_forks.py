@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cachedorm import Cache
 from tests.fixtures.logs import RedisLog
+from tests.fixtures.patience import PATIENCE
 from tests.support.orm.entries import Entries
 from tests.support.orm.library import Book
 
@@ -27,7 +28,7 @@ def in_child(act: Callable[[], Any]) -> Any:
     child.start()
     there.close()
     error, answer = here.recv()
-    child.join(20)
+    child.join(PATIENCE)
     assert error is None, error
     assert child.exitcode == 0
     return answer
@@ -98,5 +99,5 @@ def test_parent_and_child_at_once(sessions: Sessions, library: Engine, entries: 
     child.start()
     assert work(1) == [f"1-{count}" for count in range(30)]
     error, answer = here.recv()
-    child.join(20)
+    child.join(PATIENCE)
     assert (error, answer) == (None, [f"2-{count}" for count in range(30)])

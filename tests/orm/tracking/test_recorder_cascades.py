@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Table, delete, event, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.fixtures.logs import SqlLog
+from tests.fixtures.patience import PATIENCE
 from tests.support.orm.entries import Entries
 from tests.support.orm.library import Author, Book
 from tests.support.orm.shop import Branch, Leaf, Owner, Root, Thing
@@ -113,7 +114,7 @@ def test_child_that_comes_meanwhile(
             other.add(Book(id=9, title="late", author_id=1))
             other.flush()
             inserted.set()
-            locking.wait(10)
+            locking.wait(PATIENCE)
             _wait_until_blocked(library)
             other.commit()
         entries.read("book:9")
@@ -125,13 +126,13 @@ def test_child_that_comes_meanwhile(
 
     thread = threading.Thread(target=insert_child)
     thread.start()
-    assert inserted.wait(10)
+    assert inserted.wait(PATIENCE)
     event.listen(library, "before_cursor_execute", asked)
     with sessions() as session:
         session.execute(delete(Author).where(Author.id == 1))
-        assert done.wait(10)
+        assert done.wait(PATIENCE)
         session.commit()
-    thread.join()
+    thread.join(PATIENCE)
     event.remove(library, "before_cursor_execute", asked)
     assert "book:9" in entries.ended("book:9")
     assert entries.read("book:9") is None

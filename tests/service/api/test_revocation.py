@@ -8,6 +8,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
+from tests.fixtures.patience import eventually
 from tests.support.service.process import TOKENS, Application, bearer
 
 REVOKED = (401, {"detail": "Token revoked"})
@@ -77,7 +78,7 @@ def test_it_is_written_through(application: Application, auth_redis: redis.Redis
     revoke(application, held, token_of(token))
 
     assert auth_redis.type(f"blacklist:{jti}") == "string"
-    assert 590 < int(auth_redis.ttl(f"blacklist:{jti}")) <= 600
+    assert 480 < int(auth_redis.ttl(f"blacklist:{jti}")) <= 600
 
 
 def test_not_revoked_is_remembered_for_five_seconds(
@@ -85,9 +86,13 @@ def test_not_revoked_is_remembered_for_five_seconds(
 ) -> None:
     """At most, and for all who ask."""
     token = bearer("u0014")
-    application.get("/profile/u0014", token)
-    left = int(auth_redis.pttl(f"blacklist:{TOKENS.read(token_of(token)).jti}"))
-    assert 0 < left <= 5000
+    key = f"blacklist:{TOKENS.read(token_of(token)).jti}"
+
+    def left_ms() -> int:
+        application.get("/profile/u0014", token)
+        return max(0, int(auth_redis.pttl(key)))
+
+    assert 0 < eventually(left_ms) <= 5000
 
 
 def test_evicted_entries_let_nobody_in(application: Application, auth_redis: redis.Redis) -> None:

@@ -16,9 +16,10 @@ from cachedorm.store.protocol.slots import Granted, Slots
 from cachedorm.store.redis.client import RedisClient
 from cachedorm.store.redis.slots import RedisSlots
 from cachedorm.store.store import Store
+from tests.fixtures.patience import PATIENCE, patient_store
 
 DB = 2
-LEASE_MS = 3000
+LEASE_MS = 60_000
 TTL_MS = 60_000
 MY = RegionSettings("my", db=DB, ttl_ms=3_600_000)
 INTENT_MS = 30_000
@@ -96,7 +97,7 @@ def slots(request: pytest.FixtureRequest) -> Iterator[Slots]:
         MemorySlots()
         if request.param == "memory"
         # Longer than in production: this machine runs other things too.
-        else RedisSlots(RedisClient(request.getfixturevalue("redis_url"), 5.0, 5.0))
+        else RedisSlots(RedisClient(request.getfixturevalue("redis_url"), PATIENCE, PATIENCE))
     )
     yield made
     made.close()
@@ -119,7 +120,7 @@ def db_client(redis_url: str) -> Iterator["redis.Redis"]:
 def closing(request: pytest.FixtureRequest, colour: str) -> Iterator[Store]:
     """A store on either place, with one region."""
     url = request.getfixturevalue("redis_url") if request.param == "redis" else None
-    store = Store.connect(url, connect_timeout=1.0, operation_timeout=1.0, commit_timeout=2.0)
+    store = patient_store(url)
     store.region(MY)
     yield store
     store.close()

@@ -12,11 +12,15 @@ from cachedorm.store.runtime.clock import now_ms
 from tests.support.contract.places import DB, TTL_MS, Place
 
 LONG_AGO_MS = 10 * TTL_MS
-SOON_MS = 5000
-# Due 10 s before its time is up; a value that ends SOON is due now.
-AHEAD = RegionSettings("my", DB, ttl_ms=TTL_MS, wait_ms=100, refresh_ahead_ms=10_000)
-STALE = RegionSettings("my", DB, ttl_ms=TTL_MS, wait_ms=100, stale_if_error_ms=600_000)
-BOTH = replace(STALE, refresh_ahead_ms=10_000)
+SOON_MS = 20_000
+# Due 30 s before its time is up; a value that ends SOON is due now.
+AHEAD = RegionSettings(
+    "my", DB, ttl_ms=TTL_MS, lease_ms=30_000, wait_ms=100, refresh_ahead_ms=30_000
+)
+STALE = RegionSettings(
+    "my", DB, ttl_ms=TTL_MS, lease_ms=30_000, wait_ms=100, stale_if_error_ms=600_000
+)
+BOTH = replace(STALE, refresh_ahead_ms=30_000)
 HARD = replace(AHEAD, refresh_ahead_ms=0)
 
 

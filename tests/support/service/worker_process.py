@@ -8,12 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import redis
 from celery import Celery
@@ -22,19 +21,9 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from examples.recycling.celery_settings import CELERY_DB
 from examples.recycling.settings import WorkerSettings
 from examples.servers import PrivateRedis
+from tests.fixtures.patience import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[3]
-T = TypeVar("T")
-
-
-def eventually(ask: Callable[[], T], *, within: float = 120.0) -> T:
-    """The first true answer; TimeoutError with the last one."""
-    deadline = time.monotonic() + within
-    while not (answer := ask()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {within} s still {answer!r}")
-        time.sleep(0.02)
-    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +40,7 @@ class Stand:
         return {
             "RECYCLING_DATABASE_URL": self.database_url,
             "RECYCLING_REDIS_URL": self.caches.url,
-            "RECYCLING_REDIS_TIMEOUT": "5",
+            "RECYCLING_REDIS_TIMEOUT": "30",
             "RECYCLING_DURABLE_REDIS_URL": self.durable.url,
         }
 
@@ -61,7 +50,7 @@ class Stand:
         return WorkerSettings(
             database_url=self.database_url,
             redis_url=self.caches.url,
-            redis_timeout=5,
+            redis_timeout=30,
             durable_redis_url=self.durable.url,
         )
 
@@ -71,10 +60,10 @@ class Stand:
             return int(client.llen(queue)), int(client.hlen("unacked"))
 
     def oldest_delivery(self) -> float:
-        """When the oldest unacknowledged task was delivered: seconds since the epoch."""
+        """When the oldest task that is not acknowledged was delivered, as the broker has it."""
         with redis.Redis.from_url(self.durable.url, db=CELERY_DB) as client:
             ((_, delivered),) = client.zrange("unacked_index", 0, 0, withscores=True)
-            return float(delivered)
+        return float(delivered)
 
 
 class WorkerProcess:
@@ -115,7 +104,7 @@ class WorkerProcess:
 
     def wait(self) -> int:
         """Its exit status."""
-        return self._here.wait(timeout=120)
+        return self._here.wait(timeout=PATIENCE)
 
     def kill(self) -> None:
         """End it and its pool as a power cut would."""
@@ -169,7 +158,7 @@ def pool_process_of(app: Celery, task_id: str) -> int:
     """The process of the pool that works on a task."""
 
     def ask() -> Any:
-        active = app.control.inspect(timeout=2).active() or {}
+        active = app.control.inspect(timeout=10).active() or {}
         found = [each for tasks in active.values() for each in tasks if each["id"] == task_id]
         return found[0]["worker_pid"] if found else None
 
