@@ -349,8 +349,11 @@ class Store:
 
     def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
         """Without the databases none of whose regions wants intents."""
-        loud = {each.db for each in self._settings.values() if each.intents}
-        quiet = {each.db for each in self._settings.values()} - loud
+        loud: set[int] = set()
+        quiet: set[int] = set()
+        for each in self._settings.values():
+            (loud if each.intents else quiet).add(each.db)
+        quiet -= loud
         if not quiet:
             return touched, offers
         entries = {db: keys for db, keys in touched.entries.items() if db not in quiet}
@@ -358,7 +361,10 @@ class Store:
         return Touched(entries, stamps), [offer for offer in offers if offer.db not in quiet]
 
     def _intent_ms(self) -> int:
-        return max((each.intent_ms for each in self._settings.values()), default=INTENT_MS)
+        longest = 0
+        for each in self._settings.values():
+            longest = max(longest, each.intent_ms)
+        return longest if self._settings else INTENT_MS
 
     def _count(self, touched: Touched) -> None:
         for db in touched.dbs():

@@ -143,11 +143,10 @@ class EntityPlan:
 
     def key(self, values: Sequence[Any]) -> EntryKey:
         """The entry's key for a row that has these values in the key's fields, in their order."""
-        exact = [
-            key_value(column, value, self._dialect)
-            for column, value in zip(self._columns, values, strict=True)
-        ]
-        return self._entry_key(dict(zip(self.fields, exact, strict=True)))
+        exact = {}
+        for field, column, value in zip(self.fields, self._columns, values, strict=True):
+            exact[field] = key_value(column, value, self._dialect)
+        return self._entry_key(exact)
 
     def key_of_row(self, row: Row) -> EntryKey:
         """The entry's key for this row."""

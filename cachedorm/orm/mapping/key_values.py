@@ -40,7 +40,12 @@ def key_value(column: Any, value: Any, dialect: Dialect) -> Any:
 
     Raises ArgumentError if only the database could say.
     """
-    return None if value is None else _exact_for(column.type, dialect)(value)
+    if value is None:
+        return None
+    # Looked up here first, without a call, because each key of a row passes.
+    by_dialect = _made.get(column.type)
+    exact = by_dialect.get(dialect.name) if by_dialect is not None else None
+    return (exact or _exact_for(column.type, dialect))(value)
 
 
 def asked_value(column: Any, value: Any, dialect: Dialect) -> Any:

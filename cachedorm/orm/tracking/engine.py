@@ -152,8 +152,9 @@ class EngineTracker:
     def _ledger(self, connection: Connection) -> Ledger:
         """The ledger of a connection that is about to execute something."""
         ledger = ledger_of(connection)
-        if ledger.begun_by is not self._token:
-            # Its transaction was open when we came.
+        if ledger.begun_by is not self._token or not connection.in_transaction():
+            # Its transaction was open when we came; or it begins after this event, and the ledger
+            # still says what the pooled connection's last one was.
             ledger.autocommits = is_driver_autocommit(connection) or is_autocommit(connection)
         return ledger
 

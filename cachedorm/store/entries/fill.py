@@ -267,7 +267,8 @@ class Filler:
             shielded(lambda: self._give_up(key, lease, failure))
             raise
         published = slot is not None
-        self.count_outlived(published, seconds)
+        if not published:
+            self.count_outlived(published, seconds)
         self._observer.fill(self._settings.name, key, seconds, len(payload or b""), published)
         return FillResult(loaded.value, payload, shared=loaded.publish, slot=slot)
 
@@ -314,7 +315,9 @@ class Filler:
         ttl_ms = self._ttl_ms(key, loaded)
         if payload is None or ttl_ms <= 0:
             return None
-        absent, own = loaded.value is ABSENT, _ends_itself(key, loaded)
+        absent = loaded.value is ABSENT
+        # Where the row itself says when it ends, nothing may stretch its time.
+        own = not absent and loaded.ttl_ms not in (None, key.ttl_ms)
         return self._slot(key, lease, payload, absent, ttl_ms, own=own)
 
     def _ttl_ms(self, key: EntryKey, loaded: Loaded) -> int:
@@ -424,8 +427,3 @@ class Filler:
         if not published and seconds * 1000 >= self._settings.lease_ms:
             self.outlived += 1
             self._observer.bypass(self._settings.name, "outlived")
-
-
-def _ends_itself(key: EntryKey, loaded: Loaded) -> bool:
-    """Whether the row says when it ends, so that nothing may stretch its time."""
-    return loaded.value is not ABSENT and loaded.ttl_ms not in (None, key.ttl_ms)

@@ -49,8 +49,12 @@ class Touched:
 
     def dbs(self) -> list[int]:
         """The Redis databases concerned, lowest first."""
-        dbs = {db for db, keys in self.entries.items() if keys}
-        return sorted(dbs | {db for db, keys in self.stamps.items() if keys})
+        dbs = set()
+        for keys_by_db in (self.entries, self.stamps):
+            for db, keys in keys_by_db.items():
+                if keys:
+                    dbs.add(db)
+        return sorted(dbs)
 
     def __bool__(self) -> bool:
         return any(self.entries.values()) or any(self.stamps.values())

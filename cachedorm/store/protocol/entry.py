@@ -122,8 +122,9 @@ def intent_slot(token: bytes) -> bytes:
 def prefix(form: Format | bytes, server: bytes) -> bytes:
     """The first 18 bytes of every value of this form (or fingerprint) on this server."""
     fingerprint = form if isinstance(form, bytes) else form.fingerprint
-    _exactly("fingerprint", fingerprint, FINGERPRINT_BYTES)
-    _exactly("server identity", server, SERVER_BYTES)
+    if len(fingerprint) != FINGERPRINT_BYTES or len(server) != SERVER_BYTES:
+        _exactly("fingerprint", fingerprint, FINGERPRINT_BYTES)
+        _exactly("server identity", server, SERVER_BYTES)
     return _VALUE + fingerprint + server
 
 
@@ -143,7 +144,8 @@ def value_slot(
     ``outlives``: the key lives on after ``soft_ms``, to be served while the database is down.
     """
     for stamp in stamps:
-        _exactly("stamp", stamp, STAMP_BYTES)
+        if len(stamp) != STAMP_BYTES:
+            _exactly("stamp", stamp, STAMP_BYTES)
     if len(stamps) > STAMPS_MAX:
         raise ValueError(f"an entry carries at most {STAMPS_MAX} stamps, not {len(stamps)}")
     flags = _FLAG_ABSENT * absent | _FLAG_OUTLIVES * outlives

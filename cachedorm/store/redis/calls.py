@@ -35,8 +35,9 @@ def acquire_calls(
     stamp_ttl_ms: int,
     server: bytes,
     registered: bytes,
-) -> Iterator[ScriptCall]:
+) -> list[ScriptCall]:
     """ACQUIRE of each entry."""
+    calls = []
     # Entries of one table carry the same stamps, so what belongs to those is made once.
     shared: dict[tuple[str, ...], tuple[list[str | bytes], list[bytes]]] = {}
     starts: dict[bytes, bytes] = {}
@@ -53,7 +54,8 @@ def acquire_calls(
         keys = (key, intents_key(key), *found[0])
         mine: tuple[Word, ...] = (each.token, lease_ms, start, stamp_ttl_ms, replaced)
         args = (*mine, *where, *found[1])
-        yield ScriptCall(db, scripts.ACQUIRE, keys, args)
+        calls.append(ScriptCall(db, scripts.ACQUIRE, keys, args))
+    return calls
 
 
 def acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
@@ -93,7 +95,10 @@ def guarded(key: EntryKey) -> list[str | bytes]:
 
 
 def _with_intents(keys: Sequence[str]) -> list[str | bytes]:
-    return [text for key in keys for text in (key, intents_key(key))]
+    texts: list[str | bytes] = []
+    for key in keys:
+        texts += (key, intents_key(key))
+    return texts
 
 
 def new_stamps(key: EntryKey) -> list[bytes]:
@@ -103,7 +108,8 @@ def new_stamps(key: EntryKey) -> list[bytes]:
 
 def dbs_of(touched: Touched, offers: Sequence[Offer] | Mapping[Offer, object]) -> list[int]:
     """The Redis databases concerned, lowest first."""
-    return sorted({*touched.dbs(), *(offer.db for offer in offers)})
+    dbs = touched.dbs()
+    return sorted({*dbs, *(offer.db for offer in offers)}) if offers else dbs
 
 
 def keys_in_parts(

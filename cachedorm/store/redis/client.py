@@ -85,11 +85,15 @@ class RedisClient:
 
     def script(self, call: ScriptCall) -> tuple[Any, bytes]:
         """The reply of one script, and the identity of the server that ran it."""
-        self._tell((call,))
+        if self._commands.told:
+            self._tell((call,))
         replies, connection = self._exchange(call.db, pack(call.by_sha()), 1)
-        if _is_unknown_script(replies[0]):
-            replies, connection = self._exchange(call.db, pack(call.by_source()), 1)
-        return self._accepted(call.db, replies[0]), connection.identity
+        # Its type is asked first, without a call, because nearly all replies are no errors.
+        if type(replies[0]) is ErrorReply:
+            if _is_unknown_script(replies[0]):
+                replies, connection = self._exchange(call.db, pack(call.by_source()), 1)
+            self._accepted(call.db, replies[0])
+        return replies[0], connection.identity
 
     def pipeline(
         self, calls: Sequence[ScriptCall], timeout: float | None = None
@@ -101,10 +105,14 @@ class RedisClient:
         """
         if not calls:
             return [], b""
-        self._tell(calls)
-        deadline = _deadline(timeout)
+        if self._commands.told:
+            self._tell(calls)
+        deadline = None if timeout is None else time.monotonic() + timeout
         replies, identity = self._run(calls, [call.by_sha() for call in calls], timeout)
-        unknown = [at for at, reply in enumerate(replies) if _is_unknown_script(reply)]
+        unknown = []
+        for at, reply in enumerate(replies):
+            if type(reply) is ErrorReply and _is_unknown_script(reply):
+                unknown.append(at)
         if unknown:
             again = [calls[at] for at in unknown]
             sources = _taught_once(again)
@@ -112,14 +120,14 @@ class RedisClient:
             for at, answer in zip(unknown, answers, strict=True):
                 replies[at] = answer
         for call, reply in zip(calls, replies, strict=True):
-            self._accepted(call.db, reply)
+            if type(reply) is ErrorReply:
+                self._accepted(call.db, reply)
         return replies, identity
 
     def _tell(self, calls: Sequence[ScriptCall]) -> None:
         # Once each: that a server has to be taught a script first is no second command.
-        if self._commands.told:
-            for call in calls:
-                self._commands.tell(call.db, call.script.name)
+        for call in calls:
+            self._commands.tell(call.db, call.script.name)
 
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
@@ -185,7 +193,7 @@ class RedisClient:
         self, db: int, packed: bytes, count: int, timeout: float | None = None
     ) -> tuple[list[Any], Connection]:
         """Send once and read ``count`` replies, on a held connection if there is one that lives."""
-        deadline = _deadline(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
         stack = self._idle.stack(db)
         try:
             connection = stack.pop()
@@ -305,10 +313,6 @@ def _taught_once(calls: Sequence[ScriptCall]) -> list[tuple[Word, ...]]:
         commands.append(call.by_sha() if call.script.sha in taught else call.by_source())
         taught.add(call.script.sha)
     return commands
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
 
 
 def _left(deadline: float | None) -> float | None:

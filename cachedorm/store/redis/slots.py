@@ -128,8 +128,8 @@ class RedisSlots:
         self.registry.outlive(ttl_ms)
         if self.registry.is_due:
             self._register()
-        keys = (key, *key.stamps)
-        return bool(self._script(db, scripts.PUBLISH, keys, (token, slot, ttl_ms)))
+        keys, args = (key, *key.stamps), (token, slot, ttl_ms)
+        return bool(self._client.script(ScriptCall(db, scripts.PUBLISH, keys, args))[0])
 
     def release(self, db: int, key: str, token: bytes) -> bool:
         return bool(self._script(db, scripts.RELEASE, (key,), (token,)))
@@ -152,7 +152,7 @@ class RedisSlots:
             if self.registry.own and not registered:
                 continue
             ripe = [each for each in wanted if self.registry.is_ripe(each.key.stamps)]
-            calls = list(acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered))
+            calls = acquire_calls(db, ripe, lease_ms, stamp_ttl_ms, server, registered)
             replies, answered = self._client.pipeline(calls, MANY_TIMEOUT)
             if all(reply[0] != b"unregistered" for reply in replies):
                 break
