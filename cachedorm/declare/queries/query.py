@@ -12,7 +12,7 @@ from weakref import WeakSet
 from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import UserDefinedOption
-from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.selectable import FromClause, SelectBase
 
 from cachedorm.declare.policies.region import Region, milliseconds
 from cachedorm.declare.policies.shape import shapes
@@ -64,7 +64,7 @@ class CachedQuery(Generic[S]):
         *,
         ttl: timedelta | float | None = None,
         on_write: QueryOnWrite = "invalidate",
-        depends_on: Iterable[type | Table] = (),
+        depends_on: Iterable[type | FromClause] = (),
         rows_max: int = ROWS_MAX,
     ) -> None:
         self.region = region
