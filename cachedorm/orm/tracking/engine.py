@@ -197,7 +197,7 @@ class EngineTracker:
             ledger.recorded.pop(id(statement), None)
             if id(statement) in ledger.pending:
                 self._index().recorder.after(ledger, statement, result)
-            if ledger.autocommits and not ledger.begun:
+            if ledger.autocommits and not ledger.text_transaction_open:
                 self._commits.after_autocommit(ledger)
 
     def _before_cursor_execute(
@@ -210,7 +210,7 @@ class EngineTracker:
         executemany: bool,
     ) -> None:
         ledger = self._ledger(connection)
-        if ledger.passing:
+        if ledger.suspended:
             return
         # What a cached read loads, it loads with nobody recording.
         refuse("sql", statement)
@@ -218,7 +218,7 @@ class EngineTracker:
             # A listener of the application's writes at the commit, after the new rows were read.
             ledger.values.clear()
         effect = self._record(connection, ledger, statement, context)
-        if ledger.autocommits and not ledger.begun:
+        if ledger.autocommits and not ledger.text_transaction_open:
             self._before_alone(ledger, effect, context)
         elif effect.ends_transaction is not None:
             self._commits.before_ending(ledger, effect)
@@ -249,7 +249,7 @@ class EngineTracker:
             if effect.ends_transaction is not None:
                 self._commits.before_ending(ledger, effect)
             else:
-                ledger.begun = True
+                ledger.text_transaction_open = True
             return
         if context.isinsert:
             self._index().recorder.foretell(ledger, context.invoked_statement, context)
@@ -267,12 +267,16 @@ class EngineTracker:
         ledger = ledger_of(connection)
         if context.isinsert and ledger.pending:
             ledger.inserted = cursor.rowcount
-        if ledger.ending is not None:
+        if ledger.ending_effect is not None:
             self._commits.after_ending(ledger)
             return
-        if not ledger.written or ledger.passing or id(context.invoked_statement) in ledger.recorded:
+        if (
+            not ledger.written
+            or ledger.suspended
+            or id(context.invoked_statement) in ledger.recorded
+        ):
             return  # of what is recorded after_execute follows, and knows more
-        if ledger.autocommits and not ledger.begun:
+        if ledger.autocommits and not ledger.text_transaction_open:
             self._commits.after_autocommit(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
@@ -282,9 +286,11 @@ class EngineTracker:
         ledger = ledger_of(connection)
         ledger.pending.clear()
         ledger.recorded.clear()
-        if ledger.passing:
+        if ledger.suspended:
             return
-        if ledger.ending is not None or (ledger.autocommits and not ledger.begun):
+        if ledger.ending_effect is not None or (
+            ledger.autocommits and not ledger.text_transaction_open
+        ):
             self._commits.failed_alone(ledger, context.original_exception, connection)
 
     def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:

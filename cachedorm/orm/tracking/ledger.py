@@ -29,20 +29,20 @@ class Ledger:
     __slots__ = (
         "_rows",
         "autocommits",
-        "begun",
         "begun_by",
-        "ending",
+        "ending_effect",
         "facts",
         "inserted",
         "intent",
-        "lingering",
-        "opaque",
-        "passing",
         "pending",
         "profile",
         "recorded",
         "refreshes",
+        "session_state_persists",
+        "state_unknown",
+        "suspended",
         "tables",
+        "text_transaction_open",
         "through",
         "touched",
         "values",
@@ -59,9 +59,9 @@ class Ledger:
         # Whose tracker saw the newest transaction of this connection begin.
         self.begun_by: object = None
         # A SET outlives its transaction, and the connection goes back to the pool with it.
-        self.lingering = False
+        self.session_state_persists = False
         # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
-        self.passing = False
+        self.suspended = False
         self.reset()
 
     def reset(self) -> None:
@@ -71,11 +71,11 @@ class Ledger:
         self.tables = Written()
         self.written = False
         # The state of the session on the server may have changed (SET ROLE, SQL not understood).
-        self.opaque = self.lingering
+        self.state_unknown = self.session_state_persists
         # BEGIN as SQL text, on a connection that otherwise commits each statement.
-        self.begun = False
+        self.text_transaction_open = False
         # The SQL text that is running ends the transaction.
-        self.ending: Effect | None = None
+        self.ending_effect: Effect | None = None
         self.intent: Intent | None = None
         # Statements between their before_execute and after_execute.
         self.pending: dict[int, Any] = {}
@@ -139,7 +139,8 @@ class Ledger:
         return self.refreshes
 
     def __repr__(self) -> str:
-        return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"
+        unknown = self.state_unknown
+        return f"<Ledger written={self.written} state_unknown={unknown} touched={self.touched}>"
 
 
 def ledger_of(connection: Connection) -> Ledger:

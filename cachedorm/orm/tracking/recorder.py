@@ -272,7 +272,7 @@ class Recorder:
             if cascades:
                 columns = frozenset(name for each in sets for name in each)
                 cascades = self._attachment(table, effect, columns)
-        held = ledger.begun or not ledger.autocommits
+        held = ledger.text_transaction_open or not ledger.autocommits
         affected = Affected(connection, statement, table, parameters, held=held)
         exact: CascadeTargets = ()
         if cascades:

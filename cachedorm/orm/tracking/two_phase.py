@@ -71,7 +71,7 @@ class TwoPhase:
             intent = ledger.intent = self._commits.intend(ledger) if wrote else None
             self._prepared[str(xid)] = Prepared(touched, tables, intent)
             try:
-                with _passing(ledger):
+                with _suspended(ledger):
                     prepare(connection, xid)
             except BaseException as error:
                 self._commits.failed(ledger, error, connection.connection)
@@ -88,8 +88,8 @@ class TwoPhase:
             ledger = ledger_of(connection)
             known = self._recall(ledger, xid, recover=recover) if is_prepared else None
             intent = known.hides() if known is not None else None
-            with _passing(ledger):
-                self._commits.around(
+            with _suspended(ledger):
+                self._commits.commit_with_intent(
                     ledger,
                     connection.connection,
                     lambda: commit(connection, xid, is_prepared, recover),
@@ -118,7 +118,7 @@ class TwoPhase:
         ) -> None:
             ledger = ledger_of(connection)
             try:
-                with _passing(ledger):
+                with _suspended(ledger):
                     rollback(connection, xid, is_prepared, recover)
             finally:
                 self._commits.dropped(ledger)
@@ -134,10 +134,10 @@ class TwoPhase:
 
 
 @contextmanager
-def _passing(ledger: Ledger) -> Iterator[None]:
+def _suspended(ledger: Ledger) -> Iterator[None]:
     """What the dialect itself says to the database meanwhile is no transaction of the caller's."""
-    ledger.passing = True
+    ledger.suspended = True
     try:
         yield
     finally:
-        ledger.passing = False
+        ledger.suspended = False
