@@ -18,10 +18,10 @@ from cachedorm.store.store import Store
 
 
 class Commits:
-    """Tells the store of the commits of one engine's connections.
+    """Notify the store of the commits of one engine's connections.
 
-    ``check_open`` raises once the Cache is closed: what it could not be told of must not be
-    committed, or others would read the old rows.
+    ``check_open`` raises once the Cache is closed: a commit whose invalidation cannot be sent
+    must fail, or others would read the old rows.
     """
 
     __slots__ = ("_before", "_check_open", "_refresh", "doubts", "everything", "store")
@@ -37,7 +37,7 @@ class Commits:
         self.store = store
         self.doubts = doubts
         self.everything = everything
-        # Fills queries anew, after settle; never raises.
+        # Fills queries again, after settle; never raises.
         self._refresh = refresh
         self._check_open = check_open
         self._before: dict[str, Any] = {}
@@ -113,7 +113,7 @@ class Commits:
                 commit(dbapi_connection)
             else:
                 if ledger.profile is None:
-                    # We came while this transaction was open, and have not seen what it wrote.
+                    # Attached while this transaction was open, so its writes are unknown.
                     self.everything(ledger)
                 self.commit_with_intent(ledger, dbapi_connection, partial(commit, dbapi_connection))
 
@@ -155,7 +155,7 @@ class Commits:
         ledger.ending_effect = effect
         # The transaction may go on after all, and a refresh would then wait for its locks.
         ledger.refreshes = None
-        # PREPARE TRANSACTION lets nobody see its rows yet; COMMIT PREPARED touches everything.
+        # PREPARE TRANSACTION does not show its rows yet; COMMIT PREPARED touches everything.
         if effect.ends_transaction in ("commit", "commit prepared", "perhaps"):
             self.before_autocommit(ledger)
 

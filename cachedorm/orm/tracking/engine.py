@@ -1,4 +1,4 @@
-"""Following an engine: its statements go to the ledger, its commits tell Redis before and after.
+"""Track an engine: record its statements in the ledger, notify Redis before and after commits.
 
 Two moments matter, just before and just after the DBAPI's COMMIT. No public event fires at the
 second, so the dialect instance's own commit and rollback methods are wrapped; Session, Core, async
@@ -83,7 +83,7 @@ class EngineTracker:
         self.publish = publish
         self.observer = observer
         self.profile: Profile | None = None
-        # Which of the database's relations are no plain tables, as its newest connection saw it.
+        # Which relations of the database are not plain tables, as its newest connection saw it.
         self.facts = NO_FACTS
         self.replica = False
         # The level that create_engine(isolation_level=) asked for, None if the server's stands.
@@ -130,7 +130,7 @@ class EngineTracker:
     def begin(self, connection: Connection) -> None:
         """Learn what this connection reaches, the first time it is seen."""
         ledger = ledger_of(connection)
-        # A pooled connection may have been learnt by whoever followed this engine before us.
+        # Another tracker of this engine may have examined the pooled connection before us.
         if ledger.profile is None or self.profile is None:
             with unnoticed(connection):
                 ledger.profile = profile_of(connection)
@@ -212,7 +212,7 @@ class EngineTracker:
         ledger = self._ledger(connection)
         if ledger.suspended:
             return
-        # What a cached read loads, it loads with nobody recording.
+        # Statements that a cached read executes are not recorded.
         refuse("sql", statement)
         if ledger.values and not context.execution_options.get("cachedorm_own"):
             # A listener of the application's writes at the commit, after the new rows were read.

@@ -1,4 +1,4 @@
-"""The ledger of one database connection: what its open transaction wrote, and so made doubtful.
+"""The ledger of one database connection: what its open transaction wrote and affected.
 
 It hangs on the connection, not on the session, since sessions and Core share connections. A
 savepoint that is rolled back may leave its marks (too much is safe); COMMIT and ROLLBACK end it.
@@ -51,7 +51,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.profile: Profile | None = None
-        # What the catalogue says of tables that are no plain ones.
+        # What the catalogue says of partitions, views and other tables that are not plain.
         self.facts = NO_FACTS
         # Each statement is a transaction of its own, by SQLAlchemy's or the driver's setting.
         # Neither can change while a transaction is open, so it is asked when one begins.
@@ -65,7 +65,7 @@ class Ledger:
         self.reset()
 
     def reset(self) -> None:
-        """The transaction has ended."""
+        """Forget the transaction, which has ended."""
         self.touched = Touched()
         # The tables written, cached here or not: others may cache them.
         self.tables = Written()
@@ -84,11 +84,11 @@ class Ledger:
         # What the database counted of the newest INSERT; its result does not keep it.
         self.inserted = -1
         # Rows that a write-through may put in place at commit: key text -> values of its columns.
-        # We wrote them, so they are locked, and nobody else changes them before we commit.
+        # We wrote them, so they are locked: no other transaction changes them before we commit.
         self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
         # New values, read just before COMMIT.
         self.values: dict[Any, Any] = {}
-        # Answers to fill anew when it is all done.
+        # Answers to fill again after the commit.
         self.refreshes: Refreshes | None = None
         self._rows: dict[TableInterest, int] = {}
 
@@ -115,13 +115,13 @@ class Ledger:
         self.through.clear()
 
     def touch_all(self, interest: TableInterest) -> None:
-        """It is not known which rows of this table changed."""
+        """Mark the whole table: it is not known which of its rows changed."""
         if interest.refreshed:
             self._refreshes().note_table(interest.refreshed)
         interest.touch_all(self.touched)
 
     def touch_everything(self, interests: Interests) -> None:
-        """It is not known which tables changed."""
+        """Mark every table: it is not known which of them changed."""
         interests.touch_everything(self.touched)
         self.tables.add_everything(interests.known)
 
