@@ -53,13 +53,13 @@ class Cache:
     ``port``, ``password``); neither names a database number, since regions name theirs. Without it
     entries live in this process, with the same promises within it. ``database`` names the database
     that the rows come from where its URL does not (several addresses of one database); entries of
-    different databases are never mixed up. ``observers`` are told what happens; a LogObserver among
-    them takes the place of the library's own. Time limits are seconds. Connects when it is first
+    different databases are never mixed up. ``observers`` are notified of events; a LogObserver
+    among them replaces the library's own. Time limits are seconds. Connects when it is first
     used. Close it when done. Raises ConfigurationError for a URL that cannot be used, and
     ArgumentError for anything else than a URL or settings, or a time limit above 60 seconds.
 
     ``cache.enabled = False`` is the kill switch: this process's reads go to the database, its
-    writes are followed still, so that it can be switched on again at any time.
+    writes still invalidate, so that it can be switched on again at any time.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Cache:
 
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
-        """Within the block, tell this observer too of what happens, whoever makes it happen."""
+        """Notify this observer too within the block, of events in every thread."""
         self._observers.add(observer)
         try:
             yield
@@ -191,12 +191,12 @@ class Cache:
     def invalidate(self, what: object, /) -> None: ...
 
     def invalidate(self, what: Any, /, *key: Any) -> None:
-        """End entries at once: of an object, of a model's key, with a tag, or of a whole Region.
+        """Invalidate the entries of an object, of a model's key, with a tag, or of a whole Region.
 
         As in ``invalidate(user)``, ``invalidate(User, 42)``, ``invalidate(tag(Mission.user_id,
-        42))``, ``invalidate(MY)``. For writes that no session saw; a committed write needs none of
-        this. A key ends that row's own entry alone; an object also the queries it may be in. With
-        Redis away it does not raise: it is told later. Raises ArgumentError for what has no entry.
+        42))``, ``invalidate(MY)``. Needed only for writes that no attached session made. A
+        key invalidates that row's own entry; an object also the queries it may be in. If Redis
+        is unavailable, the invalidation is sent later. Raises ArgumentError for what has no entry.
         """
         self._invalidate(what, *key)
 
@@ -292,9 +292,9 @@ class Cache:
         """Fill what is not cached yet: all rows of a model, or a query for each set of parameters.
 
         Leased like any miss, so nothing newer is overwritten; a batch at a time, so memory is
-        bounded. ``after`` goes on from a ``position`` of before; ``progress`` is told after each
-        batch. Reads through ``source``, by default what was attached first. Blocks until done.
-        Raises CacheUnavailable if Redis is away, ConfigurationError where nothing may be stored.
+        bounded. ``after`` goes on from a ``position`` of before; ``progress`` is called after
+        each batch. Reads through ``source``, by default what was attached first. Blocks until done.
+        Raises CacheUnavailable without Redis, ConfigurationError where nothing may be stored.
         """
         self._check_open()
         sessions = sessions_of(self.source if source is None else source)

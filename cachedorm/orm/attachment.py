@@ -196,14 +196,14 @@ class Attachment:
 
     @property
     def interests(self) -> Interests:
-        """What was cached over every table when this was last asked of what is declared."""
+        """The interests of every table, as of the newest write index."""
         return self._index.interests
 
     def _everything(self, ledger: Ledger) -> None:
         self.write_index().texts.everything(ledger)
 
     def touch_object(self, touched: Touched, state: InstanceState[Any]) -> None:
-        """Make the entries of an object's row doubtful, by its identity and what it has loaded."""
+        """Touch the entries of an object's row, by its identity and loaded values."""
         self.write_index()
         mapper = state.mapper
         loaded: dict[Any, Any] = {
@@ -318,7 +318,7 @@ class Attachment:
         if self.database is None:
             self.database = found
         elif not any(tracker.publish for tracker in self._engines.values()):
-            return  # named by hand
+            return  # the application names it
         elif all(database_identity(each) != found for each in self._publishing()):
             raise ConfigurationError(
                 f"engine {engine.url!r} reaches {found}, but this Cache already serves"

@@ -1,4 +1,4 @@
-"""Invalidation by hand: from a row, a key, a tag or a field to the entries and stamps it ends."""
+"""Explicit invalidation: find the entries and stamps of a row, a key, a tag or a field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from cachedorm.store.store import Store
 
 
 class Invalidator:
-    """Ends entries of one Cache, for writes that no session saw. Redis away: told later."""
+    """Invalidate entries of one Cache, for writes that it does not track.
+
+    If Redis is unavailable, the invalidation is queued and sent later."""
 
     __slots__ = ("_attachment", "_live", "_observer", "_store")
 
@@ -48,7 +50,7 @@ class Invalidator:
         self._observer = observer
 
     def invalidate(self, what: Any, key: Sequence[Any]) -> None:
-        """End the entries of an object's row, of a model's key, with a tag, or of a region."""
+        """Invalidate entries: of an object's row, of a model's key, with a tag, or of a region."""
         if isinstance(what, Region):
             _no_key(what, key)
             self._store.clear(what.db, sorted(self._stamps_of(what)))
@@ -56,7 +58,7 @@ class Invalidator:
             self._store.invalidate(self.touched_by(what, key))
 
     def invalidate_where(self, field: str, value: Any) -> None:
-        """End every entry whose template or tags have this field with this value."""
+        """Invalidate every entry whose template or tags have this field with this value."""
         self._store.invalidate(self.touched_where(field, value))
 
     def invalidate_matching(self, pattern: str, regions: Iterable[Region]) -> int:
@@ -300,7 +302,7 @@ def _bound(type_of: Any, value: Any, dialect: Dialect) -> Any:
 
 
 def _other_spellings(value: Any) -> Iterator[Any]:
-    """One field may be a number in one table and a string in another; by hand it is given once."""
+    """Convert the value: one field may be a number in one table and a string in another."""
     if isinstance(value, str):
         for spell in (int, UUID):
             with suppress(ValueError):

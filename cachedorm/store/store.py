@@ -63,7 +63,7 @@ class Store:
         if wire is not None:
             wire.breaker = self._breaker
         if isinstance(slots, RedisSlots):
-            slots.trust_unless(self._journal.untold, self._retry_thread.wake)
+            slots.trust_unless(self._journal.by_db, self._retry_thread.wake)
         self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
@@ -319,9 +319,9 @@ class Store:
                 return True
             except ConfigurationError as error:
                 # The server has no such database, so nothing old is in it.
-                self._journal.told(item)
+                self._journal.delivered(item)
                 self._observer.error("mend", error)
-        return not self._tell_written() or bool(self._journal.untold)
+        return not self._tell_written() or bool(self._journal.by_db)
 
     def _tell_written(self) -> bool:
         """Ends what others cache over the tables of untold commits; False if Redis is away."""
@@ -345,7 +345,7 @@ class Store:
     def _tell_of(self, item: PendingInvalidations) -> None:
         self._try_again(item.db)
         self.slots.settle(item.touched, item.token, {}, RETRY_TIMEOUT)
-        self._journal.told(item)
+        self._journal.delivered(item)
 
     def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
         """Without the databases none of whose regions wants intents."""

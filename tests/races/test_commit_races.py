@@ -246,7 +246,7 @@ def _mended(cache: Cache) -> None:
     thread = cache._store._retry_thread._thread
     if thread is not None:
         thread.join(PATIENCE)
-    assert not cache._store._journal.untold
+    assert not cache._store._journal.by_db
 
 
 def test_redis_is_away_at_intend(

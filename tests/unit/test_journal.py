@@ -15,7 +15,7 @@ def told_all(journal: Journal) -> list[tuple[int, set[str], set[str]]]:
     for item in journal.items():
         db = item.db
         told.append((db, item.touched.entries.get(db, set()), item.touched.stamps.get(db, set())))
-        journal.told(item)
+        journal.delivered(item)
     return told
 
 
@@ -25,9 +25,9 @@ def test_a_database_is_pending_until_every_item_is_told() -> None:
     journal.add(touched(2, "a"), TOKEN)
     journal.add(touched(2, "b"), TOKEN)
     first, second = journal.items()
-    journal.told(first)
+    journal.delivered(first)
     assert journal.pending(2)
-    journal.told(second)
+    journal.delivered(second)
     assert not journal.pending(2)
 
 
@@ -38,7 +38,7 @@ def test_databases_are_pending_one_by_one() -> None:
     assert journal.pending(2)
     assert journal.pending(3)
     assert not journal.pending(0)
-    journal.told(next(item for item in journal.items() if item.db == 2))
+    journal.delivered(next(item for item in journal.items() if item.db == 2))
     assert not journal.pending(2)
     assert journal.pending(3)
 
@@ -85,7 +85,7 @@ def test_a_commit_during_a_clearing_is_cleared_for_again() -> None:
     journal.add(touched(2, "a", "b"), TOKEN)
     (under_way,) = journal.items()
     journal.add(touched(2, "c"), TOKEN)
-    journal.told(under_way)
+    journal.delivered(under_way)
     assert journal.pending(2)
     assert told_all(journal) == [(2, set(), {"~s:users"})]
 

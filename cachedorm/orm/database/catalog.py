@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalogue says of tables that mapped columns do not: which are no plain tables.
+"""PostgreSQL's catalogue: which mapped tables are partitions, views or otherwise not plain.
 
 Rows of a view change when other tables are written; rows under row-level security depend on who
 asks; a trigger may change a row after the statement that wrote it.
@@ -51,7 +51,7 @@ Name = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Facts:
-    """The relations of one database that are no plain tables."""
+    """The relations of one database that are not plain tables."""
 
     # Why rows of this relation are never served.
     refused: Mapping[Name, str] = field(default_factory=dict)

@@ -55,7 +55,7 @@ def rows_result(
     *,
     repeats: bool = False,
 ) -> IteratorResult[Any]:
-    """A result of these rows; entities are told apart by identity, columns by value.
+    """A result of these rows; entities are compared by identity, columns by value.
 
     One that repeats them in the database wants ``unique()``, as SQLAlchemy's own does.
     """

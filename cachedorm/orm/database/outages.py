@@ -16,7 +16,7 @@ _SQLITE_DOWN: Final = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL")
 def database_is_down(error: BaseException) -> bool:
     """Whether the database could not be reached: the error of a lost or refused connection.
 
-    A statement that was cancelled, timed out in the server or lost a deadlock is no outage.
+    A statement that was cancelled, timed out in the server or lost a deadlock is not an outage.
     """
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:

@@ -75,7 +75,7 @@ def profile_of(connection: Connection) -> Profile:
 
 @contextmanager
 def unnoticed(connection: Connection) -> Iterator[None]:
-    """Within the block the database may be asked, and its next transaction has not begun by that.
+    """Query the database within the block without beginning its next transaction.
 
     SET TRANSACTION is refused after the first query of a transaction, and a snapshot begins there.
     """
@@ -104,7 +104,7 @@ def _other_profile(dialect: Dialect) -> Profile:
 
 
 def _direct_pid(pooled: Any, pid: int) -> int | None:
-    # What the driver was told at connect; behind a pooler that is not the server process.
+    # What the server reported at connect; behind a pooler that is not the server process.
     info = getattr(pooled.driver_connection, "info", None)
     return pid if getattr(info, "backend_pid", None) == pid else None
 

@@ -75,7 +75,7 @@ class _Step:
 class Cascades:
     """The foreign keys of some tables, of any number of MetaData objects.
 
-    Answers are kept, so make a new one when tables are added. Tables are told apart by their
+    Answers are kept, so make a new one when tables are added. Tables are identified by their
     names: two Table objects for one table of the database are one.
     """
 

@@ -19,9 +19,9 @@ OPTION = "cachedorm_writes"
 
 
 class DeclaredWrites:
-    """What is written unseen, for the tables that one Cache follows.
+    """The tables that triggers write, as policies declare them.
 
-    Raises DeclarationError for a policy that names a table nobody knows.
+    Raises DeclarationError for a policy that names an unknown table.
     """
 
     __slots__ = ("_answers", "_cascades", "_declared", "_interests", "_spellings", "_tables")
@@ -52,7 +52,7 @@ class DeclaredWrites:
         answer = self._answers.get(table.fullname)
         if answer is None:
             names = self._closure(table.fullname)
-            answer = self._answers[table.fullname] = self._attachment(names)
+            answer = self._answers[table.fullname] = self._interests_written(names)
         return answer
 
     def names(self, table: Table) -> set[str]:
@@ -113,7 +113,7 @@ class DeclaredWrites:
             for cascade in self._cascades.of(table, effect)
         }
 
-    def _attachment(self, names: Iterable[str]) -> tuple[TableInterest, ...]:
+    def _interests_written(self, names: Iterable[str]) -> tuple[TableInterest, ...]:
         tables = (table for name in sorted(names) for table in self._tables[name][:1])
         found = (self._interests[table] for table in tables)
         return tuple(interest for interest in found if interest is not None)

@@ -1,8 +1,8 @@
 """From what is declared here to the interests that are registered, and from a written table to
 all the tables that are written with it.
 
-Writers in other processes, of other versions, go by the registered text: whoever has the very same
-text among its own touches exactly what it stands for, whoever has not ends the whole table.
+Writers in other processes, of other versions, read the registered text. A writer that has the same
+text touches exactly the keys it stands for; any other writer invalidates the whole table.
 """
 
 from __future__ import annotations

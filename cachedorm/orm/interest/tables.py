@@ -156,7 +156,7 @@ class TableInterest:
         elif column is None:
             self.memberships.add(db)
         else:
-            # A second Table of this name has it and this one has not: no row tells its value.
+            # A second Table of this name has it and this one has not: its value is unknown.
             self.keyless = True
 
     def add_derived(self, tags: DerivedTags) -> None:
@@ -184,12 +184,12 @@ class TableInterest:
         return self._stamps
 
     def touch_all(self, touched: Touched) -> None:
-        """It is not known which rows changed: every entry over the table is doubtful."""
+        """Touch every entry over the table: it is not known which rows changed."""
         for db in self.dbs:
             touched.add_stamps(db, self._stamps)
 
     def touch(self, touched: Touched, row: ColumnValues, dialect: Dialect) -> None:
-        """This row changed, or was, or came to be: the entries it has a key in are doubtful."""
+        """Touch the entries of a row that was changed, deleted or inserted."""
         if self.keyless:
             self.touch_all(touched)
         self._touch_tags(touched, row, dialect)
@@ -244,7 +244,7 @@ class TableInterest:
 class Interests:
     """The interest in every table that some declared model follows.
 
-    Tables are told apart by their names: two Table objects may stand for one table.
+    Tables are identified by their names: two Table objects may stand for one table.
     """
 
     __slots__ = ("_by_name", "_known", "_names", "known", "written_with")
@@ -297,7 +297,7 @@ class Interests:
         return name if schema is None else f"{schema}.{name}"
 
     def touch_everything(self, touched: Touched) -> None:
-        """Nothing is known of what was written: every entry of every table is doubtful."""
+        """Touch every entry of every table: it is not known what was written."""
         for interest in self:
             interest.touch_all(touched)
 

@@ -24,7 +24,7 @@ class RowPlan:
 
     Of a TypeDecorator the database's own value is selected and stored; ``live`` turns it into the
     attribute's, for a row from the database and one from the cache alike. What a decorator would
-    bind is no substitute: one that hashes passwords would hash the hash.
+    bind is not a substitute: one that hashes passwords would hash the hash.
     """
 
     __slots__ = (

@@ -58,7 +58,7 @@ class Source:
 
     @property
     def whose(self) -> tuple[str, str | None]:
-        """What tells these rows from other databases' in a fingerprint."""
+        """The text that identifies this database in a fingerprint."""
         return self.database, self.schemas
 
     def is_from(self, profile: Profile) -> bool:

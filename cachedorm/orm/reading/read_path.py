@@ -211,7 +211,7 @@ def _why_connection(
         return "connection not followed"
     if ledger.written:
         return "own writes"
-    if ledger.opaque:
+    if ledger.state_unknown:
         return "changed session state"
     if ledger.profile.snapshot and not fresh:
         return "open snapshot"
@@ -221,7 +221,7 @@ def _why_connection(
     if connection.dialect.is_async and _is_outside_greenlet():
         return "outside of a greenlet"
     # A BEGIN as text, where each statement is else its own, begins at the server's own level.
-    asked = None if ledger.begun else isolation_of(connection)
+    asked = None if ledger.text_transaction_open else isolation_of(connection)
     return _why_source(connection, ledger.profile, asked, plan, tracker)
 
 

@@ -21,7 +21,7 @@ from cachedorm.orm.tracking.statement_rows import (
     key_equalities,
 )
 
-# Beyond so many rows of one table in one transaction the table's wildcard is cheaper, and safe.
+# Beyond this many rows of one table in one transaction, touch the table's wildcard: cheaper, safe.
 AFFECTED_ROWS_MAX = 1000
 _LOCKING = frozenset({"postgresql", "mysql", "mariadb", "oracle"})
 

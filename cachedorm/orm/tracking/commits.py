@@ -18,10 +18,10 @@ from cachedorm.store.store import Store
 
 
 class Commits:
-    """Tells the store of the commits of one engine's connections.
+    """Notify the store of the commits of one engine's connections.
 
-    ``check_open`` raises once the Cache is closed: what it could not be told of must not be
-    committed, or others would read the old rows.
+    ``check_open`` raises once the Cache is closed: a commit whose invalidation cannot be sent
+    must fail, or others would read the old rows.
     """
 
     __slots__ = ("_before", "_check_open", "_refresh", "doubts", "everything", "store")
@@ -37,7 +37,7 @@ class Commits:
         self.store = store
         self.doubts = doubts
         self.everything = everything
-        # Fills queries anew, after settle; never raises.
+        # Fills queries again, after settle; never raises.
         self._refresh = refresh
         self._check_open = check_open
         self._before: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Commits:
             self._check_open()
         return self.store.intend(ledger.touched, tuple(ledger.values), ledger.tables)
 
-    def around(
+    def commit_with_intent(
         self,
         ledger: Ledger,
         dbapi_connection: Any,
@@ -109,13 +109,13 @@ class Commits:
     def _do_commit(self, commit: Callable[[Any], None]) -> Callable[[Any], None]:
         def do_commit(dbapi_connection: Any) -> None:
             ledger = ledger_at(dbapi_connection)
-            if ledger is None or ledger.passing:
+            if ledger is None or ledger.suspended:
                 commit(dbapi_connection)
             else:
                 if ledger.profile is None:
-                    # We came while this transaction was open, and have not seen what it wrote.
+                    # Attached while this transaction was open, so its writes are unknown.
                     self.everything(ledger)
-                self.around(ledger, dbapi_connection, partial(commit, dbapi_connection))
+                self.commit_with_intent(ledger, dbapi_connection, partial(commit, dbapi_connection))
 
         do_commit.cachedorm_owner = self  # type: ignore[attr-defined]
         return do_commit
@@ -129,7 +129,7 @@ class Commits:
             try:
                 rollback(dbapi_connection)
             finally:
-                if ledger is not None and not ledger.passing:
+                if ledger is not None and not ledger.suspended:
                     self.dropped(ledger)
 
         return do_rollback
@@ -152,21 +152,21 @@ class Commits:
 
     def before_ending(self, ledger: Ledger, effect: Effect) -> None:
         """The SQL text that is about to run ends the transaction, past the DBAPI's own commit."""
-        ledger.ending = effect
+        ledger.ending_effect = effect
         # The transaction may go on after all, and a refresh would then wait for its locks.
         ledger.refreshes = None
-        # PREPARE TRANSACTION lets nobody see its rows yet; COMMIT PREPARED touches everything.
+        # PREPARE TRANSACTION does not show its rows yet; COMMIT PREPARED touches everything.
         if effect.ends_transaction in ("commit", "commit prepared", "perhaps"):
             self.before_autocommit(ledger)
 
     def after_ending(self, ledger: Ledger) -> None:
         """The text has run."""
-        effect, intent = ledger.ending, ledger.intent
+        effect, intent = ledger.ending_effect, ledger.intent
         assert effect is not None
         if effect.ends_transaction == "perhaps" or effect.begins:
             # Part of what was touched may be uncommitted still: it stays touched.
-            ledger.ending = ledger.intent = None
-            ledger.begun = ledger.autocommits and effect.begins
+            ledger.ending_effect = ledger.intent = None
+            ledger.text_transaction_open = ledger.autocommits and effect.begins
         else:
             ledger.reset()
         if intent is not None:
@@ -174,7 +174,7 @@ class Commits:
 
     def failed_alone(self, ledger: Ledger, error: BaseException, connection: Connection) -> None:
         """A statement that commits by itself, or a text that ends the transaction, failed."""
-        ledger.ending, ledger.begun = None, False
+        ledger.ending_effect, ledger.text_transaction_open = None, False
         self.failed(ledger, error, connection.connection)
 
 

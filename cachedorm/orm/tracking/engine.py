@@ -1,4 +1,4 @@
-"""Following an engine: its statements go to the ledger, its commits tell Redis before and after.
+"""Track an engine: record its statements in the ledger, notify Redis before and after commits.
 
 Two moments matter, just before and just after the DBAPI's COMMIT. No public event fires at the
 second, so the dialect instance's own commit and rollback methods are wrapped; Session, Core, async
@@ -83,7 +83,7 @@ class EngineTracker:
         self.publish = publish
         self.observer = observer
         self.profile: Profile | None = None
-        # Which of the database's relations are no plain tables, as its newest connection saw it.
+        # Which relations of the database are not plain tables, as its newest connection saw it.
         self.facts = NO_FACTS
         self.replica = False
         # The level that create_engine(isolation_level=) asked for, None if the server's stands.
@@ -130,7 +130,7 @@ class EngineTracker:
     def begin(self, connection: Connection) -> None:
         """Learn what this connection reaches, the first time it is seen."""
         ledger = ledger_of(connection)
-        # A pooled connection may have been learnt by whoever followed this engine before us.
+        # Another tracker of this engine may have examined the pooled connection before us.
         if ledger.profile is None or self.profile is None:
             with unnoticed(connection):
                 ledger.profile = profile_of(connection)
@@ -198,7 +198,7 @@ class EngineTracker:
             ledger.recorded.pop(id(statement), None)
             if id(statement) in ledger.pending:
                 self._index().recorder.after(ledger, statement, result)
-            if ledger.autocommits and not ledger.begun:
+            if ledger.autocommits and not ledger.text_transaction_open:
                 self._commits.after_autocommit(ledger)
 
     def _before_cursor_execute(
@@ -211,15 +211,15 @@ class EngineTracker:
         executemany: bool,
     ) -> None:
         ledger = self._ledger(connection)
-        if ledger.passing:
+        if ledger.suspended:
             return
-        # What a cached read loads, it loads with nobody recording.
+        # Statements that a cached read executes are not recorded.
         refuse("sql", statement)
         if ledger.values and not context.execution_options.get("cachedorm_own"):
             # A listener of the application's writes at the commit, after the new rows were read.
             ledger.values.clear()
         effect = self._record(connection, ledger, statement, context)
-        if ledger.autocommits and not ledger.begun:
+        if ledger.autocommits and not ledger.text_transaction_open:
             self._before_alone(ledger, effect, context)
         elif effect.ends_transaction is not None:
             self._commits.before_ending(ledger, effect)
@@ -250,7 +250,7 @@ class EngineTracker:
             if effect.ends_transaction is not None:
                 self._commits.before_ending(ledger, effect)
             else:
-                ledger.begun = True
+                ledger.text_transaction_open = True
             return
         if context.isinsert:
             self._index().recorder.foretell(ledger, context.invoked_statement, context)
@@ -268,12 +268,16 @@ class EngineTracker:
         ledger = ledger_of(connection)
         if context.isinsert and ledger.pending:
             ledger.inserted = cursor.rowcount
-        if ledger.ending is not None:
+        if ledger.ending_effect is not None:
             self._commits.after_ending(ledger)
             return
-        if not ledger.written or ledger.passing or id(context.invoked_statement) in ledger.recorded:
+        if (
+            not ledger.written
+            or ledger.suspended
+            or id(context.invoked_statement) in ledger.recorded
+        ):
             return  # of what is recorded after_execute follows, and knows more
-        if ledger.autocommits and not ledger.begun:
+        if ledger.autocommits and not ledger.text_transaction_open:
             self._commits.after_autocommit(ledger)
 
     def _handle_error(self, context: ExceptionContext) -> None:
@@ -283,9 +287,11 @@ class EngineTracker:
         ledger = ledger_of(connection)
         ledger.pending.clear()
         ledger.recorded.clear()
-        if ledger.passing:
+        if ledger.suspended:
             return
-        if ledger.ending is not None or (ledger.autocommits and not ledger.begun):
+        if ledger.ending_effect is not None or (
+            ledger.autocommits and not ledger.text_transaction_open
+        ):
             self._commits.failed_alone(ledger, context.original_exception, connection)
 
     def _rollback_savepoint(self, connection: Connection, name: str, context: Any) -> None:

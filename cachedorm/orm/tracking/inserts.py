@@ -1,4 +1,4 @@
-"""The rows that an INSERT put in, told from its parameters and what it returned."""
+"""The rows that an INSERT wrote, read from its parameters and its result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows_to_insert(
 def add_generated_keys(
     rows: InsertedRows, interest: TableInterest, result: CursorResult[Any]
 ) -> None:
-    """Complete the rows by the primary keys that the database made, where it was asked for them."""
+    """Add the primary keys that the database generated, if the statement returns them."""
     names = [column.name for column in interest.primary_key]
     if all(name in row for row in rows for name in names):
         return

@@ -1,4 +1,4 @@
-"""The ledger of one database connection: what its open transaction wrote, and so made doubtful.
+"""The ledger of one database connection: what its open transaction wrote and affected.
 
 It hangs on the connection, not on the session, since sessions and Core share connections. A
 savepoint that is rolled back may leave its marks (too much is safe); COMMIT and ROLLBACK end it.
@@ -29,20 +29,20 @@ class Ledger:
     __slots__ = (
         "_rows",
         "autocommits",
-        "begun",
         "begun_by",
-        "ending",
+        "ending_effect",
         "facts",
         "inserted",
         "intent",
-        "lingering",
-        "opaque",
-        "passing",
         "pending",
         "profile",
         "recorded",
         "refreshes",
+        "session_state_persists",
+        "state_unknown",
+        "suspended",
         "tables",
+        "text_transaction_open",
         "through",
         "touched",
         "values",
@@ -51,7 +51,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.profile: Profile | None = None
-        # What the catalogue says of tables that are no plain ones.
+        # What the catalogue says of partitions, views and other tables that are not plain.
         self.facts = NO_FACTS
         # Each statement is a transaction of its own, by SQLAlchemy's or the driver's setting.
         # Neither can change while a transaction is open, so it is asked when one begins.
@@ -59,23 +59,23 @@ class Ledger:
         # Whose tracker saw the newest transaction of this connection begin.
         self.begun_by: object = None
         # A SET outlives its transaction, and the connection goes back to the pool with it.
-        self.lingering = False
+        self.session_state_persists = False
         # The dialect's own statements and rollbacks within PREPARE and COMMIT PREPARED pass.
-        self.passing = False
+        self.suspended = False
         self.reset()
 
     def reset(self) -> None:
-        """The transaction has ended."""
+        """Forget the transaction, which has ended."""
         self.touched = Touched()
         # The tables written, cached here or not: others may cache them.
         self.tables = Written()
         self.written = False
         # The state of the session on the server may have changed (SET ROLE, SQL not understood).
-        self.opaque = self.lingering
+        self.state_unknown = self.session_state_persists
         # BEGIN as SQL text, on a connection that otherwise commits each statement.
-        self.begun = False
+        self.text_transaction_open = False
         # The SQL text that is running ends the transaction.
-        self.ending: Effect | None = None
+        self.ending_effect: Effect | None = None
         self.intent: Intent | None = None
         # Statements between their before_execute and after_execute.
         self.pending: dict[int, Any] = {}
@@ -84,11 +84,11 @@ class Ledger:
         # What the database counted of the newest INSERT; its result does not keep it.
         self.inserted = -1
         # Rows that a write-through may put in place at commit: key text -> values of its columns.
-        # We wrote them, so they are locked, and nobody else changes them before we commit.
+        # We wrote them, so they are locked: no other transaction changes them before we commit.
         self.through: dict[KeyInterest, dict[str, tuple[Any, ...]]] = {}
         # New values, read just before COMMIT.
         self.values: dict[Any, Any] = {}
-        # Answers to fill anew when it is all done.
+        # Answers to fill again after the commit.
         self.refreshes: Refreshes | None = None
         self._rows: dict[TableInterest, int] = {}
 
@@ -115,13 +115,13 @@ class Ledger:
         self.through.clear()
 
     def touch_all(self, interest: TableInterest) -> None:
-        """It is not known which rows of this table changed."""
+        """Mark the whole table: it is not known which of its rows changed."""
         if interest.refreshed:
             self._refreshes().note_table(interest.refreshed)
         interest.touch_all(self.touched)
 
     def touch_everything(self, interests: Interests) -> None:
-        """It is not known which tables changed."""
+        """Mark every table: it is not known which of them changed."""
         interests.touch_everything(self.touched)
         self.tables.add_everything(interests.known)
 
@@ -139,7 +139,8 @@ class Ledger:
         return self.refreshes
 
     def __repr__(self) -> str:
-        return f"<Ledger written={self.written} opaque={self.opaque} touched={self.touched}>"
+        unknown = self.state_unknown
+        return f"<Ledger written={self.written} state_unknown={unknown} touched={self.touched}>"
 
 
 def ledger_of(connection: Connection) -> Ledger:

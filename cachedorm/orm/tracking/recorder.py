@@ -69,7 +69,7 @@ class RelatedTables:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A statement on its way: what is still to be told, or checked, when it has run.
+    """A running statement: what to record or check when it has run.
 
     It holds the statement, so that no other can have its id meanwhile.
     """
@@ -77,7 +77,7 @@ class Pending:
     statement: UpdateBase
     interest: TableInterest | None
     # How many rows were found beforehand; with another count others came between, and then all of
-    # the doubtful tables' rows are.
+    # the affected tables' rows are.
     expected: int | None = None
     doubtful: tuple[TableInterest, ...] = ()
     # Rows that are written, and locked, if the count is the expected one.
@@ -139,7 +139,7 @@ class Recorder:
             self.write_unknown(ledger, table)
 
     def foretell(self, ledger: Ledger, statement: Insert, context: Any) -> None:
-        """Record what the parameters of an INSERT tell already before it runs.
+        """Record what the parameters of an INSERT say, before it runs.
 
         For one that is committed as soon as it has run.
         """
@@ -152,12 +152,12 @@ class Recorder:
         if rows is None:
             ledger.touch_all(interest)
         for row in rows or ():
-            # A key that the database makes is told afterwards.
+            # A key that the database generates is recorded afterwards.
             if all(column.name in row for column in interest.primary_key):
                 ledger.touch(interest, row, context.dialect)
 
     def after(self, ledger: Ledger, statement: UpdateBase, result: CursorResult[Any]) -> None:
-        """Finish what only the statement's result can tell."""
+        """Record what only the statement's result says."""
         pending: Pending | None = ledger.pending.pop(id(statement), None)
         if pending is None:
             return
@@ -179,7 +179,7 @@ class Recorder:
             self.write_unknown(ledger, table)
 
     def write_unknown(self, ledger: Ledger, table: Table) -> None:
-        """Some rows of this table are written, nobody knows which."""
+        """Record that unknown rows of this table are written."""
         ledger.written = True
         self.spread(ledger, table)
         self._write_all(ledger, table)
@@ -272,7 +272,7 @@ class Recorder:
             if cascades:
                 columns = frozenset(name for each in sets for name in each)
                 cascades = self._attachment(table, effect, columns)
-        held = ledger.begun or not ledger.autocommits
+        held = ledger.text_transaction_open or not ledger.autocommits
         affected = Affected(connection, statement, table, parameters, held=held)
         exact: CascadeTargets = ()
         if cascades:
@@ -337,7 +337,7 @@ class Recorder:
                 continue
             key = primary_key(change.table, old)
             new = change.sets[0] if len(change.sets) == 1 else news.get(key or ())
-            # A row that no parameter set names: its new values are anybody's guess.
+            # A row that no parameter set names: its new values are unknown.
             now = {} if new is None else overlaid(old, new)
             ledger.touch(interest, now, change.dialect)
             written.append(now)

@@ -8,12 +8,12 @@ from typing import Any
 from cachedorm.declare.queries.query import CachedQuery
 from cachedorm.orm.interest.tables import Refreshed
 
-# A commit that makes more answers doubtful than this refreshes none: their readers do.
+# A commit that affects more answers than this refreshes none: the next readers fill them.
 REFRESHES_MAX = 10
 
 
 class Refreshes:
-    """The answers that the open transaction of one connection made doubtful, to be filled anew."""
+    """The answers that the open transaction of one connection affects, to fill again."""
 
     __slots__ = ("_answers", "_too_many")
 
@@ -22,9 +22,9 @@ class Refreshes:
         self._too_many = False
 
     def note_row(self, refreshed: Iterable[Refreshed], row: Mapping[str, Any]) -> None:
-        """A row was written: its values tell the parameters.
+        """Note a written row: the parameters are read from its values.
 
-        What is not known is not refreshed, nor what cannot be remembered (a decorated list).
+        Values that are unknown or not hashable (a decorated list) are not refreshed.
         """
         for each in refreshed:
             if each.column is None:
@@ -33,7 +33,7 @@ class Refreshes:
                 self._note(each.query, each.parameter, value)
 
     def note_table(self, refreshed: Iterable[Refreshed]) -> None:
-        """Nobody knows which rows were written: enough for a query that has no parameters."""
+        """Note that unknown rows were written: only queries without parameters refresh."""
         for each in refreshed:
             if each.column is None:
                 self._note(each.query, None, None)

@@ -49,8 +49,8 @@ class TextRecorder:
             ledger.unlock()  # to a savepoint, which is nothing else to us
         if effect.harmless:
             return effect
-        ledger.opaque = ledger.opaque or effect.opaque
-        ledger.lingering = ledger.lingering or effect.lingers
+        ledger.state_unknown = ledger.state_unknown or effect.opaque
+        ledger.session_state_persists = ledger.session_state_persists or effect.lingers
         if effect.everything:
             self.everything(ledger)
         elif effect.writes:

@@ -1,7 +1,7 @@
 """Two-phase commits: intents at PREPARE, settled at COMMIT PREPARED by the same process.
 
-Once prepared, a transaction is nobody's: its connection is free, and any other may end it, even
-one of another process, which then cannot know what it wrote: everything followed.
+A prepared transaction belongs to no connection: any connection may end it, even one of another
+process. That process cannot know what was written, and invalidates every tracked table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Prepared:
 
 
 class TwoPhase:
-    """Tells the store of the two-phase commits of one engine's connections."""
+    """Notify the store of the two-phase commits of one engine's connections."""
 
     __slots__ = ("_before", "_commits", "_prepared")
 
@@ -71,7 +71,7 @@ class TwoPhase:
             intent = ledger.intent = self._commits.intend(ledger) if wrote else None
             self._prepared[str(xid)] = Prepared(touched, tables, intent)
             try:
-                with _passing(ledger):
+                with _suspended(ledger):
                     prepare(connection, xid)
             except BaseException as error:
                 self._commits.failed(ledger, error, connection.connection)
@@ -88,8 +88,8 @@ class TwoPhase:
             ledger = ledger_of(connection)
             known = self._recall(ledger, xid, recover=recover) if is_prepared else None
             intent = known.hides() if known is not None else None
-            with _passing(ledger):
-                self._commits.around(
+            with _suspended(ledger):
+                self._commits.commit_with_intent(
                     ledger,
                     connection.connection,
                     lambda: commit(connection, xid, is_prepared, recover),
@@ -100,7 +100,7 @@ class TwoPhase:
         return do_commit_twophase
 
     def _recall(self, ledger: Ledger, xid: Any, *, recover: bool) -> Prepared | None:
-        """Load what was prepared into the ledger; None if that is anybody's guess.
+        """Load what was prepared into the ledger; None if it is unknown.
 
         A name that the application chose may stand for another transaction by now: ours ended
         elsewhere, and theirs prepared.
@@ -118,7 +118,7 @@ class TwoPhase:
         ) -> None:
             ledger = ledger_of(connection)
             try:
-                with _passing(ledger):
+                with _suspended(ledger):
                     rollback(connection, xid, is_prepared, recover)
             finally:
                 self._commits.dropped(ledger)
@@ -127,17 +127,17 @@ class TwoPhase:
         return do_rollback_twophase
 
     def _forget(self, xid: Any, already: Intent | None = None) -> None:
-        """It has ended: uncover what its intent hides, if that is not done ``already``."""
+        """Forget an ended transaction, and settle its intent unless that is done ``already``."""
         known = self._prepared.pop(str(xid), None)
         if known is not None and known.intent is not None and known.intent is not already:
             self._commits.store.settle(known.intent, {})
 
 
 @contextmanager
-def _passing(ledger: Ledger) -> Iterator[None]:
-    """What the dialect itself says to the database meanwhile is no transaction of the caller's."""
-    ledger.passing = True
+def _suspended(ledger: Ledger) -> Iterator[None]:
+    """Ignore what the dialect itself executes: it is not part of the caller's transaction."""
+    ledger.suspended = True
     try:
         yield
     finally:
-        ledger.passing = False
+        ledger.suspended = False

@@ -33,7 +33,7 @@ class WriteThroughRows:
     def read(self, connection: Connection, ledger: Ledger) -> None:
         """Read what the transaction wrote, as it will stand once committed.
 
-        They are locked by our own writes, so nobody else changes them before we commit. An error
+        Our own writes lock them, so no other transaction changes them before we commit. An error
         of the database is raised: it has ended the transaction, and COMMIT would not say so.
         """
         through, ledger.through = ledger.through, {}

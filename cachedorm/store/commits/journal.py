@@ -28,20 +28,20 @@ class PendingInvalidations:
 
 
 class Journal:
-    """What is untold, per Redis database, in the order of the commits.
+    """Pending invalidations, per Redis database, in the order of the commits.
 
     A database with more than ``keys_max`` keys here is cleared instead: by the stamps that
     ``know`` named, one of which every entry carries. Where none was named, the keys are kept.
     """
 
-    __slots__ = ("__weakref__", "_keys_max", "_known", "_lock", "_size", "_written", "untold")
+    __slots__ = ("__weakref__", "_keys_max", "_known", "_lock", "_size", "_written", "by_db")
 
     def __init__(self, keys_max: int = JOURNAL_KEYS_MAX) -> None:
         self._keys_max = keys_max
         self._known: dict[int, frozenset[str]] = {}
         self._size: dict[int, int] = {}
-        # Databases with nothing untold are not in it: readers ask by ``db in journal.untold``.
-        self.untold: dict[int, list[PendingInvalidations]] = {}
+        # Databases with nothing pending are not in it: readers ask by ``db in journal.by_db``.
+        self.by_db: dict[int, list[PendingInvalidations]] = {}
         # The tables of all pending commits: the registry was not asked what is cached over them.
         self._written = Written()
         self._lock = threading.Lock()
@@ -74,33 +74,33 @@ class Journal:
         size = self._size.get(db, 0) + len(item)
         known = self._known.get(db)
         if size <= self._keys_max or not known:
-            self.untold.setdefault(db, []).append(item)
+            self.by_db.setdefault(db, []).append(item)
             self._size[db] = size
             return
         # A new item even if the database is to be cleared already: the clearing may be under way,
         # and would then be too early for this commit.
-        self.untold[db] = [PendingInvalidations(db, Touched(stamps={db: set(known)}), new_token())]
+        self.by_db[db] = [PendingInvalidations(db, Touched(stamps={db: set(known)}), new_token())]
         self._size[db] = size
 
     def pending(self, db: int) -> bool:
         """Whether invalidations of this database are pending."""
-        return db in self.untold
+        return db in self.by_db
 
     def items(self) -> list[PendingInvalidations]:
         """All pending items, those of one database in the order of the commits."""
         with self._lock:
-            return [item for items in self.untold.values() for item in items]
+            return [item for items in self.by_db.values() for item in items]
 
-    def told(self, item: PendingInvalidations) -> None:
+    def delivered(self, item: PendingInvalidations) -> None:
         """Forget an item that has been delivered, or that a clearing has replaced."""
         with self._lock:
-            items = self.untold.get(item.db, [])
+            items = self.by_db.get(item.db, [])
             if item not in items:
                 return
             items.remove(item)
             self._size[item.db] -= len(item)
             if not items:
-                del self.untold[item.db], self._size[item.db]
+                del self.by_db[item.db], self._size[item.db]
 
     def begin_in_child(self) -> None:
         # The items stay: the child must not use the cache of those databases either.
@@ -110,7 +110,7 @@ class Journal:
         return len(self.items())
 
     def __repr__(self) -> str:
-        keys = {db: sum(map(len, items)) for db, items in sorted(self.untold.items())}
+        keys = {db: sum(map(len, items)) for db, items in sorted(self.by_db.items())}
         return f"<Journal pending keys per database: {keys or 'none'}>"
 
 
