@@ -248,7 +248,7 @@ class Store:
     def _tell_now(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
         if self._breaker.is_open:
             # Not even as the trial: a commit is no place to wait for one.
-            raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
+            raise CacheUnavailable("Redis failed a moment ago; the invalidation is queued")
         encoded = self._through.encoded(intent, values)
         began, touched, token = time.monotonic(), intent.touched, intent.token
         registry_query, done = self._glance(intent), False
