@@ -91,8 +91,8 @@ class Entries:
     def fetch(self, key: EntryKey, load: Callable[[], Loaded], bounded: Callable[[], bool]) -> Any:
         """Return the cached or loaded value, or ABSENT. A hit costs one command.
 
-        ``bounded`` is called on a miss only. It says whether the caller holds a database connection:
-        the loader that the caller waits for may need it.
+        ``bounded`` is called on a miss only: whether the caller holds a database connection, which
+        the loader that the caller waits for may need.
         """
         found = self.find(key)
         return self._filled(key, load, found, bounded()) if type(found) is ReadSnapshot else found
@@ -106,7 +106,7 @@ class Entries:
         return NO_VALUE
 
     def find(self, key: EntryKey) -> Any:
-        """Return the value, ABSENT, or for a miss what the read saw (``ReadSnapshot``). One command.
+        """Return the value, ABSENT, or for a miss what the read saw. One command.
 
         In a region that refreshes ahead, one caller misses a value that is due. It reads the
         database while the others get the old value. There is no background load: that caller
