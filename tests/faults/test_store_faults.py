@@ -121,7 +121,7 @@ def test_a_commit_without_redis_is_told_later(
     assert stats.errors == {"intend": 1, "settle": 1}
     proxy.heal()
     assert not store.trusted(2)
-    with pytest.raises(CacheUnavailable, match="not told"):
+    with pytest.raises(CacheUnavailable, match="still queued"):
         seen(store)
     mend(store, clock)
     assert store.trusted(2)
