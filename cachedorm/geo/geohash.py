@@ -39,7 +39,7 @@ def cells_at(lat: float, lon: float, levels: Sequence[int], slack: float) -> set
     Raises ArgumentError for degrees that are not a place on earth.
     """
     if not (abs(lat) <= 90 and abs(lon) <= 180):  # a NaN neither
-        raise ArgumentError(f"lat={lat!r}, lon={lon!r} is no place on earth")
+        raise ArgumentError(f"lat={lat!r}, lon={lon!r} is not a place on earth")
     slack += SLACK_DEG
     finest = max(levels)
     corners = {

@@ -33,11 +33,23 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from sqlalchemy import BindParameter, Double, Integer, Select, bindparam, case, cast, func, select
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Double,
+    Integer,
+    Select,
+    Table,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.engine import Connection, Dialect, IteratorResult
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 
 from cachedorm.geo.candidates import SPLIT, Candidates, CandidatesCodec, Hit, Split
 from cachedorm.geo.geodesy import geo_library, half_diagonal
@@ -50,10 +62,13 @@ from cachedorm.orm.reading.results import EntityElement, elements_of
 from cachedorm.store.codec import UNDECODABLE
 from cachedorm.store.dogpile.region import CachedRegion
 from cachedorm.store.protocol.entry import FINGERPRINT_BYTES, Format
-from cachedorm.store.protocol.keys import EntryKey, membership_tag, stamp_key, wildcard_tag
-
-if TYPE_CHECKING:
-    from cachedorm.geo.nearby import Nearby
+from cachedorm.store.protocol.keys import (
+    EntryKey,
+    Template,
+    membership_tag,
+    stamp_key,
+    wildcard_tag,
+)
 
 # How many precisions a crowded cell is split down; beyond that the database answers.
 SPLITS_MAX = 3
@@ -65,12 +80,38 @@ GEOHASH = frozenset("0123456789bcdefghjkmnpqrstuvwxyz")
 RowValues = Mapping[str, Any]
 
 
+class NearbyQuery(Protocol):
+    """What a plan needs of the declaration that it answers."""
+
+    mapper: Mapper[Any]
+    template: Template
+    ttl_ms: int | None
+    precision: int
+    max_candidates: int
+    radius_max_m: float
+
+    @property
+    def table(self) -> Table: ...
+
+    @property
+    def statement(self) -> Select[Any]: ...
+
+    @property
+    def levels(self) -> tuple[int, ...]: ...
+
+    def column(self, which: str) -> Column[Any]: ...
+
+    def point(self, lat: Any, lon: Any) -> Any: ...
+
+    def distance(self, point: Any) -> Any: ...
+
+
 class NearbyPlan:
     """How one Nearby is keyed, stored, read and finished under one Cache."""
 
     def __init__(
         self,
-        nearby: Nearby,
+        nearby: NearbyQuery,
         region: CachedRegion,
         database: str,
         profile: Profile,
@@ -245,7 +286,7 @@ def _candidates(rows: Any) -> Candidates:
     )
 
 
-def _candidates_of(nearby: Nearby, entity: EntityElement) -> Select[Any]:
+def _candidates_of(nearby: NearbyQuery, entity: EntityElement) -> Select[Any]:
     """The SELECT of a cell's candidates: one statement, since what it reads must be one moment's.
 
     One more than is kept is fetched, so that a crowded cell is seen. PostGIS orders ``<->`` on the

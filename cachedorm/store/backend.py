@@ -87,7 +87,7 @@ def _database_of(url: str) -> tuple[str, int]:
         server = f"{parts.scheme}://{parts.netloc}"
     if named and not named.isdecimal():
         raise ArgumentError(
-            f"the Redis URL ends in {named!r}, which is no database; give its number, as in"
+            f"the Redis URL ends in {named!r}, which is not a database number; give one, as in"
             " redis://localhost:6379/1"
         )
     rest = urlencode(query, doseq=True)

@@ -1,8 +1,8 @@
-"""What a Cache owns of Redis: its regions, and the two moments of every commit.
+"""The store of a Cache: its regions, and the invalidation of every commit.
 
 ``intend`` just before COMMIT and ``settle`` just after it are one pipeline each. Neither ever
-fails the commit: what Redis cannot be told now goes to the journal, and until it is told this
-process trusts nothing in the databases concerned.
+fails the commit. Invalidations that could not be sent are queued in the journal, and this process
+does not use the databases concerned until they are delivered.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ from cachedorm.store.redis.survey import Survey
 from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
 from cachedorm.store.runtime.concurrency import shielded
 
-# For what no commit waits for: telling Redis later, of however many keys (seconds).
+# For queued invalidations, which no commit waits for and which may be many (seconds).
 RETRY_TIMEOUT = 5.0
 
 
 class Store:
-    """The regions of one Redis server, or of this process's memory if there is no ``wire``."""
+    """The regions of one Redis server, or of this process's memory without a ``client``."""
 
     def __init__(
         self,
         slots: Slots,
-        wire: RedisClient | None = None,
+        client: RedisClient | None = None,
         *,
         commit_timeout: float = 0.5,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
         outage: Outage = is_os_error,
     ) -> None:
-        self._client = wire
+        self._client = client
         self._outage = outage
         self._commit_timeout = commit_timeout
         self._observer = Observers.of(observer)
         self._breaker = CircuitBreaker(clock=clock, changed=self._observer.breaker)
         self._journal = Journal()
         self._kept = UndecidedCommits(clock)
-        self._retry_thread = RetryThread(self.mend)
+        self._retry_thread = RetryThread(self.deliver_queued)
         self.slots = slots
-        if wire is not None:
-            wire.breaker = self._breaker
+        if client is not None:
+            client.breaker = self._breaker
         if isinstance(slots, RedisSlots):
             slots.trust_unless(self._journal.by_db, self._retry_thread.wake)
         self._survey: Survey | None = None
         self._closed = False
         self._regions: dict[str, CachedRegion] = {}
         self._settings: dict[str, RegionSettings] = {}
-        self._through = WriteThroughEncoder(self._settings, self._observer)
+        self._encoder = WriteThroughEncoder(self._settings, self._observer)
 
     @classmethod
     def connect(
@@ -82,24 +82,25 @@ class Store:
         commands: Commands | None = None,
         outage: Outage = is_os_error,
     ) -> Self:
-        """The store of this Redis, or of this process's memory without a URL. Connects later.
+        """Return the store of this Redis, or of this process's memory without a URL.
 
-        All cache work of one commit takes at most ``commit_timeout`` seconds. ``commands`` says who
-        is told of each command. ``outage`` knows the errors that say that the database is down.
+        Connects later. All cache work of one commit takes at most ``commit_timeout`` seconds.
+        ``commands`` is notified of each command. ``outage`` recognises the errors of a database
+        that is down.
         """
         if url is None:
             return cls(MemorySlots(commands=commands), observer=observer, outage=outage)
-        wire = RedisClient(url, connect_timeout, operation_timeout, commands)
+        client = RedisClient(url, connect_timeout, operation_timeout, commands)
         return cls(
-            RedisSlots(wire),
-            wire,
+            RedisSlots(client),
+            client,
             commit_timeout=commit_timeout,
             observer=observer,
             outage=outage,
         )
 
     def region(self, settings: RegionSettings) -> CachedRegion:
-        """The live form of a declared region: always the same object for the same settings."""
+        """Return the live region: always the same object for the same settings."""
         known = self._settings.setdefault(settings.name, settings)
         if known != settings:
             raise ConfigurationError(
@@ -114,23 +115,23 @@ class Store:
         return self._regions[settings.name]
 
     def introduce(self, settings: RegionSettings) -> None:
-        """Tells the observer of a region, before it tells of anything in it."""
+        """Announce a region to the observer, before any event of the region."""
         server = "" if self._client is None else self._client.where
         self._observer.region(settings.name, settings.db, server)
 
     def know(self, db: int, stamps: Iterable[str]) -> None:
-        """Names stamp keys such that every entry of the database carries at least one known.
+        """Add stamp keys, so that every entry of the database carries at least one known stamp.
 
-        By those it is cleared, if more goes untold than can be remembered key by key.
+        They clear the database if the journal cannot hold all queued keys.
         """
         self._journal.know(db, (*stamps, stamp_key("~plain")))
 
     def declare(self, interests: Iterable[Interest]) -> None:
-        """This is cached by this process; it is registered before anything is filled."""
+        """Declare what this process caches. It is registered before anything is filled."""
         self.slots.registry.declare(map(str, interests))
 
     def check(self) -> None:
-        """Raises ConfigurationError for a region whose database number the server has not."""
+        """Raise ConfigurationError for a region whose database the server does not have."""
         if self._client is None:
             return
         databases = self._client.databases()
@@ -144,22 +145,23 @@ class Store:
 
     @property
     def survey(self) -> Survey | None:
-        """Redis, to look at; None where the entries live in this process."""
+        """Read-only access to Redis; None if the entries are in this process's memory."""
         if self._survey is None and self._client is not None and not self._closed:
             self._survey = Survey(self._client)
         return self._survey
 
     def trusted(self, db: int) -> bool:
-        """False while commits of this process are untold there."""
+        """Return False while invalidations of this process are queued for the database."""
         return not self._journal.pending(db)
 
     def intend(
         self, touched: Touched, offers: Sequence[Offer] = (), written: Written | None = None
     ) -> Intent:
-        """Hides everything touched, just before COMMIT. Raises nothing but cancellation.
+        """Hide everything touched, just before COMMIT. Raises nothing but cancellation.
 
-        Where it failed, ``settle`` still ends every old entry; only a crash in between does not.
-        ``written``: the tables, cached here or not; what others cache over them is touched too.
+        If it fails, ``settle`` still invalidates every old entry, unless the process crashes in
+        between. ``written``: the tables, cached here or not; what other processes cache over them
+        is touched too.
         """
         written = written if written is not None else Written()
         intent = Intent(touched, self._commit_timeout, self._intent_ms(), written=written)
@@ -168,34 +170,34 @@ class Store:
             return intent
         for offer in offers:
             touched.add_entries(offer.db, (offer.key,))
-        registry_query = self._glance(intent)
-        hidden, offered = self._hidden(touched, offers)
+        registry_query = self._begin_check(intent)
+        hidden, offered = self._without_quiet(touched, offers)
         if (hidden or registry_query is not None) and not self._breaker.is_open:
             try:
-                self._place(intent, hidden, offered, registry_query)
+                self._place_intents(intent, hidden, offered, registry_query)
             except BaseException:
-                # Cancelled: there will be no COMMIT, and perhaps the intents stand already.
+                # Cancelled: there will be no COMMIT, but the intents may be placed already.
                 self.settle(intent)
                 raise
         return intent
 
     def _unconcerned(self, written: Written) -> bool:
-        """Whether Redis need not hear of a commit that touches nothing cached here."""
+        """Return whether a commit that touches nothing cached here needs no command."""
         return not written or self._closed or self.slots.registry.unconcerned(written)
 
-    def _glance(self, intent: Intent) -> RegistryQuery | None:
-        """A look at the registry; what is known to be cached by others is touched from now on."""
+    def _begin_check(self, intent: Intent) -> RegistryQuery | None:
+        """Start a registry query; touch what other processes are known to cache."""
         if not intent.written:
             return None
         return self.slots.registry.begin_check(intent.touched, intent.written)
 
-    def _news(self, intent: Intent, registry_query: RegistryQuery | None) -> Touched:
-        """What the look has shown to be touched beyond that."""
+    def _apply_reply(self, intent: Intent, registry_query: RegistryQuery | None) -> Touched:
+        """Return what the registry's reply adds to the touched keys."""
         if registry_query is None:
             return Touched()
         return self.slots.registry.apply_reply(registry_query, intent.touched, intent.written)
 
-    def _place(
+    def _place_intents(
         self,
         intent: Intent,
         hidden: Touched,
@@ -203,7 +205,7 @@ class Store:
         registry_query: RegistryQuery | None,
     ) -> None:
         began = time.monotonic()
-        # Half of the time, so that a Redis that hangs leaves the other half to settle.
+        # Half of the time, so that ``settle`` has the other half if Redis hangs.
         limit = self._commit_timeout / 2
         token, intent_ms = intent.token, intent.intent_ms
         try:
@@ -211,7 +213,7 @@ class Store:
                 hidden, offers, token, intent_ms, limit, registry_query
             )
             intent.placed = True
-            news, _ = self._hidden(self._news(intent, registry_query), ())
+            news, _ = self._without_quiet(self._apply_reply(intent, registry_query), ())
             if news:
                 limit = max(0.001, limit - (time.monotonic() - began))
                 self.slots.intend(news, (), token, intent_ms, limit)
@@ -223,13 +225,13 @@ class Store:
             self._observer.tell("intend", hidden.dbs(), seconds, intent.placed)
 
     def settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]] | None = None) -> None:
-        """Ends every old entry, just after COMMIT or ROLLBACK. Never raises; not cancellable.
+        """Invalidate every old entry, just after COMMIT or ROLLBACK. Never raises; not cancellable.
 
-        ``values``: the new value and its TTL (ms) of offers, stored where nobody else meddled.
+        ``values``: new value and TTL (ms) of each offer, stored if no other writer interfered.
         """
         if intent.passed and self._unconcerned(intent.written):
-            # Still, though the COMMIT may have taken long: whoever registered since we looked
-            # reads the database after this.
+            # Still, though the COMMIT may have taken long: a process that registered since the
+            # check reads the database after this.
             return
         if intent.touched or intent.written:
             shielded(lambda: self._settle(intent, values or {}))
@@ -237,25 +239,25 @@ class Store:
     def _settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
         touched, token = intent.touched, intent.token
         try:
-            self._tell_now(intent, values)
+            self._send_settle(intent, values)
         except BaseException as error:
-            self._remember(touched, token, intent.written)
+            self._queue(touched, token, intent.written)
             self._observer.error("settle", error)
             if not isinstance(error, Exception):
                 raise
         self._count(touched)
 
-    def _tell_now(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
+    def _send_settle(self, intent: Intent, values: Mapping[Offer, tuple[Any, int]]) -> None:
         if self._breaker.is_open:
-            # Not even as the trial: a commit is no place to wait for one.
-            raise CacheUnavailable("Redis failed a moment ago and is told of the commit later")
-        encoded = self._through.encoded(intent, values)
+            # Not even as the trial: a commit must not wait for one.
+            raise CacheUnavailable("Redis failed a moment ago; the invalidation is queued")
+        encoded = self._encoder.encoded(intent, values)
         began, touched, token = time.monotonic(), intent.touched, intent.token
-        registry_query, done = self._glance(intent), False
+        registry_query, done = self._begin_check(intent), False
         try:
             self.slots.settle(touched, token, encoded, intent.left, registry_query)
             # Registered between our INTEND and our COMMIT: what was filled meanwhile may be old.
-            news = self._news(intent, registry_query)
+            news = self._apply_reply(intent, registry_query)
             if news:
                 left = max(0.001, intent.left - (time.monotonic() - began))
                 self.slots.settle(news, token, {}, left)
@@ -263,8 +265,8 @@ class Store:
         finally:
             self._observer.tell("settle", touched.dbs(), time.monotonic() - began, done)
 
-    def _remember(self, touched: Touched, token: bytes, written: Written | None = None) -> None:
-        # Once closed there is nobody who would tell, nor anybody left who reads here.
+    def _queue(self, touched: Touched, token: bytes, written: Written | None = None) -> None:
+        # A closed store has no retry thread, and no more reads.
         if not self._closed:
             self._journal.add(touched, token)
             if written:
@@ -272,64 +274,64 @@ class Store:
             self._retry_thread.wake()
 
     def keep(self, intent: Intent, decided: Callable[[], bool] | None) -> None:
-        """For a COMMIT of unknown outcome: hides what it touched until ``decided()`` is True.
+        """Hide what a COMMIT of unknown outcome touched until ``decided()`` is True.
 
-        The retry_thread asks once a second, in its own thread, for ten minutes. Without ``decided``
-        the intents just expire.
+        The retry thread calls ``decided`` once a second for ten minutes. Without ``decided`` the
+        intents expire.
         """
         if not intent.placed:
-            # Nothing hides the keys. Not this intent's token: telling must not withdraw it.
-            self._remember(intent.touched, new_token(), intent.written)
+            # Nothing hides the keys. A new token: the delivery must not withdraw this intent.
+            self._queue(intent.touched, new_token(), intent.written)
         if decided is not None:
             self._kept.add(intent.touched, intent.token, intent.intent_ms, decided, intent.written)
         self._retry_thread.wake()
 
     def invalidate(self, touched: Touched) -> None:
-        """Ends the entries now, by hand or for a write that is committed already."""
+        """Invalidate the entries now: on request, or for a write that is committed already."""
         self.settle(Intent(touched, self._commit_timeout))
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
-        """Ends every entry that carries one of the stamps, in one moment."""
+        """Invalidate every entry that carries one of the stamps, atomically."""
         try:
             self.slots.clear(db, stamps)
         except CacheUnavailable as error:
-            self._remember(Touched(stamps={db: set(stamps)}), new_token())
+            self._queue(Touched(stamps={db: set(stamps)}), new_token())
             self._observer.error("clear", error)
         self._count(Touched(stamps={db: set(stamps)}))
 
-    def mend(self) -> bool:
-        """One pass of the retry_thread, here and now; True while there is more to do."""
+    def deliver_queued(self) -> bool:
+        """Run one pass of the retry thread: return True while there is more to do."""
         kept = self._kept.look_after(self._renew, self._settle_kept, self._observer.error)
-        return self._tell() or kept
+        return self._deliver() or kept
 
     def _renew(self, kept: UndecidedCommit) -> None:
-        hidden, _ = self._hidden(kept.touched, ())
+        hidden, _ = self._without_quiet(kept.touched, ())
         if hidden:
             self.slots.renew(hidden, kept.token, kept.intent_ms, RETRY_TIMEOUT)
 
     def _settle_kept(self, kept: UndecidedCommit) -> None:
         self.settle(Intent(kept.touched, RETRY_TIMEOUT, token=kept.token, written=kept.written))
 
-    def _tell(self) -> bool:
-        """Tells Redis of the untold until it fails; True if some remain."""
+    def _deliver(self) -> bool:
+        """Deliver the queued invalidations until one fails: return True if some remain."""
         for item in self._journal.items():
             try:
-                self._tell_of(item)
+                self._deliver_item(item)
             except CacheUnavailable:
                 return True
             except ConfigurationError as error:
-                # The server has no such database, so nothing old is in it.
+                # The server does not have the database, so it holds no old entry.
                 self._journal.delivered(item)
                 self._observer.error("mend", error)
-        return not self._tell_written() or bool(self._journal.by_db)
+        return not self._deliver_written() or bool(self._journal.by_db)
 
-    def _tell_written(self) -> bool:
-        """Ends what others cache over the tables of untold commits; False if Redis is away."""
+    def _deliver_written(self) -> bool:
+        """Invalidate what others cache over queued tables; False if Redis is unavailable."""
         written = self._journal.take_written()
         if written:
             try:
                 self._try_again(REGISTRY_DB)
-                self._tell_now(Intent(Touched(), RETRY_TIMEOUT, written=written), {})
+                self._send_settle(Intent(Touched(), RETRY_TIMEOUT, written=written), {})
             except CacheUnavailable:
                 self._journal.add_written(written)
                 return False
@@ -339,16 +341,18 @@ class Store:
 
     def _try_again(self, db: int) -> None:
         if self._breaker.is_open:
-            # A small write that changes nothing is the trial, under the usual time limit.
+            # The trial is a small write without effect, under the usual time limit.
             self.slots.delete(db, (stamp_key("~trial"),))
 
-    def _tell_of(self, item: PendingInvalidations) -> None:
+    def _deliver_item(self, item: PendingInvalidations) -> None:
         self._try_again(item.db)
         self.slots.settle(item.touched, item.token, {}, RETRY_TIMEOUT)
         self._journal.delivered(item)
 
-    def _hidden(self, touched: Touched, offers: Sequence[Offer]) -> tuple[Touched, Sequence[Offer]]:
-        """Without the databases none of whose regions wants intents."""
+    def _without_quiet(
+        self, touched: Touched, offers: Sequence[Offer]
+    ) -> tuple[Touched, Sequence[Offer]]:
+        """Return the keys and offers without the databases whose regions use no intents."""
         loud: set[int] = set()
         quiet: set[int] = set()
         for each in self._settings.values():
@@ -372,7 +376,7 @@ class Store:
             self._observer.invalidate(db, len(entries), len(stamps))
 
     def close(self) -> None:
-        """Tries once more to tell what is untold, then drops every connection."""
+        """Try once more to deliver what is queued, then drop every connection."""
         self._retry_thread.close(self._commit_timeout)
         self._closed = True
         self._breaker.retire()
@@ -381,7 +385,7 @@ class Store:
             self._survey.close()
 
     async def aclose(self) -> None:
-        """``close`` for an event loop: does not block it, and its connections are gone after."""
+        """Close without blocking the event loop, and wait until its connections are closed."""
         if self._retry_thread.is_running:
             await asyncio.to_thread(self._retry_thread.close, self._commit_timeout)
         self.close()

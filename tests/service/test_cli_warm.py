@@ -142,7 +142,7 @@ def test_parameters_that_cannot_be_made(environment: dict[str, str], command: Co
         ("not_a_cache", (), "not a Cache"),
         ("made", ("--set", "gides"), "declared: guides, popular places"),
         ("made", ("--after", "x"), "exactly one --set"),
-        ("made", ("--after", "x", "--set", "guides"), "no position of a warming"),
+        ("made", ("--after", "x", "--set", "guides"), "not a position of a warming"),
         ("made", ("--set", ""), "no warm set is named ''"),
     ],
 )

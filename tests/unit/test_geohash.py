@@ -139,7 +139,7 @@ def test_cells_nest() -> None:
 )
 def test_what_is_no_place_has_no_cells(lat: float, lon: float) -> None:
     """PostGIS bends such values into range; here they are an error, and so the whole table."""
-    with pytest.raises(ArgumentError, match="no place on earth"):
+    with pytest.raises(ArgumentError, match="not a place on earth"):
         cells_at(lat, lon, (5,), 0.0)
 
 

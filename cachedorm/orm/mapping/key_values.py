@@ -129,7 +129,7 @@ def _uuid_text(value: Any) -> str:
     try:
         return str(UUID(value))
     except (ValueError, TypeError, AttributeError):
-        raise ArgumentError(f"{value!r} is no UUID") from None
+        raise ArgumentError(f"{value!r} is not a UUID") from None
 
 
 def _datetime_of(*, zoned: bool) -> _Exact:
@@ -154,7 +154,7 @@ def _decimal_of(scale: int | None) -> _Exact:
         if type(value) is int:
             value = Decimal(value)
         if type(value) is not Decimal:
-            raise ArgumentError(f"{value!r} is no Decimal")
+            raise ArgumentError(f"{value!r} is not a Decimal")
         if scale is None or not value.is_finite():
             return value
         return _rounded(value, Decimal(1).scaleb(-scale))

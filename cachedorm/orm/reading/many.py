@@ -277,7 +277,7 @@ def _identity(mapper: Mapper[Any], key: Any) -> Identity:
     if len(identity) != len(mapper.primary_key):
         names = [column.name for column in mapper.primary_key]
         raise ArgumentError(
-            f"get_many: {key!r} is no primary key of {mapper.class_.__name__}; it has"
+            f"get_many: {key!r} is not a primary key of {mapper.class_.__name__}; it has"
             f" {len(names)}: {', '.join(names)}"
         )
     return identity

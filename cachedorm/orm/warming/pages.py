@@ -37,7 +37,7 @@ class Position:
         try:
             whose, key, count = decode_plain(base64.urlsafe_b64decode(text))
         except (binascii.Error, ValueError, TypeError, *UNDECODABLE):
-            raise ArgumentError(f"warm(after={text!r}): it is no position of a warming") from None
+            raise ArgumentError(f"warm(after={text!r}): not a position of a warming") from None
         if whose != name:
             raise ArgumentError(
                 f"warm(after=...): that is a position in {whose!r}, not in {name!r}"

@@ -249,7 +249,7 @@ class Warmer:
     def _plan_for(self, sessions: Sessions, class_: type) -> EntityPlan:
         mapper = getattr(class_, "__mapper__", None)
         if not isinstance(mapper, Mapper):
-            raise ArgumentError(f"warm({class_.__name__}): it is no mapped class")
+            raise ArgumentError(f"warm({class_.__name__}): not a mapped class")
         with sessions() as session:
             # Which database it is may be known only now.
             connection = _connection(session, mapper)

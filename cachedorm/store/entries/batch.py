@@ -1,7 +1,7 @@
-"""Many entries of one region in one go: one read, one pipeline of leases, one load, one of values.
+"""Fill many entries of one region: one read, one pipeline of leases, one load, one of values.
 
-Nobody waits here for others' leases: what somebody else is filling, or a writer is about to change,
-is loaded with the rest and not stored.
+A caller does not wait for others' leases. Entries that another caller is filling, or a writer is
+about to change, are loaded with the rest and not stored.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from cachedorm.store.runtime.concurrency import shielded
 # Keys and stamps of one MGET, scripts of one pipeline.
 BATCH = 500
 
-# Loads the entries at these positions, and says what came of each.
+# Loads the entries at these positions, and returns the result of each.
 LoadMany = Callable[[Sequence[int]], Mapping[int, Loaded]]
 
 
 def fill_many(
     entries: Entries, keys: Sequence[EntryKey], looks: Sequence[EntryLookup], load: LoadMany
 ) -> list[Any]:
-    """The value of every key, ABSENT or not: what the looks found, what ``load`` says of the rest.
+    """Return the value of every key, or ABSENT: what the lookups found, and ``load`` for the rest.
 
-    All that is missing is leased before it is loaded, and published after. A position that
+    Missing entries are leased before the load and published after it. A position that
     ``load`` leaves out stays NO_VALUE, and nothing is stored for it.
     """
     values = [look.value for look in looks]
@@ -61,9 +61,10 @@ def fill_many(
 def lease_missing(
     entries: Entries, keys: Sequence[EntryKey], looks: Sequence[EntryLookup], values: list[Any]
 ) -> dict[int, Granted]:
-    """Leases by position, of what the looks missed; puts in what somebody published meanwhile.
+    """Lease the entries that the lookups missed: return the leases by position.
 
-    May raise CacheUnavailable.
+    Values that another caller published meanwhile are put into ``values``. May raise
+    CacheUnavailable.
     """
     missing = [at for at, look in enumerate(looks) if look.value is NO_VALUE]
     if not missing or not looks[missing[0]].asked.available:
@@ -94,10 +95,10 @@ def publish_loaded(
     load: Callable[[], Mapping[int, Loaded]],
     stored: list[int] | None = None,
 ) -> Mapping[int, Loaded]:
-    """What ``load`` gave, after what had a lease and may be kept was published.
+    """Load, publish what has a lease and may be kept, and return what was loaded.
 
-    A caller that wants to know what was published gives ``stored``, which gets the positions, and
-    is told with CacheUnavailable if Redis was away; to others that makes no difference.
+    With ``stored``, which gets the published positions, CacheUnavailable is raised if Redis is
+    unavailable. Without it, that error is only reported.
     """
     began = time.monotonic()
     try:
@@ -106,7 +107,7 @@ def publish_loaded(
         seconds = time.monotonic() - began
         published = _publish(entries, keys, leases, loaded, strict=stored is not None)
     except (Exception, asyncio.CancelledError):
-        # Nobody shall wait for leases whose holder has failed.
+        # No caller shall wait for leases whose holder has failed.
         shielded(lambda: _release(entries, keys, leases, leases))
         raise
     if stored is not None:
@@ -129,7 +130,7 @@ def _publish(
     *,
     strict: bool,
 ) -> dict[int, bytes]:
-    """The slots that stand in their leases' place now, by position."""
+    """Publish the values: return the slots that replaced their leases, by position."""
     filled: dict[int, Filled] = {}
     for at, lease in leases.items():
         each = entries.filler.filled(keys[at], lease, loaded[at]) if at in loaded else None
@@ -179,7 +180,7 @@ def _unusable(look: EntryLookup) -> bytes | None:
 
 
 def _without_lease(entries: Entries, key: EntryKey, answer: Acquired) -> Any:
-    """The value that made a lease needless, or NO_VALUE: load it, and publish nothing."""
+    """Return the value published meanwhile, or NO_VALUE: load it, and publish nothing."""
     match answer:
         case Valid(slot, server):
             return _decoded(entries, key, slot, server)
@@ -199,10 +200,10 @@ def _decoded(entries: Entries, key: EntryKey, slot: bytes, server: bytes) -> Any
 
 
 def unlink_matching(slots: Slots, db: int, pattern: str) -> int:
-    """Take away every entry whose key matches, and the leases of fills that have begun; how many.
+    """Delete every entry whose key matches, and the leases of fills under way: return how many.
 
-    Stamps, intents and whatever else the library keeps for itself stay. Looks at every key of the
-    database, in batches between which other commands run. May raise CacheUnavailable.
+    Stamps, intents and the library's other keys stay. Scans every key of the database, in batches
+    between which other commands run. May raise CacheUnavailable.
     """
     gone, cursor = 0, 0
     while True:

@@ -47,7 +47,7 @@ _MISSED: Final[ContextVar[tuple[str, ReadSnapshot] | None]] = ContextVar(
 
 
 class EntryLookup(NamedTuple):
-    """One key as one read found it. ``value`` is NO_VALUE for a miss, and then has a reason."""
+    """What one read found for one key. For a miss ``value`` is NO_VALUE and ``reason`` is set."""
 
     value: Any
     asked: ReadSnapshot
@@ -55,7 +55,7 @@ class EntryLookup(NamedTuple):
 
 
 class InvalidationQueue(Protocol):
-    """Who keeps an invalidation that Redis could not be told, and tells it later."""
+    """A queue of invalidations that could not be sent, to be delivered later."""
 
     def invalidate(self, touched: Touched) -> None: ...
 
@@ -63,7 +63,7 @@ class InvalidationQueue(Protocol):
 
 
 class Entries:
-    """All a region can do to its entries. While Redis is away reads miss and writes are lost."""
+    """The operations of a region on its entries. Without Redis reads miss and writes are lost."""
 
     def __init__(
         self,
@@ -84,21 +84,21 @@ class Entries:
         self._db, self._name = settings.db, settings.name
         self._read = slots.read
         self._hit = observer.hit
-        # The bytes every value of a form begins with, on the server seen last.
+        # The bytes that every value of a format begins with, on the server last seen.
         self._prefixes: dict[bytes, tuple[bytes, bytes]] = {}
         self._seen = b""
 
     def fetch(self, key: EntryKey, load: Callable[[], Loaded], bounded: Callable[[], bool]) -> Any:
-        """The value, cached or loaded now; or ABSENT. A hit is one command.
+        """Return the cached or loaded value, or ABSENT. A hit costs one command.
 
-        ``bounded`` is asked on a miss only: whether the caller holds a database connection, which
-        the loader that it waits for may need.
+        ``bounded`` is called on a miss only: whether the caller holds a database connection, which
+        the loader that the caller waits for may need.
         """
         found = self.find(key)
         return self._filled(key, load, found, bounded()) if type(found) is ReadSnapshot else found
 
     def get(self, key: EntryKey) -> Any:
-        """The value, ABSENT, or NO_VALUE, which ``fill`` may follow."""
+        """Return the value, ABSENT, or NO_VALUE. ``fill`` may follow NO_VALUE."""
         found = self.find(key)
         if type(found) is not ReadSnapshot:
             return found
@@ -106,11 +106,11 @@ class Entries:
         return NO_VALUE
 
     def find(self, key: EntryKey) -> Any:
-        """The value, ABSENT, or, of a miss, what the read saw (``ReadSnapshot``). One command.
+        """Return the value, ABSENT, or for a miss what the read saw. One command.
 
-        In a region that refreshes ahead, one caller misses a value that is due: it reads the
-        database while the others are served the old value. Nothing happens behind a caller's
-        back: that one waits for the database.
+        In a region that refreshes ahead, one caller misses a value that is due. It reads the
+        database while the others get the old value. There is no background load: that caller
+        waits for the database.
         """
         tick = self._flights.now
         try:
@@ -147,7 +147,7 @@ class Entries:
         return value
 
     def look(self, keys: Sequence[EntryKey]) -> list[EntryLookup]:
-        """What one read of all these keys finds: their values, and what it takes to fill them."""
+        """Look all keys up in one read: return their values, and what a fill of each needs."""
         looks = self.peek(keys)
         name, hit, provenance = self._name, self._hit, current()
         for key, seen in zip(keys, looks, strict=True):
@@ -160,9 +160,9 @@ class Entries:
         return looks
 
     def peek(self, keys: Sequence[EntryKey], *, again: bool = True) -> list[EntryLookup]:
-        """``look`` without telling anybody of it.
+        """``look`` without reports to the observer and the recorder.
 
-        ``again``: read once more what seems to come from another server.
+        ``again``: read a second time if a value seems to come from another server.
         """
         tick = self._flights.now
         stamps = list(dict.fromkeys(stamp for key in keys for stamp in key.stamps))
@@ -190,7 +190,7 @@ class Entries:
         return looks
 
     def unchanged(self, keys: Sequence[EntryKey], looks: Sequence[EntryLookup]) -> bool:
-        """Whether these keys hold what the looks found, as one read finds them now."""
+        """Read the keys again: return whether they still hold what the lookups found."""
         stamps = [stamp for key in keys for stamp in key.stamps]
         try:
             values, server = self._read(self._db, (*keys, *stamps))
@@ -209,10 +209,10 @@ class Entries:
         bounded: bool = False,
         asked: ReadSnapshot | None = None,
     ) -> Any:
-        """The value of an entry that ``get`` missed: loaded once for all who miss it here.
+        """Return the value of an entry that ``get`` missed. It is loaded once for all callers here.
 
-        Waits for this process's other loader whatever it takes; ``bounded`` (its caller holds a
-        database connection that the loader may need) at most ``wait_ms``.
+        Waits without limit for another loader of this process. If ``bounded`` (the caller holds a
+        database connection that the loader may need), waits at most ``wait_ms``.
         """
         if asked is None:
             missed = _MISSED.get()
@@ -244,10 +244,10 @@ class Entries:
         return landed.value
 
     def _still_valid(self, key: EntryKey, asked: ReadSnapshot, error: Exception) -> Any:
-        """What the cache holds though a load has failed, if the error is one to be served through.
+        """Return what the cache holds after a failed load, if the error means an outage.
 
-        Read again now, so that no invalidation since is passed over: it must be whole in all but
-        its time.
+        Reads again, to notice every invalidation since the first read. Only the value's time may
+        be over; all else must be valid.
         """
         stale = self.settings.stale_if_error_ms > 0
         if not ((stale or asked.lease is not None) and self.filler.is_outage(error)):
@@ -265,7 +265,7 @@ class Entries:
     def _refreshing(
         self, key: EntryKey, tick: int, values: Sequence[bytes | None], server: bytes
     ) -> ReadSnapshot | None:
-        """The miss of the caller that is to refresh the value it has just read; None for others."""
+        """Return a miss to the one caller that refreshes the value it has read, else None."""
         slot = values[0] or b""
         if not is_due(slot, now_ms(), self._ahead_ms):
             return None
@@ -276,7 +276,7 @@ class Entries:
         return self._missed(key, asked._replace(lease=lease), REFRESH_REASON)
 
     def put(self, key: EntryKey, value: Any) -> bool:
-        """Store what the caller holds for true; False if a writer is at it, or Redis is away."""
+        """Store a value. Return False if a writer is about to commit or Redis is unavailable."""
         try:
             payload = b"" if value is ABSENT else key.form.encode(value)
             server = self._server()
@@ -284,7 +284,7 @@ class Entries:
                 key.form, server, (), b"", absent=value is ABSENT, created_ms=now_ms()
             )
             ttl_ms = self.filler.ttl_ms(key, absent=value is ABSENT)
-            # The script writes the stamps it finds or makes between the two.
+            # The script writes the stamps that it finds or creates between head and payload.
             head = head[:-1] + bytes([len(key.stamps)])
             longest = max(ttl_ms, self.settings.ttl_ms)
             return self.slots.put(self._db, key, head, payload, ttl_ms, longest)
@@ -293,14 +293,14 @@ class Entries:
             return False
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Take entries away, and whatever lease stands in their place: a late fill is refused."""
+        """Delete entries, and any lease in their place, so that a late fill is refused."""
         touched = Touched()
         touched.add_entries(self._db, map(str, keys))
         if touched:
             self._keeper.invalidate(touched)
 
     def clear(self, stamps: Iterable[str]) -> None:
-        """Take away every entry that carries one of the stamps."""
+        """Invalidate every entry that carries one of the stamps."""
         self._keeper.clear(self._db, list(stamps))
 
     def _prefix(self, form: Format, server: bytes) -> bytes:
@@ -315,7 +315,7 @@ class Entries:
         return self._seen or self.slots.identity_again(self._db)
 
     def judged(self, key: EntryKey, asked: ReadSnapshot) -> EntryLookup:
-        """What a read that saw this of the key may make of it."""
+        """Judge and decode what a read saw of the key."""
         verdict = judge(asked.slot, self._prefix(key.form, asked.server), asked.stamps)
         if verdict is Miss.EXPIRED:
             return EntryLookup(NO_VALUE, asked._replace(expired=True), verdict.value)
@@ -329,20 +329,20 @@ class Entries:
             return EntryLookup(NO_VALUE, asked, UNDECODABLE_REASON)
 
     def _foreign(self, key: EntryKey, asked: ReadSnapshot) -> Any:
-        """Of another server, or of this one under a name that our line has not heard of yet.
+        """Handle an entry of another server, or of this one after it changed its identity.
 
-        A master that lost its last replica calls itself something else while connections live:
-        old and new connections must not refuse each other's entries for ever.
+        A master that loses its last replica changes its identity while connections live. Old and
+        new connections must not refuse each other's entries for ever.
         """
         if not self.moved(asked.server):
             return self._missed(key, asked, Miss.FOREIGN.value)
-        # Read again, not judged again: what was read came from whoever the old line reaches.
+        # Read again, not judged again: the first reply came from the server of the old connection.
         seen = self.peek((key,), again=False)[0]
         self._count(key, seen)
         return seen.asked if seen.value is NO_VALUE else seen.value
 
     def moved(self, server: bytes) -> bool:
-        """Whether the server calls itself something else by now, asked anew."""
+        """Ask the server for its identity again: return whether it has changed."""
         try:
             return self.slots.identity_again(self._db) != server
         except CacheUnavailable as error:
@@ -372,7 +372,7 @@ class Entries:
 
 
 class Unqueued:
-    """Tells at once or never: for slots that no store owns."""
+    """Send invalidations at once, without a queue: for slots that no store owns."""
 
     def __init__(self, slots: Slots, observer: Observer) -> None:
         self._slots = slots

@@ -36,10 +36,10 @@ from cachedorm.store.runtime.concurrency import shielded, sleep
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the database answered: a value, or ABSENT for "no such row".
+    """The result of a load: a value, or ABSENT for "no such row".
 
     ``ttl_ms`` is the row's own time to live (not jittered; not published if it is over).
-    Not ``publish``: this answer is for its reader alone.
+    If not ``publish``, the result is for its reader alone.
     """
 
     value: Any
@@ -48,7 +48,7 @@ class Loaded:
 
 
 class Unleased(Enum):
-    """Why there is no lease to be had: load, and publish nothing."""
+    """Why there is no lease: load, and publish nothing."""
 
     INTENT = "intent"
     INTEREST = "interest"
@@ -58,7 +58,7 @@ class Unleased(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Somebody published while we asked for the lease."""
+    """The value that another caller published while this one asked for the lease."""
 
     value: Any
     slot: bytes
@@ -88,9 +88,9 @@ class Filler:
     def fill(
         self, key: EntryKey, load: Callable[[], Loaded], asked: ReadSnapshot, bounded: bool
     ) -> FillResult:
-        """The value of a missed entry: loaded once for all who miss it in this process."""
+        """Return the value of a missed entry, loaded once for all callers in this process."""
         if asked.lease is not None:
-            # The lease to refresh the old value is this caller's: it waits for no other.
+            # This caller has the lease to refresh the old value, so it does not wait.
             return self._load_and_publish(key, load, asked.lease, Flight((None, key)))
         patience = self._settings.wait_ms / 1000 if bounded else None
         lead = partial(self._run, key, load, asked)
@@ -102,7 +102,7 @@ class Filler:
     def _run(
         self, key: EntryKey, load: Callable[[], Loaded], asked: ReadSnapshot, flight: Flight | None
     ) -> FillResult:
-        """The value by lease and load; by load alone where there is no lease to be had."""
+        """Load under a lease and publish; load alone if there is no lease."""
         if flight is None:
             return self._load_unpublished(key, load, Flight((None, key)))
         match self.obtain(key, asked, flight):
@@ -117,12 +117,12 @@ class Filler:
     def obtain(
         self, key: EntryKey, asked: ReadSnapshot, flight: Flight, *, wait: bool = True
     ) -> Granted | Served | Unleased:
-        """The lease, or the value that made it needless, or why there is neither.
+        """Return the lease, or a value published meanwhile, or why there is neither.
 
         Waits for another process's lease, at most ``wait_ms`` in all.
         """
         if not asked.available:
-            # The read a moment ago has waited for Redis already.
+            # The read before has waited for Redis already.
             return Unleased.UNAVAILABLE
         deadline = time.monotonic() + (self._settings.wait_ms / 1000 if wait else 0.0)
         try:
@@ -167,8 +167,10 @@ class Filler:
     def _obtain_over(
         self, key: EntryKey, asked: ReadSnapshot, flight: Flight, deadline: float
     ) -> Granted | Served | Unleased | None:
-        """As ``_obtain``, leaving a value whose time is up where it stands until there is another:
-        it may be needed. None if something else stands there already."""
+        """As ``_obtain``, but keep the expired value until it is replaced: it may be needed.
+
+        Returns None if the entry holds something else already.
+        """
         while True:
             flight.moment = self.flights.tick()
             match self.refresh(key, asked):
@@ -184,19 +186,19 @@ class Filler:
                 return Unleased.HELD
 
     def refresh(self, key: EntryKey, asked: ReadSnapshot) -> Acquired:
-        """One REFRESH with a fresh token, of the value that the caller's read saw."""
+        """Send one REFRESH with a new token, for the value that the caller's read saw."""
         assert asked.slot is not None
         settings, token = self._settings, new_token()
         got = self._slots.refresh(settings.db, key, token, settings.lease_ms, seen=asked.slot)
         if not isinstance(got, Granted):
             return got
-        # What replaces it carries the stamps and the server that made it servable: seen before
-        # the lease, and so before the database is read.
+        # The new value carries the stamps and the server that the old one was valid with: they
+        # were read before the lease, and so before the database.
         stamps = tuple(stamp or b"" for stamp in asked.stamps)
         return Granted(token, stamps, asked.server, asked.slot)
 
     def acquire(self, key: EntryKey, server: bytes, unusable: bytes | None) -> Acquired:
-        """One ACQUIRE with a fresh token."""
+        """Send one ACQUIRE with a new token."""
         settings = self._settings
         longest = max(settings.ttl_ms, settings.negative_ttl_ms, key.ttl_ms or 0)
         return self._slots.acquire(
@@ -212,8 +214,10 @@ class Filler:
     def _await_holder(
         self, key: EntryKey, flight: Flight, deadline: float, standing: bytes | None = None
     ) -> tuple[Served | None, bytes]:
-        """The holder's value; None once its lease (or ``standing``, which it is to replace) is
-        gone, or the time is up."""
+        """Wait for the value of the lease's holder.
+
+        None once the lease (or ``standing``, which it replaces) is gone, or the time is up.
+        """
         pause, began, server = FIRST_PAUSE, time.monotonic(), b""
         try:
             while (left := deadline - time.monotonic()) > 0:
@@ -231,7 +235,7 @@ class Filler:
             self._observer.wait(self._settings.name, key, time.monotonic() - began)
 
     def valid(self, key: EntryKey, slot: bytes, server: bytes) -> Served | None:
-        """What is served of a slot whose stamps ACQUIRE has compared already."""
+        """Return the value of a slot whose stamps ACQUIRE has compared already."""
         starts = range(HEADER_BYTES, HEADER_BYTES + STAMP_BYTES * len(key.stamps), STAMP_BYTES)
         carried = [slot[at : at + STAMP_BYTES] for at in starts]
         return self._decoded(key, judge(slot, prefix(key.form, server), carried), slot)
@@ -262,7 +266,7 @@ class Filler:
             payload = self._encoded(key, loaded)
             slot = self._publish_or_release(key, lease, loaded, payload)
         except (Exception, asyncio.CancelledError) as error:
-            # Nobody shall wait for a lease whose holder has failed.
+            # No caller shall wait for a lease whose holder has failed.
             failure = error
             shielded(lambda: self._give_up(key, lease, failure))
             raise
@@ -285,7 +289,7 @@ class Filler:
         self, key: EntryKey, load: Callable[[], Loaded], flight: Flight
     ) -> tuple[Loaded, float]:
         began = time.monotonic()
-        # In this order: a caller that asks between the two must not join.
+        # In this order: a caller that reads between the two must not join.
         flight.moment = self.flights.tick()
         flight.loading = True
         with absorbed(), self._observer.loading(self._settings.name, key):
@@ -304,14 +308,14 @@ class Filler:
             return None
 
     def filled(self, key: EntryKey, lease: Granted, loaded: Loaded) -> Filled | None:
-        """What to publish under this lease, one among many; None if it is not to be kept."""
+        """Return what to publish under this lease, or None if it is not to be kept."""
         made = self._made(key, lease, loaded, self._encoded(key, loaded))
         return None if made is None else Filled(key, lease.token, *made)
 
     def _made(
         self, key: EntryKey, lease: Granted, loaded: Loaded, payload: bytes | None
     ) -> tuple[bytes, int] | None:
-        """What to store, and how long its key lives; None if it is not to be kept."""
+        """Return what to store and how long its key lives, or None if it is not to be kept."""
         ttl_ms = self._ttl_ms(key, loaded)
         if payload is None or ttl_ms <= 0:
             return None
@@ -326,7 +330,7 @@ class Filler:
         return self.ttl_ms(key, absent=loaded.value is ABSENT)
 
     def ttl_ms(self, key: EntryKey, *, absent: bool = False) -> int:
-        """The entry's time to live; shortened a little, so that not all end together."""
+        """Return the entry's time to live, shortened a little so that not all expire together."""
         settings = self._settings
         full = settings.negative_ttl_ms if absent else key.ttl_ms or settings.ttl_ms
         return int(full * (1 - settings.jitter * random.random()))
@@ -341,10 +345,9 @@ class Filler:
         *,
         own: bool = False,
     ) -> bytes | None:
-        """The slot that stands in place of the lease (or of the old value) now, or None: the lease
-        was gone. Never raises.
+        """Replace the lease (or the old value): return the new slot, or None if the lease was gone.
 
-        ``own``: the time to live is the row's, and not to be stretched.
+        Never raises. ``own``: the time to live is the row's own and must not be extended.
         """
         return self._put(key, lease, *self._slot(key, lease, payload, absent, ttl_ms, own=own))
 
@@ -370,11 +373,11 @@ class Filler:
         *,
         own: bool,
     ) -> tuple[bytes, int]:
-        """What to store, and how long its key lives."""
+        """Return what to store, and how long its key lives."""
         now = now_ms()
         life = life_of(self._settings, now, ttl_ms, own=own, chance=random.random())
-        # The server is the one that granted: a lease that was replicated to another one must
-        # not make an entry that is servable there.
+        # The server that granted the lease: if the lease was replicated to another server, the
+        # entry must not be servable there.
         slot = value_slot(
             key.form,
             lease.server,
@@ -399,14 +402,14 @@ class Filler:
             self.release(key, lease)
 
     def _keep(self, key: EntryKey, lease: Granted, seen: bytes) -> None:
-        """Has the old value served for one lease's time; then one reader tries the database."""
+        """Serve the old value for one lease time; then one reader tries the database."""
         settings = self._settings
         db, lease_ms = settings.db, settings.lease_ms
         slot = kept_slot(seen, now_ms() + lease_ms)
         try:
             if self._slots.replace(db, key, lease.token, slot, None, seen=seen):
                 return
-            # A connection that hangs outlives the lease. Mine again, if nobody else is at it.
+            # A hanging connection outlives the lease. Take it again if no other caller has it.
             token = new_token()
             if isinstance(self._slots.refresh(db, key, token, lease_ms, seen=seen), Granted):
                 self._slots.replace(db, key, token, slot, None, seen=seen)
@@ -414,7 +417,7 @@ class Filler:
             self._observer.error("publish", error)
 
     def release(self, key: EntryKey, lease: Granted) -> None:
-        """Gives the lease up, so that nobody waits for it. Never raises."""
+        """Give the lease up, so that no caller waits for it. Never raises."""
         place = key if lease.over is None else refresh_key(key)
         try:
             self._slots.release(self._settings.db, place, lease.token)
@@ -423,7 +426,7 @@ class Filler:
 
     def count_outlived(self, published: bool, seconds: float) -> None:
         """Count a load that was not published because its lease had ended."""
-        # A query slower than its region's lease is never cached: somebody should see that.
+        # A query slower than its region's lease is never cached, so it is reported.
         if not published and seconds * 1000 >= self._settings.lease_ms:
             self.outlived += 1
             self._observer.bypass(self._settings.name, "outlived")

@@ -29,7 +29,7 @@ _SERIALIZED: Final = b"\1"
 
 def _encode(stored: PlainEntry) -> bytes:
     if isinstance(stored, bytes):
-        # The region has a serializer of its own; dogpile's metadata is inside already.
+        # The region has its own serializer; the bytes contain dogpile's metadata already.
         return _SERIALIZED + stored
     return _VALUE + _CREATED.pack(stored.metadata["ct"]) + encode_plain(stored.payload)
 
@@ -39,7 +39,7 @@ def _decode(payload: bytes) -> PlainEntry:
         return payload[1:]
     if payload[:1] != _VALUE or len(payload) < 1 + _CREATED.size:
         raise UndecodableError("not a plain entry")
-    # dogpile compares the exact second: the header's milliseconds would do for people only.
+    # dogpile compares the exact creation time, which the header's milliseconds do not keep.
     (created,) = _CREATED.unpack_from(payload, 1)
     return CachedValue(
         decode_plain(payload[1 + _CREATED.size :]), {"ct": created, "v": value_version}
@@ -53,5 +53,5 @@ PLAIN_STAMPS: Final = (PLAIN_STAMP,)
 
 
 def plain_key(key: str) -> EntryKey:
-    """The key as an entry's: with dogpile's form, and the one stamp of plain entries."""
+    """Return the entry key of a plain key: dogpile's format, and the stamp of plain entries."""
     return key if isinstance(key, EntryKey) else EntryKey(key, PLAIN_STAMPS, PLAIN)

@@ -1,7 +1,7 @@
-"""The hook through which the read path reports what a read was answered with.
+"""The hook through which the read path reports what answered each read.
 
-A keeper of responses sets a recorder for the length of a request. A cached read reports the entry
-it was served, a read past the cache refuses. Without a recorder the cost is one context variable.
+The response cache sets a recorder during a request. A cached read reports the entry that answered
+it; a read past the cache calls ``refuse``. Without a recorder the cost is one context variable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Refreshing ahead of expiry: which caller of this process gets to read the database again."""
+"""Refreshing ahead of expiry: which caller of this process reads the database again."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ BUSY_MAX: Final = 10_000
 
 
 class RefreshAhead:
-    """Who asks for refresh leases. One caller a process does, once in a lease's time; while a
-    lease stands, all others are served the old value and send nothing more than their read."""
+    """Ask for refresh leases: one caller per process, once per lease time.
+
+    While a lease stands, all other callers get the old value and send only their read."""
 
     def __init__(self, filling: Filler, observer: Observer, lease_ms: int) -> None:
         self._filling = filling
         self._observer = observer
         self._lease_seconds = lease_ms / 1000
-        # Until when somebody is at these keys, here or elsewhere.
+        # Until when a refresh of these keys is under way, in this process or another.
         self._busy: dict[str, float] = {}
 
     def lease(self, key: EntryKey, asked: ReadSnapshot) -> Granted | None:
-        """The refresh lease of a value that is due; None if somebody else has it."""
+        """Return the refresh lease of a value that is due, or None if another caller has it."""
         now = time.monotonic()
         if self._busy.get(key, 0.0) > now:
             return None
         if len(self._busy) >= BUSY_MAX:
-            self._busy.clear()  # which costs one command a key
-        # Before asking, for the other threads: they need not ask too.
+            self._busy.clear()  # costs one command per key
+        # Set before the command is sent, so that other threads do not send it too.
         self._busy[key] = now + self._lease_seconds
         try:
             got = self._filling.refresh(key, asked)

@@ -1,15 +1,15 @@
-"""One load of a key for all who miss it at once in this process.
+"""One load of a key for all callers of this process that miss it at the same time.
 
-Who may join whom is a question of freshness: a caller may take the answer of a flight only if
-nothing that was committed before the caller asked can be missing from it. Two witnesses say so:
+A caller may take the result of a flight only if the result contains every commit that returned
+before the caller's read. Either of two facts proves that:
 
-* The flight asked its last source (the database, or Redis for somebody's published value) after
-  the caller asked. Asking is counted in ticks, so "after" needs no clock.
-* The caller's own read saw the flight's lease still standing, and every stamp as the lease was
-  granted with. Every commit takes the one or another away before it returns, so up to that
-  moment the flight had missed none.
+* The flight read its last source (the database, or a value published in Redis) after the caller's
+  read began. Reads are counted in ticks, so "after" needs no clock.
+* The caller's own read saw the flight's lease in place, and the stamps that the lease was granted
+  with. Every commit removes the lease or a stamp before it returns, so up to that moment the
+  flight had missed none.
 
-Flights are kept apart by domain: threads wait for threads, greenlets for those of their loop.
+Flights are separate per domain: threads wait for threads, greenlets for greenlets of their loop.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from cachedorm.store.runtime.forks import follow_forks
 
 FlightKey = tuple[Hashable, str]
 
-# True while the caller loads for others: what it then waits for could be waiting for it.
+# True while the caller loads for others: a flight it waits for could be waiting for it.
 _LEADING: Final[ContextVar[bool]] = ContextVar("cachedorm_leading", default=False)
 
 
 # A named tuple, not a dataclass: a read of many keys makes one for each, in a fifth of the time.
 class ReadSnapshot(NamedTuple):
-    """What a caller's own read saw before it had to be filled, and when (in ticks) it began.
+    """What a caller's read saw of an entry before the fill, and the tick at which it began.
 
-    ``expired``: it saw a value, and nothing is wrong with that but its time. ``lease``: the one it
-    has got to refresh the value that it saw.
+    ``expired``: it saw a value that is valid except for its time. ``lease``: the caller's lease to
+    refresh the value that it saw.
     """
 
     tick: int
@@ -52,9 +52,9 @@ class ReadSnapshot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FillResult:
-    """What a flight came back with. Not ``shared``: the others must not take it for theirs.
+    """The result of a fill. If not ``shared``, followers must load for themselves.
 
-    ``slot``: what stands in Redis for it, if it was read there or published.
+    ``slot``: the bytes in Redis, if the value was read there or published.
     """
 
     value: Any
@@ -65,7 +65,7 @@ class FillResult:
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One caller's way to a value, and what the others need to know of it."""
+    """One caller's load of a value, and what its followers need to know."""
 
     place: FlightKey
     landing: Signal = field(default_factory=signal)
@@ -78,11 +78,11 @@ class Flight:
     failed: bool = False
 
     def covers(self, asked: ReadSnapshot) -> bool:
-        """Whether nothing committed before the caller asked can be missing from the answer."""
+        """Return whether the result contains every commit before the caller's read."""
         return self.moment > asked.tick or self._seen_by(asked)
 
     def may_cover(self, asked: ReadSnapshot) -> bool:
-        """The same, while the flight may still ask its last source."""
+        """Return the same, or True while the flight has yet to read its last source."""
         return not self.loading or self.covers(asked)
 
     def _seen_by(self, asked: ReadSnapshot) -> bool:
@@ -96,7 +96,7 @@ class Flight:
 
 
 class Flights:
-    """The flights of one region in this process. Blocks as long as a leader needs."""
+    """The flights of one region in this process. Followers block until the leader is done."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -104,12 +104,12 @@ class Flights:
         follow_forks(self)
 
     def begin_in_child(self) -> None:
-        """Begin with nothing in the air: in a forked child, leaders of before never land."""
+        """Begin without flights: in a forked child, the parent's leaders never finish."""
         self._lock = threading.Lock()
         self._flying: dict[FlightKey, Flight] = {}
 
     def tick(self) -> int:
-        """A moment later than any before; taken just before a source is asked."""
+        """Return a tick later than any before; call it just before a source is read."""
         with self._lock:
             self.now += 1
             return self.now
@@ -122,10 +122,10 @@ class Flights:
         lead: Callable[[Flight | None], FillResult],
         patience: float | None,
     ) -> tuple[FillResult, float]:
-        """What was landed, led to or followed, and the seconds waited for others.
+        """Return the result, as leader or follower, and the seconds spent waiting for others.
 
-        ``lead`` gets the flight it leads, or None when it must go alone: after ``patience``
-        seconds of waiting, or when leaders failed.
+        ``lead`` gets the flight it leads. It gets None if the caller loads alone: after
+        ``patience`` seconds of waiting, or when leaders failed.
         """
         place = (domain(), key)
         if patience is None and _LEADING.get():
@@ -144,7 +144,7 @@ class Flights:
             if landed is not None and landed.shared and flight.covers(asked):
                 value = landed.value
                 if value is not ABSENT:
-                    # A leader's value may be mutable, and is the leader's own.
+                    # A leader's value may be mutable, so followers decode their own copy.
                     assert landed.payload is not None
                     value = form.decode(landed.payload)
                 return FillResult(value, slot=landed.slot), time.monotonic() - began
@@ -153,7 +153,7 @@ class Flights:
         return lead(None), waited
 
     def _board(self, place: FlightKey, asked: ReadSnapshot) -> tuple[Flight, bool, Flight | None]:
-        """A flight to follow, or one to lead (mine), maybe after another has landed."""
+        """Return a flight, whether the caller leads it, and a flight to wait for first."""
         with self._lock:
             flying = self._flying.get(place)
             if flying is not None and flying.may_cover(asked):
@@ -178,7 +178,7 @@ class Flights:
             flight.failed = True
             raise
         finally:
-            # Also when cancelled: whoever follows must not wait for a leader that is gone.
+            # Also when cancelled: followers must not wait for a leader that is gone.
             _LEADING.set(leading)
             self._leave(flight)
             flight.landing.set()
@@ -194,7 +194,7 @@ class Flights:
 
 
 def _for_followers(landed: FillResult, form: Format) -> FillResult:
-    """The same with its payload: made before the leader's caller can change the value."""
+    """Add the payload, before the leader's caller can change the value."""
     if landed.payload is not None or landed.value is ABSENT or not landed.shared:
         return landed
     try:

@@ -1,4 +1,4 @@
-"""Entries whose reads are timed, for an observer that listens to that; nobody else pays for it."""
+"""Entries whose reads are timed. Used only if the observer listens to reads."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def entries_for(
     keeper: InvalidationQueue | None = None,
     outage: Outage = is_os_error,
 ) -> Entries:
-    """The entries of a region, timed if the observer wants to know."""
+    """Return the entries of a region, timed if the observer listens to reads."""
     made = TimedEntries if listens(observer, "read") else Entries
     return made(settings, slots, observer, keeper, outage)
 
 
 class TimedEntries(Entries):
-    """As Entries. A read's time is the caller's: Redis, checking and decoding, but no fill."""
+    """Entries that time their reads: Redis, checks and decoding, but not the fill."""
 
     def find(self, key: EntryKey) -> Any:
         began = perf_counter()

@@ -1,4 +1,4 @@
-"""The protocol's acts as calls of scripts, and what the scripts reply."""
+"""Script calls for the protocol's operations, and the parsing of their replies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cachedorm.store.redis.scripts import ScriptCall
 
 # Where the version of the registry stands among the arguments.
 _ASKED_AT = {"intend": 4, "settle": 3}
-# One script blocks the server while it runs, so a bulk write is told in several.
+# One script blocks the server while it runs, so a bulk write is split into several.
 KEYS_PER_CALL = 1000
 
 
@@ -59,7 +59,7 @@ def acquire_calls(
 
 
 def acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
-    """What a reply to ACQUIRE grants."""
+    """Parse a reply to ACQUIRE."""
     match reply[0]:
         case b"granted":
             return Granted(token, tuple(reply[1:]), server)
@@ -72,25 +72,25 @@ def acquired(reply: Sequence[Any], token: bytes, server: bytes) -> Acquired:
 
 
 def look_call(registry_query: RegistryQuery) -> ScriptCall:
-    """LOOK at the registry."""
+    """Return the LOOK call, which reads the registry."""
     args = (registry_query.known, new_token(), GRACE_MS)
     return ScriptCall(REGISTRY_DB, scripts.LOOK, (REGISTRY_KEY,), args)
 
 
 def look_seen(reply: Sequence[Any], known: bytes) -> RegistryReply:
-    """What a reply to LOOK shows."""
+    """Parse a reply to LOOK."""
     version, grown, *interests = reply
     texts = frozenset(text.decode(errors="replace") for text in interests)
     return RegistryReply(version, bool(grown), None if version == known else texts)
 
 
 def name_of(slot: bytes) -> str:
-    # As Lua's redis.sha1hex: a short name for what stands there, which secures nothing.
+    # As Lua's redis.sha1hex: a short name for the slot, not a security measure.
     return hashlib.sha1(slot, usedforsecurity=False).hexdigest()
 
 
 def guarded(key: EntryKey) -> list[str | bytes]:
-    """An entry and its stamps, each followed by its intents."""
+    """Return the keys of an entry and its stamps, each followed by its intents key."""
     return _with_intents((key, *key.stamps))
 
 
@@ -102,7 +102,7 @@ def _with_intents(keys: Sequence[str]) -> list[str | bytes]:
 
 
 def new_stamps(key: EntryKey) -> list[bytes]:
-    """A fresh stamp for each of the entry's."""
+    """Return a new value for each stamp of the entry."""
     return [new_token() for _ in key.stamps]
 
 
@@ -115,9 +115,9 @@ def dbs_of(touched: Touched, offers: Sequence[Offer] | Mapping[Offer, object]) -
 def keys_in_parts(
     touched: Touched, db: int, offered: Sequence[EntryKey]
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """The touched stamps and entries of one database, a script call's worth at a time.
+    """Yield the touched stamps and entries of one database, in parts of one script call each.
 
-    What is offered comes last, and all of it in the last call.
+    All offered entries come last, in the last call.
     """
     stamps = sorted(touched.stamps.get(db, ()))
     plain = [*stamps, *sorted(touched.entries.get(db, set()).difference(offered))]
@@ -137,7 +137,7 @@ def intend_call(
     token: bytes,
     intent_ms: int,
 ) -> ScriptCall:
-    """INTEND of these stamps and entries of one database."""
+    """Return the INTEND call for these stamps and entries of one database."""
     keys = _with_intents((*stamps, *entries))
     args: list[Word] = [token, intent_ms, len(stamps), len(entries), *_unasked(db)]
     for offer in offers:
@@ -149,12 +149,12 @@ def intend_call(
 
 
 def _unasked(db: int) -> tuple[Word, ...]:
-    """The part of INTEND's and SETTLE's arguments that asks for the registry's version."""
+    """Return the registry arguments of INTEND and SETTLE for a call that does not ask."""
     return ("", db, REGISTRY_DB, REGISTRY_KEY)
 
 
 def asking(call: ScriptCall, known: bytes) -> ScriptCall:
-    """The call, asking whether the registry still has this version."""
+    """Return the call, extended to ask whether the registry still has this version."""
     args = list(call.args)
     args[_ASKED_AT[call.script.name]] = known
     return replace(call, args=args)
@@ -167,7 +167,7 @@ def settle_call(
     values: Sequence[tuple[EntryKey, bytes, int]],
     token: bytes,
 ) -> ScriptCall:
-    """SETTLE of these stamps and entries of one database."""
+    """Return the SETTLE call for these stamps and entries of one database."""
     keys = _with_intents((*stamps, *entries))
     args: list[Word] = [token, len(stamps), len(entries), *_unasked(db)]
     for key, slot, ttl_ms in values:

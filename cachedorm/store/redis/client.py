@@ -1,7 +1,7 @@
-"""The doorway to Redis: every command of this library passes here, from threads and greenlets.
+"""The Redis client: it sends every command of this library, from threads and greenlets.
 
-Lines are held, not pooled: last in first out, per Redis database, so that a command is one send
-and one read. Redis' and the system's errors end here, as CacheUnavailable.
+Idle connections are kept per Redis database, last in first out, so that a command is one send and
+one read. Errors of Redis and of the system are raised as CacheUnavailable.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from cachedorm.store.runtime.circuit_breaker import CircuitBreaker
 # server may have become a replica, be loading, want a password, or stand in another database.
 _HARMLESS = frozenset({"NOSCRIPT", "OOM", "MISCONF"})
 _ASK_IDENTITY_EVERY = 1.0
-_IDLE_LINES = 64
+_IDLE_CONNECTIONS_MAX = 64
 _DATABASES_PROBED = 1024
 
 
 class RedisClient:
-    """Redis for code that looks blocking, whatever runs it.
+    """A Redis client with blocking calls, for threads and SQLAlchemy's greenlets.
 
-    Commands must bear being run twice: one that meets a connection which the server had closed is
-    repeated on a new one. All raise CacheUnavailable when Redis is away, refuses, or takes longer
-    than the time limits (seconds); a commit's own limit is shorter or longer than those.
+    Commands must be safe to run twice: a command is repeated on a new connection if the server had
+    closed the first one. All raise CacheUnavailable when Redis is unavailable, refuses, or takes
+    longer than the time limits (seconds). A commit has its own limit.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RedisClient:
         self._idle = IdleConnections()
         self._closed = False
         self._asked: dict[int, tuple[float, bytes]] = {}
-        # Whether Redis is worth asking, handed in by who keeps count; None: always.
+        # Set by the store. None: no command is held back.
         self.breaker: CircuitBreaker | None = None
 
     @property
@@ -63,11 +63,11 @@ class RedisClient:
         return self._limit
 
     def patient(self, timeout: float) -> RedisClient:
-        """Another client to the same server, which waits so many seconds: for people, not reads."""
+        """Return another client of the same server with this timeout (seconds)."""
         return RedisClient(self._url, timeout, timeout)
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
-        """What the keys hold (None too for what is no string), and the server's identity."""
+        """Return the values (None for another type than a string) and the server's identity."""
         if self._commands.told:
             self._commands.tell(db, "mget")
         replies, connection = self._exchange(db, pack(("MGET", *keys)), 1)
@@ -77,7 +77,7 @@ class RedisClient:
         return values, connection.identity
 
     def call(self, db: int, *words: Word) -> Any:
-        """The reply to one command."""
+        """Return the reply to one command."""
         if self._commands.told:
             self._commands.tell(db, str(words[0]).lower())
         reply = self._exchange(db, pack(words), 1)[0][0]
@@ -98,10 +98,9 @@ class RedisClient:
     def pipeline(
         self, calls: Sequence[ScriptCall], timeout: float | None = None
     ) -> tuple[list[Any], bytes]:
-        """The replies of several scripts, in any databases, for one send on one connection, and the
-        identity of the server that ran them.
+        """Send several scripts at once, in any databases: return replies and server identity.
 
-        All together they may take ``timeout`` seconds, the opening of a connection included.
+        All together they may take ``timeout`` seconds, including the opening of a connection.
         """
         if not calls:
             return [], b""
@@ -115,7 +114,7 @@ class RedisClient:
                 unknown.append(at)
         if unknown:
             again = [calls[at] for at in unknown]
-            sources = _taught_once(again)
+            sources = _with_sources(again)
             answers, identity = self._run(again, sources, _left(deadline))
             for at, answer in zip(unknown, answers, strict=True):
                 replies[at] = answer
@@ -132,7 +131,7 @@ class RedisClient:
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
     ) -> tuple[list[Any], bytes]:
-        """Runs each command in its call's database, all on a connection of the first one's."""
+        """Run each command in its call's database, on a connection of the first call's database."""
         home = here = calls[0].db
         sent: list[tuple[Word, ...]] = []
         places: list[int] = []
@@ -198,20 +197,20 @@ class RedisClient:
         try:
             connection = stack.pop()
         except IndexError:
-            return self._exchange_anew(db, stack, packed, count, deadline)
+            return self._exchange_on_new(db, stack, packed, count, deadline)
         try:
             limit = self._limit if timeout is None else timeout
             return self._use(connection, stack, packed, count, limit)
         except ConnectionError:
-            # The server closed it while it lay idle, and most likely its neighbours too.
+            # The server closed it while it was idle, and most likely the other idle ones too.
             drop_all(stack)
-            return self._exchange_anew(db, stack, packed, count, deadline)
+            return self._exchange_on_new(db, stack, packed, count, deadline)
         except OSError as error:
             # A path that swallows one connection's bytes swallows those of the idle ones too.
             drop_all(stack)
             raise self._server.unavailable(error) from error
 
-    def _exchange_anew(
+    def _exchange_on_new(
         self, db: int, stack: ConnectionStack, packed: bytes, count: int, deadline: float | None
     ) -> tuple[list[Any], Connection]:
         if self._closed:
@@ -241,16 +240,16 @@ class RedisClient:
             if type(reply) is ErrorReply and reply.code not in _HARMLESS:
                 connection.drop()
                 return replies, connection
-        if len(stack) >= _IDLE_LINES or self._closed:
+        if len(stack) >= _IDLE_CONNECTIONS_MAX or self._closed:
             connection.drop()
         else:
             stack.append(connection)
         return replies, connection
 
     def identity_again(self, db: int) -> bytes:
-        """The server's identity, asked anew at most once a second.
+        """Ask the server for its identity again, at most once a second.
 
-        Lines opened to a server that calls itself something else now are dropped.
+        Drops the idle connections if the identity has changed.
         """
         asked_at, known = self._asked.get(db, (0.0, b""))
         if known and time.monotonic() - asked_at < _ASK_IDENTITY_EVERY:
@@ -269,8 +268,9 @@ class RedisClient:
         return identity
 
     def databases(self) -> int:
-        """How many databases the server has (1 on Cluster), asked of its configuration or, where
-        that is forbidden, found by selecting them (the first 1024)."""
+        """Return how many databases the server has (1 on Cluster).
+
+        Reads the configuration or, if that is forbidden, selects the first 1024 databases."""
         # Not through the breaker: a server that forbids the command is available.
         reply = self._send(0, pack(("CONFIG", "GET", "databases")), 1)[0][0]
         if isinstance(reply, list) and len(reply) == 2:
@@ -286,12 +286,12 @@ class RedisClient:
         return next((n for n, reply in enumerate(replies) if reply != b"OK"), len(replies))
 
     def close(self) -> None:
-        """Drops the idle connections; those in use are dropped by their users. Again: no-op."""
+        """Drop the idle connections; those in use are dropped after use. Idempotent."""
         self._closed = True
         self._idle.close()
 
     async def aclose(self) -> None:
-        """``close``, and waits until this loop's connections are gone."""
+        """Close, and wait until this loop's connections are closed."""
         self.close()
         # Transports close in the loop's next turn.
         await asyncio.sleep(0)
@@ -305,8 +305,8 @@ def _is_unknown_script(reply: Any) -> bool:
     return type(reply) is ErrorReply and reply.code == "NOSCRIPT"
 
 
-def _taught_once(calls: Sequence[ScriptCall]) -> list[tuple[Word, ...]]:
-    """The calls with the source of each script where it comes first: the server knows it then."""
+def _with_sources(calls: Sequence[ScriptCall]) -> list[tuple[Word, ...]]:
+    """Return the calls; the first call of each script carries its source."""
     taught: set[bytes] = set()
     commands = []
     for call in calls:

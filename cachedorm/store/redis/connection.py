@@ -64,25 +64,25 @@ _KERNEL_TIMES = sys.platform in ("linux", "darwin") and sys.maxsize > 2**32
 
 
 class Connection(Protocol):
-    """What a wire needs of a connection. ``identity`` is that of the server at its other end."""
+    """A connection as the client uses it. ``identity`` is the server's."""
 
     identity: bytes
 
     def exchange(self, packed: bytes, count: int, timeout: float) -> list[Any]:
-        """Sends, and reads so many replies within so many seconds.
+        """Send, then read ``count`` replies within ``timeout`` seconds.
 
-        Raises OSError, of it ConnectionError where the other end has closed.
+        Raises OSError; ConnectionError if the server has closed the connection.
         """
 
     def drop(self) -> None:
-        """Closes it. Never raises."""
+        """Close the connection. Never raises."""
 
     def abandon(self) -> None:
-        """Lets go of it in a forked child, unnoticed by the parent who goes on using it."""
+        """Release the connection in a forked child; the parent goes on using it."""
 
 
 class BadReply(OSError):
-    """The bytes that came are no reply of Redis."""
+    """The received bytes are not a reply of Redis."""
 
 
 def reply_reader() -> Any | None:
@@ -128,7 +128,7 @@ class SyncConnection:
                     if len(replies) == count:
                         self._expect_silence()
                         return replies
-                # The limit is for the whole: bytes that trickle in do not start it anew.
+                # The limit is for the whole exchange: bytes that trickle in do not restart it.
                 self._set_timeout(timeout - (time.monotonic() - began))
         except BlockingIOError:
             raise TimeoutError from None
@@ -220,7 +220,7 @@ class AsyncConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done():
-            # Nobody asked: whoever takes this line next must find it closed.
+            # Not a reply to a command: the next user must find the connection closed.
             self.drop()
             return
         try:
@@ -250,7 +250,7 @@ class AsyncConnection(asyncio.Protocol):
 
 
 def let_go(sock: Any) -> None:
-    """Points the descriptor elsewhere, so that neither shutdown nor close reach the parent's."""
+    """Redirect the descriptor, so that neither shutdown nor close affects the parent's socket."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, sock.fileno())

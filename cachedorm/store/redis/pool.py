@@ -27,7 +27,7 @@ class IdleConnections:
         follow_forks(self)
 
     def stack(self, db: int) -> ConnectionStack:
-        """The idle connections that the caller may take from (and put back to) the right end."""
+        """Return the caller's idle connections: pop from and append to the right end."""
         if not in_greenlet():
             return self._threads[db]
         loop = asyncio.get_running_loop()
@@ -35,7 +35,7 @@ class IdleConnections:
         return (self._add_loop(loop) if by_database is None else by_database)[db]
 
     def _add_loop(self, loop: asyncio.AbstractEventLoop) -> ConnectionsByDatabase:
-        # asyncio.run() once per job leaves a closed loop, with connections, behind every time.
+        # Each asyncio.run() leaves a closed loop with connections behind.
         for gone in [each for each in self._loops if each.is_closed()]:
             _empty(self._loops.pop(gone))
         return self._loops.setdefault(loop, defaultdict(deque))
@@ -53,7 +53,7 @@ class IdleConnections:
                     loop.call_soon_threadsafe(_empty, by_database)
 
     def begin_in_child(self) -> None:
-        """The sockets are the parent's: leaves them without a word."""
+        """Abandon the connections without a command: the sockets belong to the parent."""
         threads, loops = self._threads, self._loops
         self._threads, self._loops = defaultdict(deque), {}
         for connection in _connections_of(threads):
@@ -70,7 +70,7 @@ class IdleConnections:
 
 
 def drop_all(stack: ConnectionStack) -> None:
-    """Drops what lies idle in the stack."""
+    """Drop the idle connections of the stack."""
     while stack:
         try:
             stack.pop().drop()

@@ -1,4 +1,4 @@
-"""The Lua scripts that Redis runs for us, each known to it by the SHA-1 of its text."""
+"""The Lua scripts of the protocol, each named by the SHA-1 of its source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cachedorm.store.redis.connection import Word
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One file of ``lua/``; its header says keys, arguments and replies."""
+    """One file of ``lua/``. Its header describes keys, arguments and replies."""
 
     name: str
     source: bytes = field(repr=False)
@@ -23,7 +23,7 @@ class Script:
         source = (
             resources.files("cachedorm.store.redis").joinpath("lua", f"{name}.lua").read_bytes()
         )
-        # Redis' own name for a script; nothing is secured by it.
+        # Redis' own name for a script, not a security measure.
         sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
         return cls(name, source, sha)
 

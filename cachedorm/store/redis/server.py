@@ -1,4 +1,4 @@
-"""Where Redis is, and how a line to it is opened: from a URL, for either colour."""
+"""One Redis server, and how a connection to it is opened, in a thread or an event loop."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from cachedorm.store.redis.connection import (
 )
 from cachedorm.store.runtime.concurrency import await_, in_greenlet
 
-# Asked of every server a line is opened to, and again when entries seem to be another server's.
+# Sent on each new connection, and again when entries seem to come from another server.
 IDENTITY: tuple[tuple[Word, ...], ...] = (("INFO", "server"), ("INFO", "replication"))
 
 
 def identity_of(info: Sequence[bytes]) -> bytes:
-    """8 bytes that change when the data may have: another process, or another history.
+    """Return 8 bytes that change when the data may have: another process, or another history.
 
     ``run_id`` alone repeats when a master fails over and back, ``master_replid`` alone when a
     server restarts from an old file.
@@ -78,10 +78,10 @@ class RedisServer:
             ) from None
 
     def open(self, db: int, limit: float | None) -> Connection:
-        """A line on this database; everything together may take ``limit`` seconds (but for the
-        resolution of a host name in a thread, which the system times).
+        """Open a connection on this database, within ``limit`` seconds in all.
 
-        Raises CacheUnavailable, or ConfigurationError for a database the server has not.
+        In a thread the system limits the resolution of a host name. Raises CacheUnavailable, or
+        ConfigurationError for a database that the server does not have.
         """
         if in_greenlet():
             return await_(self._open_in_loop(db, limit))
@@ -93,32 +93,34 @@ class RedisServer:
         connection = self._thread_class(**self._options, **self._timeouts(limit))
         try:
             connection.connect()
-            line = _thread_line(connection)
+            opened = _sync_connection(connection)
             left = min(self.operation_timeout, end - time.monotonic())
             greeting = _greeting(db)
-            self._greeted(line, db, line.exchange(pack_all(greeting), len(greeting), left))
+            self._greeted(opened, db, opened.exchange(pack_all(greeting), len(greeting), left))
         except BaseException as error:
             connection.disconnect()
             self._explain(error)
             raise
-        return line
+        return opened
 
     async def _open_in_loop(self, db: int, limit: float | None) -> Connection:
         limit = self.connect_timeout + self.operation_timeout if limit is None else limit
         connection = self._loop_class(**self._options, **self._timeouts(limit))
-        line: AsyncConnection | PublicAsyncConnection | None = None
+        opened: AsyncConnection | PublicAsyncConnection | None = None
         try:
             async with asyncio.timeout(limit):
                 await connection.connect()
-                line = _loop_line(connection)
+                opened = _async_connection(connection)
                 greeting = _greeting(db)
-                replies = await line.ask(pack_all(greeting), len(greeting), self.operation_timeout)
-            self._greeted(line, db, replies)
+                replies = await opened.ask(
+                    pack_all(greeting), len(greeting), self.operation_timeout
+                )
+            self._greeted(opened, db, replies)
         except BaseException as error:
-            (line.drop if line is not None else _closer(connection))()
+            (opened.drop if opened is not None else _closer(connection))()
             self._explain(error)
             raise
-        return line
+        return opened
 
     def _timeouts(self, limit: float) -> dict[str, float]:
         return {
@@ -126,14 +128,14 @@ class RedisServer:
             "socket_timeout": max(0.001, min(self.operation_timeout, limit)),
         }
 
-    def _greeted(self, line: Connection, db: int, replies: list[Any]) -> None:
+    def _greeted(self, opened: Connection, db: int, replies: list[Any]) -> None:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 raise self.refusal(db, reply)
-        line.identity = identity_of(replies[-2:])
+        opened.identity = identity_of(replies[-2:])
 
     def refusal(self, db: int, reply: ErrorReply) -> Exception:
-        """What an error reply of the server means to the caller."""
+        """Return the exception that an error reply means to the caller."""
         if "DB index is out of range" in reply.text or "SELECT is not allowed" in reply.text:
             return ConfigurationError(
                 f"Redis at {self.where} has no database {db} ({reply.text}): give the region a"
@@ -146,7 +148,7 @@ class RedisServer:
             raise self.unavailable(error) from error
 
     def unavailable(self, error: Exception) -> CacheUnavailable:
-        """The one error that Redis' absence is to the rest of the library."""
+        """Return the error that the library raises when Redis is unavailable."""
         what = str(error) or "no answer in time"
         return CacheUnavailable(f"Redis at {self.where}: {what}")
 
@@ -202,7 +204,7 @@ def _quiet_options() -> dict[str, None]:
 # redis-py leaves this one without annotations.
 _parse_url: Callable[[str], dict[str, Any]] = redis_threads.parse_url
 
-# RESP2, because nothing may arrive unasked; no retries, because the wire decides on them.
+# RESP2, because nothing may arrive unasked; no retries, because the client decides on them.
 _OURS: dict[str, Any] = {
     "protocol": 2,
     "decode_responses": False,
@@ -218,25 +220,25 @@ _TWINS: dict[type, Any] = {
 }
 
 
-def _thread_line(connection: Any) -> SyncConnection | PublicSyncConnection:
-    """The fast line where redis-py lets its socket be seen and hiredis is there."""
+def _sync_connection(connection: Any) -> SyncConnection | PublicSyncConnection:
+    """Return the fast connection if redis-py exposes its socket and hiredis is installed."""
     sock, reader = getattr(connection, "_sock", None), reply_reader()
     if isinstance(sock, socket.socket) and reader is not None:
         return SyncConnection(sock, reader, connection.disconnect)
     return PublicSyncConnection(connection)
 
 
-def _loop_line(connection: Any) -> AsyncConnection | PublicAsyncConnection:
+def _async_connection(connection: Any) -> AsyncConnection | PublicAsyncConnection:
     transport: Any = getattr(getattr(connection, "_writer", None), "transport", None)
     reader = reply_reader()
-    # Not isinstance: uvloop's transports are no asyncio.Transport, and do all that one does.
+    # Not isinstance: uvloop's transports have the methods, but are not asyncio.Transport.
     if hasattr(transport, "set_protocol") and reader is not None:
         return AsyncConnection(transport, reader, _closer(connection))
     return PublicAsyncConnection(connection)
 
 
 def _closer(connection: Any) -> Callable[[], None]:
-    """Closes a connection of an event loop at once, from anywhere in that loop's thread."""
+    """Return a function that closes an event loop's connection at once, in the loop's thread."""
 
     def close() -> None:
         writer = getattr(connection, "_writer", None)
@@ -252,7 +254,7 @@ def _abort(transport: Any) -> None:
     try:
         transport.abort()
     except RuntimeError:
-        # Its loop is closed and will not finish this: do so in its stead, or the socket leaks.
+        # Its loop is closed and will not finish this. Without the call the socket leaks.
         with contextlib.suppress(Exception):
             transport._call_connection_lost(None)
 
@@ -269,7 +271,7 @@ def _error_reply(error: ResponseError) -> ErrorReply:
 
 
 class PublicSyncConnection:
-    """A line by redis-py's public methods alone: slower, right everywhere."""
+    """A connection that uses only redis-py's public methods: slower, but always available."""
 
     def __init__(self, connection: Any) -> None:
         self.identity = b""
@@ -300,7 +302,7 @@ class PublicSyncConnection:
 
 
 class PublicAsyncConnection:
-    """The same for greenlets."""
+    """A connection that uses only redis-py's public methods, for greenlets."""
 
     def __init__(self, connection: Any) -> None:
         self.identity = b""

@@ -1,4 +1,4 @@
-"""Slots in Redis: each act of the protocol is one script, so it happens in one moment."""
+"""Slots in Redis: each operation of the protocol is one script, and so atomic."""
 
 from __future__ import annotations
 
@@ -49,17 +49,19 @@ MANY_TIMEOUT = 2.0
 
 
 class RedisSlots:
-    """The Slots contract over a wire. Raises CacheUnavailable whenever the wire does, and for
-    what serves or stores values also in a database that is not trusted: see ``trust_unless``.
+    """The Slots contract over a Redis client. Raises CacheUnavailable whenever the client does.
+
+    Methods that serve or store values also raise it in a database that is not trusted: see
+    ``trust_unless``.
     """
 
-    def __init__(self, wire: RedisClient) -> None:
-        self._client = wire
-        self._mget = wire.mget
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._mget = client.mget
         self._untold: Container[int] = ()
         self._wake: Callable[[], None] = _nothing
         self.registry = Registry()
-        self.identity_again = wire.identity_again
+        self.identity_again = client.identity_again
 
     def trust_unless(self, untold: Container[int], wake: Callable[[], None]) -> None:
         """Neither serve nor store values in the databases that ``untold`` has; ``wake`` instead.
@@ -73,7 +75,7 @@ class RedisSlots:
         if db in self._untold:
             # A forked child has the untold commits but not the thread that retries them.
             self._wake()
-            raise CacheUnavailable(f"commits are not told yet in Redis database {db}")
+            raise CacheUnavailable(f"invalidations are still queued for Redis database {db}")
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
         # Checked here, without a call, because this is every hit.
@@ -108,8 +110,8 @@ class RedisSlots:
             if reply[0] == b"unregistered":
                 self.registry.lost(registered)
                 continue
-            # The prefix named another server than the one that answered (a failover between two
-            # commands): what it calls valid may be a replica's copy of what was true there.
+            # The prefix names another server than the one that answered (a failover between two
+            # commands): a valid entry may then be a replica's copy of an older state.
             if reply[0] != b"valid" or answered == server:
                 break
             server = answered
@@ -160,7 +162,7 @@ class RedisSlots:
             self.registry.lost(registered)
         else:
             return [Refused("interest") for _ in wanted]
-        # As in acquire; of so many, the few that a failover has hit are just not leased.
+        # As in acquire, but without a retry: entries that a failover has hit are not leased.
         got = {
             each.token: Refused()
             if reply[0] == b"valid" and answered != server
@@ -246,7 +248,7 @@ class RedisSlots:
     def _look_after(
         self, calls: list[ScriptCall], timeout: float | None, registry_query: RegistryQuery | None
     ) -> tuple[list[Any], bytes]:
-        """Runs the calls in one send; the last one asks whether the registry is as it was."""
+        """Send all calls at once; the last one asks whether the registry has changed."""
         if registry_query is None:
             return self._client.pipeline(calls, timeout)
         if not calls or not registry_query.known:
@@ -324,4 +326,4 @@ def _text(key: bytes) -> str | None:
     try:
         return key.decode()
     except UnicodeDecodeError:
-        return None  # no template renders such a key
+        return None  # no key template makes such a key

@@ -53,27 +53,29 @@ class Registrations:
 
 
 class Survey:
-    """Reads one Redis server, on connections of its own. Every method may raise CacheUnavailable,
-    also where the server refuses a command."""
+    """Read one Redis server, on separate connections.
 
-    def __init__(self, wire: RedisClient) -> None:
-        self._client = wire.patient(PATIENCE)
+    Every method may raise CacheUnavailable, also if the server refuses a command.
+    """
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client.patient(PATIENCE)
         # How long (seconds) the cache itself waits for one reply.
-        self.operation_timeout = wire.operation_timeout
+        self.operation_timeout = client.operation_timeout
 
     @property
     def where(self) -> str:
-        """The server's address, without user and password."""
+        """Return the server's address, without user and password."""
         return self._client.where
 
     def info(self) -> dict[str, str]:
-        """Redis' INFO, all of its sections."""
+        """Return all sections of Redis' INFO."""
         text = _text(self._client.call(REGISTRY_DB, "INFO"))
         lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
         return {name: value for name, colon, value in lines if colon}
 
     def setting(self, name: str) -> str | None:
-        """One setting of the server; None if it does not exist or may not be read."""
+        """Return one setting of the server, or None if it does not exist or may not be read."""
         try:
             reply = self._client.call(REGISTRY_DB, "CONFIG", "GET", name)
         except CacheUnavailable:
@@ -81,15 +83,15 @@ class Survey:
         return _text(reply[1]) if isinstance(reply, list) and len(reply) == 2 else None
 
     def databases(self) -> int:
-        """How many databases the server has."""
+        """Return how many databases the server has."""
         return self._client.databases()
 
     def size(self, db: int) -> int:
-        """How many keys the database has."""
+        """Return how many keys the database has."""
         return int(self._client.call(db, "DBSIZE"))
 
     def latencies(self, count: int) -> list[float]:
-        """How long ``count`` TIME commands took, in seconds, shortest first, once connected.
+        """Return the seconds that each of ``count`` TIME commands took, shortest first.
 
         TIME and not PING: Redis refuses PING while saving fails.
         """
@@ -102,7 +104,7 @@ class Survey:
         return sorted(taken)
 
     def clock_lead(self) -> tuple[float, float]:
-        """Seconds by which Redis' clock is ahead of this machine's, and how exact that is."""
+        """Return the seconds by which Redis' clock is ahead of ours, and the precision."""
         self._client.call(REGISTRY_DB, "TIME")
         before = time.time()
         seconds, microseconds = self._client.call(REGISTRY_DB, "TIME")
@@ -111,7 +113,7 @@ class Survey:
         return there - (before + after) / 2, (after - before) / 2
 
     def keys(self, db: int, limit: int | None = None, pattern: str = "*") -> Iterator[list[bytes]]:
-        """Keys of the database in batches, all of them or about ``limit``.
+        """Yield the keys of the database in batches, all of them or about ``limit``.
 
         As with SCAN, a key may come twice; one that is made or deleted meanwhile may not come.
         """
@@ -129,7 +131,7 @@ class Survey:
                 return
 
     def at(self, db: int, keys: Sequence[str | bytes], begin: int = HEADER_BYTES) -> list[KeyInfo]:
-        """What these keys hold, at one moment for each batch of 500."""
+        """Return what these keys hold, read atomically in batches of 500."""
         found: list[KeyInfo] = []
         for start in range(0, len(keys), SURVEY_KEYS_PER_CALL):
             batch = keys[start : start + SURVEY_KEYS_PER_CALL]
@@ -138,15 +140,15 @@ class Survey:
         return found
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
-        """The bytes at these keys as a cached read gets them, and the identity of the server."""
+        """Return the bytes at these keys as a cached read gets them, and the server's identity."""
         return self._client.mget(db, keys)
 
     def identity_again(self, db: int) -> bytes:
-        """The identity of the server, asked again (at most once a second)."""
+        """Ask the server for its identity again, at most once a second."""
         return self._client.identity_again(db)
 
     def registrations(self) -> Registrations | None:
-        """The interests registered in Redis; None if there are none."""
+        """Return the interests registered in Redis, or None."""
         if self.at(REGISTRY_DB, [REGISTRY_KEY])[0].type != "hash":
             return None
         reply = self._client.call(REGISTRY_DB, "HGETALL", REGISTRY_KEY)
@@ -164,7 +166,7 @@ class Survey:
         self._client.close()
 
     async def aclose(self) -> None:
-        """As ``close``, for connections opened in greenlets."""
+        """Close the connections that were opened in greenlets, too."""
         await self._client.aclose()
 
     def __repr__(self) -> str:
