@@ -105,7 +105,7 @@ def commit(store: Store, keys: Touched | None = None) -> None:
 def mend(store: Store, clock: Clock) -> None:
     """A pass of the retry_thread once the breaker lets one try."""
     clock.now += 2.0
-    assert not store.mend()
+    assert not store.deliver_queued()
 
 
 @pytest.mark.parametrize("limits", [USUAL])
@@ -208,7 +208,7 @@ def test_redis_that_dies_between_intent_and_settle(
     store.settle(intent)
     assert not store.trusted(2)
     private_redis.start()
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert store.trusted(2)
     store.close()
 
@@ -223,7 +223,7 @@ def test_a_stopped_redis_costs_a_commit_its_limit_and_no_more(
     private_redis.pause()
     commit(store)
     private_redis.resume()
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert seen(store) in (Miss.EMPTY, Miss.STAMP)
     store.close()
 
@@ -346,18 +346,18 @@ def test_undecided_commits_stay_hidden_until_decided(
     """Renewed every third of their time; settled when the database says how it ended."""
     decided, intents = [False], f"~i:{USER}"
     store.keep(store.intend(touched()), lambda: decided[0])
-    assert store.mend()
+    assert store.deliver_queued()
     in_two.pexpire(intents, 10_000)
     clock.now += 5.0
-    assert store.mend()
+    assert store.deliver_queued()
     assert in_two.pttl(intents) <= 10_000
     clock.now += 5.1
-    assert store.mend()
+    assert store.deliver_queued()
     assert in_two.pttl(intents) > 10_000
     assert seen(store) is Miss.INTENT
     decided[0] = True
     clock.now += 1.0
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert seen(store) is Miss.EMPTY
 
 
@@ -370,7 +370,7 @@ def test_a_question_that_fails_is_asked_again(store: Store, clock: Clock, stats:
 
     store.keep(store.intend(touched()), decided)
     for _ in range(3):
-        assert store.mend()
+        assert store.deliver_queued()
         clock.now += 1.0
     assert stats.errors["decided"] == 3
     assert seen(store) is Miss.INTENT
@@ -380,9 +380,9 @@ def test_a_question_that_fails_is_asked_again(store: Store, clock: Clock, stats:
 def test_after_ten_minutes_intents_may_expire(store: Store, clock: Clock, stats: Stats) -> None:
     """Said aloud, and then left to their time."""
     store.keep(store.intend(touched()), lambda: False)
-    assert store.mend()
+    assert store.deliver_queued()
     clock.now += 600.0
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert stats.errors["keep"] == 1
 
 
@@ -390,7 +390,7 @@ def test_after_ten_minutes_intents_may_expire(store: Store, clock: Clock, stats:
 def test_where_nothing_can_be_asked_intents_just_expire(store: Store) -> None:
     """Without pg_xact_status their own thirty seconds are all there is."""
     store.keep(store.intend(touched()), None)
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert seen(store) is Miss.INTENT
     assert store.trusted(2)
 
@@ -408,12 +408,12 @@ def test_undecided_without_intents_is_distrusted_and_hidden_later(
     assert not store.trusted(2)
     proxy.heal()
     clock.now += 1.0
-    assert store.mend()
+    assert store.deliver_queued()
     assert store.trusted(2)
     assert seen(store) is Miss.INTENT
     decided[0] = True
     clock.now += 1.0
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert seen(store) is Miss.EMPTY
 
 
@@ -525,7 +525,7 @@ def test_ctrl_c_at_settle_is_told_later(proxy: RedisProxy) -> None:
     interrupting.join()
     proxy.heal()
     assert not store.trusted(2)
-    assert not store.mend()
+    assert not store.deliver_queued()
     assert store.trusted(2)
     store.close()
 
