@@ -305,7 +305,7 @@ def test_a_forked_child_distrusts_what_its_parent_could_not_tell(
         # In a thread, because a loop is of no use in the child of a fork.
         with ThreadPoolExecutor(1) as fresh:
             distrusted = not store.trusted(2)
-            more = fresh.submit(store.mend).result()
+            more = fresh.submit(store.deliver_queued).result()
             os._exit(0 if distrusted and not more and store.trusted(2) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert not store.trusted(2)
