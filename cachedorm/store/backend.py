@@ -4,8 +4,8 @@
 
     region = make_region().configure("cachedorm.redis", arguments={"url": "redis://localhost/1"})
 
-Late fills are refused, a stampede is one load, and Redis away is a cache miss: what was deleted
-meanwhile is remembered, and told to Redis before this process reads it again.
+Late fills are refused, and a stampede is one load. If Redis is unavailable, reads miss and
+deletions are queued; they are delivered before this process reads the database again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DAY_SECONDS: Final = 24 * 3600
 
 
 class StoreBackend(SlotsBackend):
-    """A backend that owns its store. ``close`` it when the region is done with."""
+    """A backend that owns its store. ``close`` it when the region is no longer used."""
 
     def __init__(self, store: Store, settings: RegionSettings, observer: Observers) -> None:
         super().__init__(entries_for(settings, store.slots, observer, store))
@@ -38,7 +38,7 @@ class StoreBackend(SlotsBackend):
         store.know(settings.db, (PLAIN_STAMP,))
 
     def close(self) -> None:
-        """Tell Redis what it does not know yet, and drop the connections."""
+        """Deliver the queued invalidations, and drop the connections."""
         self._store.close()
 
 
@@ -77,7 +77,7 @@ class MemoryBackend(StoreBackend):
 
 
 def _database_of(url: str) -> tuple[str, int]:
-    """The URL without its database, and that database: a path, or ``db`` in its query."""
+    """Split the URL from its database, which is its path or ``db`` in its query."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     named = query.pop("db", [""])[-1]
@@ -99,7 +99,7 @@ def _observer(given: dict[str, Any]) -> Observers:
 
 
 def _settings(db: int, given: dict[str, Any]) -> RegionSettings:
-    """The region's numbers; what is left of the arguments is misspelt."""
+    """Return the region's settings; arguments left over raise ArgumentError."""
     settings = RegionSettings(
         name=given.pop("name", "plain"),
         db=db,

@@ -1,6 +1,6 @@
-"""What dogpile.cache users store, and the backend that stores it: leases in place of locks.
+"""The dogpile.cache backend over a region's entries, with leases in place of locks.
 
-Their entries carry one stamp, a pseudo-table's, so that clearing a region is one deletion.
+Plain entries carry one stamp, so that clearing a region is one deletion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cachedorm.store.protocol.keys import EntryKey
 
 
 class SlotsBackend(CacheBackend):
-    """What dogpile needs of a region's entries."""
+    """The dogpile backend of a region's entries."""
 
     def __init__(self, entries: Entries) -> None:
         self.entries = entries
@@ -33,16 +33,16 @@ class SlotsBackend(CacheBackend):
     def get_multi(self, keys: Iterable[str]) -> Sequence[PlainEntry | NoValueType]:
         wanted = [plain_key(key) for key in keys]
         looks = self.entries.look(wanted)
-        # A caller that is not content with these will ask for the mutex next.
+        # A caller that rejects these values asks for the mutex next.
         self._mutexes.remember(wanted, [seen.asked for seen in looks])
         for key, seen in zip(wanted, looks, strict=True):
             if seen.value is NO_VALUE:
-                # What the caller uses instead, nobody sees.
+                # The recorder does not see what the caller uses instead.
                 refuse("plain miss", f"{key} was looked for in a plain region")
         return [_stored(key, seen.value) for key, seen in zip(wanted, looks, strict=True)]
 
     def set(self, key: str, value: Any) -> None:
-        """Under the mutex: published iff the lease still stands. Without: stored."""
+        """Publish the value if the caller holds the lease; store it if it has no turn."""
         entry = plain_key(key)
         if entry.form is not PLAIN and isinstance(value, CachedValue):
             value = value.payload
@@ -71,5 +71,5 @@ def _stored(key: EntryKey, value: Any) -> PlainEntry | NoValueType:
         return NO_VALUE
     if isinstance(value, CachedValue | bytes) and key.form is PLAIN:
         return value
-    # Its age is the protocol's business, so dogpile must not find it too old.
+    # The protocol checks its age, so dogpile must not find it too old.
     return CachedValue(value, {"ct": time.time(), "v": value_version})

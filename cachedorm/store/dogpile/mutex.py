@@ -1,4 +1,4 @@
-"""dogpile's mutex over a lease: who holds it may publish, and nobody waits for it for ever."""
+"""dogpile's mutex over a lease: its holder may publish, and waiting for it is bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cachedorm.store.runtime.forks import follow_forks
 Owner: TypeAlias = Hashable
 MutexKey: TypeAlias = tuple[Hashable, str]
 
-# What this caller's last read saw. dogpile asks for the mutex because it is not content with it.
+# What this caller's last read saw. dogpile asks for the mutex when it rejects that value.
 _SEEN: Final[ContextVar[dict[str, ReadSnapshot] | None]] = ContextVar(
     "cachedorm_seen", default=None
 )
@@ -34,7 +34,7 @@ _SEEN: Final[ContextVar[dict[str, ReadSnapshot] | None]] = ContextVar(
 class Holding:
     """One caller's turn at a key. Without a lease it loads for itself and publishes nothing.
 
-    ``inner``: within a turn of its own, so it must not wait for the lease of that one.
+    ``inner``: within the caller's own outer turn, so it must not wait for that turn's lease.
     """
 
     place: MutexKey
@@ -44,7 +44,7 @@ class Holding:
 
 
 class Mutexes:
-    """Who holds which key of one backend. Kept here, not on the mutex: dogpile shares that one."""
+    """The holders of one backend's keys. Not kept on the mutex, which dogpile shares."""
 
     def __init__(self, entries: Entries) -> None:
         self.entries = entries
@@ -52,21 +52,20 @@ class Mutexes:
         follow_forks(self)
 
     def begin_in_child(self) -> None:
-        """Begin with nobody's turn: in a forked child, holders of before never release."""
+        """Begin without holders: in a forked child, the parent's holders never release."""
         self._lock = threading.Lock()
         self._held: dict[MutexKey, Holding] = {}
         # Innermost last: a creator may ask for its own key again.
         self._turns: dict[tuple[str, Owner], list[Holding]] = {}
 
     def remember(self, keys: Sequence[EntryKey], asked: Sequence[ReadSnapshot]) -> None:
-        """What the caller has just read: a value it then wants to replace is replaced only if it
-        is still this one."""
+        """Remember what the caller has read: it may replace only the value that it saw."""
         _SEEN.set(dict(zip(map(str, keys), asked, strict=True)))
 
     def acquire(self, key: EntryKey, wait: bool) -> bool:
-        """Take the caller's turn, and a lease if there is one to be had.
+        """Take the caller's turn, and a lease if one is free.
 
-        With ``wait`` always True in the end: one caller of this process at a time loads under a
+        With ``wait`` the result is always True: one caller of this process at a time loads under a
         lease; behind a writer's intent, or without Redis, all load at once.
         """
         holding = self._take_turn(key, wait)
@@ -78,19 +77,19 @@ class Mutexes:
             self._end_turn(holding)
             raise
         if not wait and (got is Unleased.HELD or isinstance(got, Served)):
-            # Somebody else renews the value, or has done so: the caller keeps what it has.
+            # Another caller renews the value, or has done so: the caller keeps what it has.
             self._end_turn(holding)
             return False
         with self._lock:
             self._turns.setdefault((key, _owner()), []).append(holding)
         holding.lease = got if isinstance(got, Granted) else None
         if got in (Unleased.INTENT, Unleased.INTEREST, Unleased.UNAVAILABLE):
-            # Nothing will be published, so there is nothing that the others could wait for.
+            # Nothing will be published, so the others need not wait.
             self._end_turn(holding)
         return True
 
     def publish(self, key: EntryKey, value: Any) -> bool:
-        """True if the caller has its turn: then the value was published, or rightly refused."""
+        """Publish under the caller's turn: return False if it has none."""
         with self._lock:
             turns = self._turns.get((key, _owner()))
         if not turns:
@@ -136,7 +135,7 @@ class Mutexes:
         return holding
 
     def locked(self, key: EntryKey) -> bool:
-        """Whether anybody, here or elsewhere, is filling the key now."""
+        """Return whether a caller of any process is filling the key now."""
         if (domain(), str(key)) in self._held:
             return True
         slot = self.entries.look((key,))[0].asked.slot
@@ -156,7 +155,7 @@ class Mutexes:
                     return mine
             if not wait:
                 return None
-            # A holder that outlives its lease loses its turn too, to one of those who wait.
+            # A holder that outlives its lease loses its turn to a waiting caller.
             if not ahead.done.wait(self.entries.settings.lease_ms / 1000):
                 self._end_turn(ahead)
 
@@ -192,6 +191,6 @@ class LeaseMutex(CacheMutex):
 
 
 def _owner() -> Owner:
-    """The caller as far as turns go: a task's greenlets follow each other, threads do not."""
+    """Identify the caller: a task's greenlets run one after another, threads do not."""
     task = asyncio.current_task() if domain() is not None else None
     return threading.get_ident(), id(task)

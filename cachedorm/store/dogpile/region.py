@@ -1,4 +1,4 @@
-"""A declared region, live: a true dogpile CacheRegion whose entries follow every commit."""
+"""A live region: a dogpile CacheRegion whose entries every commit invalidates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["NO_VALUE", "CachedRegion", "Loaded", "RegionBackend", "RegionSetting
 
 
 class RegionBackend(SlotsBackend):
-    """The backend of a declared region: dogpile makes it from the entries it is handed."""
+    """The backend of a declared region, made by dogpile from the given entries."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__(arguments["entries"])
@@ -67,7 +67,7 @@ class CachedRegion(CacheRegion):
     def get(
         self, key: str, expiration_time: float | None = None, ignore_expiration: bool = False
     ) -> Any:
-        """The value, or NO_VALUE; for an entry of the library also ABSENT, "no such row"."""
+        """Return the value or NO_VALUE; for the library's entries also ABSENT, "no such row"."""
         if type(key) is EntryKey:
             return self._lookup(key)
         if not ignore_expiration:
@@ -80,7 +80,7 @@ class CachedRegion(CacheRegion):
         expiration_time: float | None = None,
         ignore_expiration: bool = False,
     ) -> Any:
-        """The values of these keys in their order, NO_VALUE where there is none."""
+        """Return the values of these keys in their order, NO_VALUE if there is none."""
         if not ignore_expiration:
             self._tell_limit(expiration_time)
         return super().get_multi(keys, expiration_time, ignore_expiration)  # type: ignore[no-untyped-call]
@@ -93,9 +93,9 @@ class CachedRegion(CacheRegion):
         should_cache_fn: Callable[[Any], bool] | None = None,
         creator_args: tuple[Any, Mapping[str, Any]] | None = None,
     ) -> Any:
-        """The cached value, or the creator's: called once in this process for all who ask.
+        """Return the cached value or the creator's, which is called once for all callers here.
 
-        Unlike dogpile's own it hands nobody an expired value while another renews it.
+        Unlike dogpile's own, it never returns an expired value while another caller renews it.
         """
         self._tell_limit(expiration_time)
         if self.async_creation_runner is not None:
@@ -123,18 +123,18 @@ class CachedRegion(CacheRegion):
         expiration_time: float | None = None,
         should_cache_fn: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """The cached values, or what the creator makes of the keys that have none."""
+        """Return the cached values, and the creator's for the keys that have none."""
         self._tell_limit(expiration_time)
         return super().get_or_create_multi(keys, creator, expiration_time, should_cache_fn)
 
     def _tell_limit(self, expiration_time: float | None) -> None:
-        """Tell whoever records that this read's value may end for it before its entry does."""
+        """Report to the recorder that this read's value may expire before its entry."""
         limit = self.expiration_time if expiration_time is None else expiration_time
         if limit not in (None, -1):
             refuse("own expiration", f"{self.name} was asked for nothing older than {limit} s")
 
     def invalidate(self, hard: bool = True) -> None:
-        """Clear the region, for every process; there is nothing softer to be had."""
+        """Clear the region for every process; ``hard`` is ignored."""
         self.clear()
 
     def watch(self, stamps: Iterable[str]) -> None:
@@ -142,12 +142,12 @@ class CachedRegion(CacheRegion):
         self._stamps.update(stamps)
 
     def clear(self) -> None:
-        """End every entry of the region: each carries one of the stamps that are watched."""
+        """Invalidate every entry of the region: each carries one of the watched stamps."""
         self.entries.clear(sorted(self._stamps))
 
     @property
     def stamps(self) -> set[str]:
-        """The stamps that are watched."""
+        """The watched stamps."""
         return set(self._stamps)
 
     @property

@@ -1,4 +1,4 @@
-"""Glob patterns of keys, read as Redis reads them."""
+"""Glob patterns of keys, with Redis' syntax."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PART = re.compile(r"\[(\^?)((?:\\.|[^\]\\])*)\]?|\\(.)|([*?])|(.)", re.DOTALL)
 
 
 def glob(pattern: str) -> Callable[[str], object]:
-    """Whether a key matches, as Redis says it: by bytes."""
+    """Return a function that says whether a key matches, byte by byte as in Redis."""
     text = pattern.encode().decode("latin-1")
     compiled = re.compile("".join(map(_part, _PART.finditer(text))), re.DOTALL)
     return lambda key: compiled.fullmatch(key.encode().decode("latin-1"))

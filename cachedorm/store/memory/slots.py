@@ -1,7 +1,7 @@
-"""Slots in this process: the protocol of the scripts, step for step, under one lock.
+"""Slots in this process: the steps of the scripts, under one lock.
 
-For ``Cache()`` without a server. What it promises holds within the process: other processes
-neither see these entries nor end them.
+For ``Cache()`` without a server. Its guarantees hold within the process: other processes
+neither see nor invalidate these entries.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MAX_ENTRIES = 100_000
 
 
 class MemorySlots:
-    """The Slots contract without a server; the least recently used keys go first when full."""
+    """The Slots contract without a server. Drops the least recently used keys when full."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class MemorySlots:
         self._intents = CountedIntents(self._clock)
 
     def begin_in_child(self) -> None:
-        """A forked child keeps the entries of before, and follows its own writers from now on."""
+        """A forked child keeps the entries, and sees only its own writers from now on."""
         self._lock = threading.Lock()
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
@@ -104,13 +104,13 @@ class MemorySlots:
             if len(slot) == 1 + TOKEN_BYTES:
                 if slot[:1] == b"I":
                     return Refused()
-                # One whose stamp is gone since cannot publish anything servable any more.
+                # A lease whose stamp is gone can no longer publish anything servable.
                 if slot[:1] == b"L" and slot[1:] != token and self._whole(db, key.stamps):
                     return Held(self._left_ms(db, key))
             if self._servable(db, key, slot) and slot != replace:
                 return Valid(slot, SERVER)
-            # Fixed before the database is read: whoever deletes a stamp later makes what is
-            # about to be published unservable.
+            # Fixed before the database is read: a writer that deletes a stamp later makes the
+            # value to be published unservable.
             stamps = self._fix(db, key.stamps, stamp_ttl_ms)
             self._set(db, key, lease_slot(token), lease_ms)
             return Granted(token, stamps, SERVER)
@@ -121,7 +121,7 @@ class MemorySlots:
         with self._lock:
             if self.registry.is_due:
                 self._interests.register(self.registry)
-            # Whoever made the entry doubtful since ACQUIRE took the lease away.
+            # A writer that touched the entry since ACQUIRE has removed the lease.
             if self._get(db, key) != lease_slot(token):
                 return False
             self._put(db, key, slot, ttl_ms)
@@ -287,7 +287,7 @@ class MemorySlots:
         return f"MemorySlots({len(self._kept)} of {self._max_entries} keys)"
 
     def _tell(self, name: str, dbs: Iterable[int]) -> None:
-        """The name that the command would have, once for each database that it would go to."""
+        """Report the command's name, once for each database that Redis would receive it in."""
         if self._commands.told:
             for db in dbs:
                 self._commands.tell(db, name)

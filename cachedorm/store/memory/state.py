@@ -1,4 +1,4 @@
-"""What the in-process store remembers beside its entries: intents and registered interests."""
+"""The state of the in-process store besides entries: intents and registered interests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ SlotKey = tuple[int, str]
 
 
 class CountedIntents:
-    """Counted, never replaced: writers of one key overlap, and the first to settle must not uncover
-    what the second is still about to change. Its owner holds a lock around every call."""
+    """The intents on each key, counted. The owner holds a lock around every call.
+
+    Writers of one key overlap: the first to settle must not uncover what the second is still about
+    to change.
+    """
 
     __slots__ = ("_clock", "_until")
 
@@ -29,7 +32,7 @@ class CountedIntents:
         self._until: dict[SlotKey, dict[bytes, float]] = {}
 
     def others(self, place: SlotKey) -> int:
-        """How many intents live there; the expired ones are dropped."""
+        """Drop expired intents: return how many others the key has."""
         intents = self._until.get(place)
         if not intents:
             return 0
@@ -41,27 +44,27 @@ class CountedIntents:
         return len(intents)
 
     def place(self, place: SlotKey, token: bytes, intent_ms: int) -> int:
-        """Adds this writer's; how many others live there."""
+        """Add this writer's intent: return how many others the key has."""
         others = self.withdraw(place, token)
         self._until.setdefault(place, {})[token] = self._clock() + intent_ms / 1000
         return others
 
     def withdraw(self, place: SlotKey, token: bytes) -> int:
-        """Takes this writer's away; how many others live there."""
+        """Remove this writer's intent: return how many others the key has."""
         intents = self._until.get(place)
         if intents is not None:
             intents.pop(token, None)
         return self.others(place)
 
     def clear(self) -> None:
-        """Forgets them all."""
+        """Forget all intents."""
         self._until.clear()
 
 
 class MemoryInterests:
-    """For memory: the same contract, so that a module imported late is followed as in Redis.
+    """The registry of interests in memory, so that late imports are followed as in Redis.
 
-    Its owner holds a lock around every call.
+    The owner holds a lock around every call.
     """
 
     __slots__ = ("_born", "_clock", "_kept", "_version")
@@ -74,7 +77,7 @@ class MemoryInterests:
         self._kept: dict[str, tuple[float, float]] = {}
 
     def register(self, registry: Registry) -> None:
-        """Registers what is declared there."""
+        """Register what the registry declares."""
         now, interests = self._clock(), sorted(registry.own)
         if self._add(interests, now, now + registry.keep_ms / 1000):
             self._version = new_token()
@@ -86,13 +89,13 @@ class MemoryInterests:
         registry.registered(now, interests, Registered(self._version, waits))
 
     def look(self, known: bytes) -> RegistryReply:
-        """What is registered now."""
+        """Return what is registered now."""
         grown = self._clock() > self._born + GRACE_MS / 1000
         interests = None if known == self._version else frozenset(self._kept)
         return RegistryReply(self._version, grown, interests)
 
     def _add(self, interests: Iterable[str], now: float, until: float) -> bool:
-        """True if something came, or went."""
+        """Register: return True if an interest was added or expired."""
         gone = [text for text, (_, end) in self._kept.items() if end < now]
         for text in gone:
             del self._kept[text]

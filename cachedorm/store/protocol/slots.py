@@ -1,7 +1,7 @@
-"""What any place that keeps entries must be able to do, and the words it answers in.
+"""The contract of a store of entries, and the types of its replies.
 
 A key holds nothing, a lease (``L`` token), an intent (``I`` token) or a value (``V`` header,
-payload). ``Slots`` is the contract; Redis and this process's memory both keep it.
+payload). ``Slots`` is the contract; Redis and this process's memory both implement it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The lease is mine: read the database now, then publish with these stamps and this server.
+    """The caller has the lease: read the database, then publish with these stamps and this server.
 
-    ``over``: it is a refresh lease, and these slot bytes are what the new value may replace.
+    ``over``: the slot bytes that the new value may replace, if it is a refresh lease.
     """
 
     token: bytes
@@ -32,7 +32,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Somebody else fills this entry, for at most this long."""
+    """Another caller fills this entry, for at most this long."""
 
     remaining_ms: int
 
@@ -47,7 +47,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """Somebody published meanwhile: these bytes are servable."""
+    """Another caller published meanwhile: these bytes are servable."""
 
     slot: bytes
     server: bytes
@@ -58,7 +58,7 @@ Acquired: TypeAlias = Granted | Held | Refused | Valid
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One of many entries to lease: as in ``acquire``, a fresh token and what it may replace."""
+    """One of many entries to lease, with a new token and what it may replace, as in ``acquire``."""
 
     key: EntryKey
     token: bytes
@@ -76,7 +76,7 @@ class Filled:
 
 
 class Slots(Protocol):
-    """Where entries live. Every method may raise CacheUnavailable, and says nothing then.
+    """A store of entries. Every method may raise CacheUnavailable.
 
     ``registry`` is what this process knows of the registry of interests. ``acquire`` registers
     what is declared there before it grants anything.
@@ -85,10 +85,10 @@ class Slots(Protocol):
     registry: Registry
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[Sequence[bytes | None], bytes]:
-        """What stands at the keys (None also for another type), and the server's identity."""
+        """Return the slots at the keys (None also for another type) and the server's identity."""
 
     def identity_again(self, db: int) -> bytes:
-        """The identity of the server, asked anew (at most once a second)."""
+        """Ask the server for its identity again (at most once a second)."""
 
     def acquire(
         self,
@@ -101,17 +101,17 @@ class Slots(Protocol):
         server: bytes,
         replace: bytes | None = None,
     ) -> Acquired:
-        """The right to publish one entry, or the reason why not; fixes the entry's stamps.
+        """Lease one entry, or return the reason why not; create missing stamps of the entry.
 
         ``server``: the identity that the caller's own read saw. ``replace``: slot bytes that the
-        caller saw and cannot use; the lease takes their place if they still stand there.
+        caller saw and cannot use; the lease replaces them if they are still there.
         """
 
     def publish(self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int) -> bool:
-        """True iff the lease was still there and the slot took its place."""
+        """Replace the lease with the slot: return False if the lease was gone."""
 
     def release(self, db: int, key: str, token: bytes) -> bool:
-        """True iff the lease was still there; it is gone now."""
+        """Remove the lease: return False if it was gone."""
 
     def acquire_many(
         self,
@@ -139,15 +139,15 @@ class Slots(Protocol):
         timeout: float | None = None,
         registry_query: RegistryQuery | None = None,
     ) -> dict[Offer, Fixed]:
-        """Hides everything touched until ``settle``; answers for each offer.
+        """Hide everything touched until ``settle``; return a reply to each offer.
 
-        ``registry_query``: looks at the registry too, when all of it is hidden.
+        ``registry_query``: read the registry too, after everything is hidden.
         """
 
     def renew(
         self, touched: Touched, token: bytes, intent_ms: int, timeout: float | None = None
     ) -> None:
-        """Hides everything touched for another ``intent_ms``."""
+        """Hide everything touched for another ``intent_ms``."""
 
     def settle(
         self,
@@ -157,43 +157,43 @@ class Slots(Protocol):
         timeout: float | None = None,
         registry_query: RegistryQuery | None = None,
     ) -> None:
-        """Ends what ``intend`` began. ``values``: slot bytes and TTL (ms) of clean offers only.
+        """Undo ``intend``. ``values``: slot bytes and TTL (ms) of clean offers only.
 
-        ``registry_query``: looks at the registry too, after that.
+        ``registry_query``: read the registry too, after that.
         """
 
     def refresh(
         self, db: int, key: EntryKey, token: bytes, lease_ms: int, *, seen: bytes
     ) -> Acquired:
-        """The right to replace the value that was seen, which is served meanwhile.
+        """Lease the right to replace the value that was seen, which is served meanwhile.
 
-        Refused: something else stands there now. The grant has no stamps: the caller saw them.
+        Refused: the entry holds something else now. The grant has no stamps: the caller saw them.
         """
 
     def replace(
         self, db: int, key: EntryKey, token: bytes, slot: bytes, ttl_ms: int | None, *, seen: bytes
     ) -> bool:
-        """True iff the refresh lease stood, and the value that was seen, servable as ever.
+        """Replace the value that was seen: return False unless it is still valid and leased.
 
-        Ends the refresh lease. Without ``ttl_ms`` the key ends when it was to end.
+        Removes the refresh lease. Without ``ttl_ms`` the key keeps its TTL.
         """
 
     def put(
         self, db: int, key: EntryKey, head: bytes, payload: bytes, ttl_ms: int, stamp_ttl_ms: int
     ) -> bool:
-        """Stores head + the entry's stamps + payload; False while a writer is about to commit."""
+        """Store head + the entry's stamps + payload; False while a writer is about to commit."""
 
     def delete(self, db: int, keys: Sequence[str]) -> None:
-        """Takes whatever stands at the keys away, leases too."""
+        """Delete the keys, leases too."""
 
     def scan(self, db: int, cursor: int, pattern: str) -> tuple[int, list[str]]:
-        """Some keys that match a glob pattern, and where to go on; 0 after the last.
+        """Return the next cursor, 0 after the last, and some keys that match a glob pattern.
 
-        A key that stands there from the first call to the last is found at least once.
+        A key that exists from the first call to the last is found at least once.
         """
 
     def clear(self, db: int, stamps: Sequence[str]) -> None:
-        """Takes the stamps away, all in one moment, and so every entry that carries one."""
+        """Delete the stamps atomically, which invalidates every entry that carries one."""
 
     def close(self) -> None:
-        """Frees what the calling colour can free."""
+        """Free what the calling thread or event loop can free."""
