@@ -68,8 +68,8 @@ class RedisClient:
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """What the keys hold (None too for what is no string), and the server's identity."""
-        if self._commands.told:
-            self._commands.tell(db, "mget")
+        if self._commands.listeners:
+            self._commands.notify(db, "mget")
         replies, connection = self._exchange(db, pack(("MGET", *keys)), 1)
         values = replies[0]
         if type(values) is not list:
@@ -78,8 +78,8 @@ class RedisClient:
 
     def call(self, db: int, *words: Word) -> Any:
         """The reply to one command."""
-        if self._commands.told:
-            self._commands.tell(db, str(words[0]).lower())
+        if self._commands.listeners:
+            self._commands.notify(db, str(words[0]).lower())
         reply = self._exchange(db, pack(words), 1)[0][0]
         return self._accepted(db, reply)
 
@@ -117,9 +117,9 @@ class RedisClient:
 
     def _tell(self, calls: Sequence[ScriptCall]) -> None:
         # Once each: that a server has to be taught a script first is no second command.
-        if self._commands.told:
+        if self._commands.listeners:
             for call in calls:
-                self._commands.tell(call.db, call.script.name)
+                self._commands.notify(call.db, call.script.name)
 
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
