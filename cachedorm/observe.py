@@ -255,18 +255,18 @@ class LogObserver(Observer):
 class Commands:
     """The listeners of each command: none, unless an observer handles ``command``."""
 
-    __slots__ = ("told",)
+    __slots__ = ("listeners",)
 
     def __init__(self) -> None:
-        self.told: tuple[Callable[..., None], ...] = ()
+        self.listeners: tuple[Callable[..., None], ...] = ()
 
-    def tell(self, db: int, name: str) -> None:
-        """Notify them. Callers check ``told`` first, since every hit comes here."""
-        for told in self.told:
-            told(db, name)
+    def notify(self, db: int, name: str) -> None:
+        """Notify them. Callers check ``listeners`` first, since every hit comes here."""
+        for listener in self.listeners:
+            listener(db, name)
 
     def __repr__(self) -> str:
-        return f"<Commands told={len(self.told)}>"
+        return f"<Commands listeners={len(self.listeners)}>"
 
 
 class Observers(Observer):
@@ -280,10 +280,10 @@ class Observers(Observer):
         self._each: tuple[Observer, ...] = ()
         self._blamed: dict[str, float] = {}
         # The listeners of each event; other observers are not called.
-        self._told: dict[str, tuple[Callable[..., Any], ...]] = {}
+        self._listeners: dict[str, tuple[Callable[..., Any], ...]] = {}
         for event in _EVENTS:
-            setattr(self, event, self._teller(event))
-        self._tell(tuple(each))
+            setattr(self, event, self._notifier(event))
+        self._replace(tuple(each))
 
     @classmethod
     def of(cls, observer: Observer | None) -> Observers:
@@ -294,38 +294,38 @@ class Observers(Observer):
 
     def add(self, observer: Observer) -> None:
         """Notify this observer too, from now on."""
-        self._tell((*self._each, observer))
+        self._replace((*self._each, observer))
 
     def remove(self, observer: Observer) -> None:
         """Stop notifying this observer."""
-        self._tell(tuple(each for each in self._each if each is not observer))
+        self._replace(tuple(each for each in self._each if each is not observer))
 
     def listens(self, event: str) -> bool:
         """Whether any of them handles this event."""
-        return bool(self._told[event])
+        return bool(self._listeners[event])
 
     def loading(self, region: str, key: str) -> AbstractContextManager[object]:
-        told = self._told["loading"]
-        return _Around(told, self._blame, region, key) if told else _NOTHING
+        found = self._listeners["loading"]
+        return _Around(found, self._blame, region, key) if found else _NOTHING
 
-    def _tell(self, each: tuple[Observer, ...]) -> None:
+    def _replace(self, each: tuple[Observer, ...]) -> None:
         # Replaced, never changed: other threads may be iterating over it.
         self._each = each
-        self._told = {
+        self._listeners = {
             event: tuple(getattr(one, event) for one in each if listens(one, event))
             for event in (*_EVENTS, "loading")
         }
-        self.commands.told = (self.command,) if self._told["command"] else ()
+        self.commands.listeners = (self.command,) if self._listeners["command"] else ()
 
-    def _teller(self, event: str) -> Callable[..., None]:
-        def tell(*what: Any) -> None:
-            for told in self._told[event]:
+    def _notifier(self, event: str) -> Callable[..., None]:
+        def notify(*what: Any) -> None:
+            for listener in self._listeners[event]:
                 try:
-                    told(*what)
+                    listener(*what)
                 except Exception as error:  # noqa: BLE001 - the reader asked for a row
                     self._blame(event, error)
 
-        return tell
+        return notify
 
     def _blame(self, event: str, error: Exception) -> None:
         now = time.monotonic()

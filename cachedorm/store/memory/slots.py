@@ -70,8 +70,8 @@ class MemorySlots:
         self._lock = threading.Lock()
 
     def read(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
-        if self._commands.told:
-            self._commands.tell(db, "mget")
+        if self._commands.listeners:
+            self._commands.notify(db, "mget")
         with self._lock:
             return [self._get(db, key) for key in keys], SERVER
 
@@ -288,9 +288,9 @@ class MemorySlots:
 
     def _tell(self, name: str, dbs: Iterable[int]) -> None:
         """Report the command's name, once for each database that Redis would receive it in."""
-        if self._commands.told:
+        if self._commands.listeners:
             for db in dbs:
-                self._commands.tell(db, name)
+                self._commands.notify(db, name)
 
     def _take_away(self, db: int, keys: Sequence[str]) -> None:
         with self._lock:

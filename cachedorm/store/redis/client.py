@@ -68,8 +68,8 @@ class RedisClient:
 
     def mget(self, db: int, keys: Sequence[str]) -> tuple[list[bytes | None], bytes]:
         """Return the values (None for another type than a string) and the server's identity."""
-        if self._commands.told:
-            self._commands.tell(db, "mget")
+        if self._commands.listeners:
+            self._commands.notify(db, "mget")
         replies, connection = self._exchange(db, pack(("MGET", *keys)), 1)
         values = replies[0]
         if type(values) is not list:
@@ -78,14 +78,14 @@ class RedisClient:
 
     def call(self, db: int, *words: Word) -> Any:
         """Return the reply to one command."""
-        if self._commands.told:
-            self._commands.tell(db, str(words[0]).lower())
+        if self._commands.listeners:
+            self._commands.notify(db, str(words[0]).lower())
         reply = self._exchange(db, pack(words), 1)[0][0]
         return self._accepted(db, reply)
 
     def script(self, call: ScriptCall) -> tuple[Any, bytes]:
         """The reply of one script, and the identity of the server that ran it."""
-        if self._commands.told:
+        if self._commands.listeners:
             self._tell((call,))
         replies, connection = self._exchange(call.db, pack(call.by_sha()), 1)
         # Its type is asked first, without a call, because nearly all replies are no errors.
@@ -104,7 +104,7 @@ class RedisClient:
         """
         if not calls:
             return [], b""
-        if self._commands.told:
+        if self._commands.listeners:
             self._tell(calls)
         deadline = None if timeout is None else time.monotonic() + timeout
         replies, identity = self._run(calls, [call.by_sha() for call in calls], timeout)
@@ -126,7 +126,7 @@ class RedisClient:
     def _tell(self, calls: Sequence[ScriptCall]) -> None:
         # Once each: that a server has to be taught a script first is no second command.
         for call in calls:
-            self._commands.tell(call.db, call.script.name)
+            self._commands.notify(call.db, call.script.name)
 
     def _run(
         self, calls: Sequence[ScriptCall], commands: list[tuple[Word, ...]], timeout: float | None
