@@ -78,7 +78,7 @@ def test_a_function_is_shown_as_one(site: Path) -> None:
     shown = set(re.findall(r'<h[1-6] id="([\w.]+)"', reference))
     said = re.findall(r"^::: ([\w.]+)$", REFERENCE, re.MULTILINE)
     functions = [name for name in said if inspect.isfunction(pkgutil.resolve_name(name))]
-    assert "cachedorm.minutes" in functions
+    assert "cachedorm.cached" in functions
     for name in functions:
         assert name in shown
         assert not [each for each in shown if each.startswith(f"{name}.")]

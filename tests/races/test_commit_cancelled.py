@@ -61,7 +61,7 @@ async def cache(proxy: RedisProxy, stocked: Engine) -> AsyncIterator[Cache]:
         regions=REGIONS,
         connect_timeout=60,
         operation_timeout=60,
-        commit_timeout=120,
+        commit_timeout=60,
         database=database,
     )
     yield cache

@@ -48,7 +48,7 @@ def test_pyproject_says_it(
     [
         ("[tool.cachedorm\n", "cannot be read"),
         ("\udcff", "cannot be read"),
-        ("[tool.cachedorm]\napp = 3\n", "3 is no text"),
+        ("[tool.cachedorm]\napp = 3\n", "3 is not a string"),
         ('[tool.cachedorm]\napp = "shop"\n', "give module:name"),
         ('[tool.cachedorm]\napp = "no_such_shop:cache"\n', "No module named 'no_such_shop'"),
         ('tool = "x"\n', "no application given"),
@@ -109,7 +109,7 @@ def test_what_the_application_prints(command: Command) -> None:
         (("stats", "--sample", "many"), "--sample"),
         (("inspect",), "Missing argument"),
         (("--nope",), "No such option"),
-        (("inspect", "\udcff"), "\\xff: that is no UTF-8 text"),
+        (("inspect", "\udcff"), "\\xff: not UTF-8 text"),
     ],
 )
 def test_wrong_words(command: Command, words: tuple[str, ...], says: str) -> None:

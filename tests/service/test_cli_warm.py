@@ -139,7 +139,7 @@ def test_parameters_that_cannot_be_made(environment: dict[str, str], command: Co
     ("app", "words", "says"),
     [
         ("nothing", (), "has no attribute"),
-        ("not_a_cache", (), "not a Cache"),
+        ("not_a_cache", (), "expected a Cache"),
         ("made", ("--set", "gides"), "declared: guides, popular places"),
         ("made", ("--after", "x"), "exactly one --set"),
         ("made", ("--after", "x", "--set", "guides"), "not a position of a warming"),

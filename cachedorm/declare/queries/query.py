@@ -206,7 +206,10 @@ def cached(region: Region, *, ttl: timedelta | float | None = None) -> Any:
     what is missing.
     """
     if not isinstance(region, Region):
-        raise DeclarationError(f"cached(): region must be a Region, got {region!r}")
+        raise DeclarationError(
+            f"cached: region must be a Region, got {region!r};"
+            " write select(...).options(cached(REGION))"
+        )
     return CacheOption(region, region.ttl_ms if ttl is None else milliseconds(ttl, "cached: ttl"))
 
 

@@ -170,7 +170,7 @@ def test_a_position_is_of_one_set(filled: sessionmaker[Session], cache: Cache) -
     position = cache.warm(Author).position
     with pytest.raises(ArgumentError, match="a position in 'Author'"):
         cache.warm(Place, after=position)
-    with pytest.raises(ArgumentError, match="no position"):
+    with pytest.raises(ArgumentError, match="not a position"):
         cache.warm(Author, after="nonsense")
 
 
@@ -305,7 +305,7 @@ def test_faults_of_declaration(filled: sessionmaker[Session], cache: Cache) -> N
     """What cannot be warmed is an error that says why."""
     with pytest.raises(ArgumentError, match="not cached one by one"):
         cache.warm(Diary)
-    with pytest.raises(ArgumentError, match="no mapped class"):
+    with pytest.raises(ArgumentError, match="not a mapped class"):
         cache.warm(int)
     with pytest.raises(DeclarationError, match="takes no parameters"):
         cache.warm(Author, [{}])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from sqlalchemy import bindparam, select
 
 from cachedorm import Cache, CachedQuery
-from models import MY, Activity, User
+from models import MY, Activity
 
 twin = CachedQuery(
     MY,
-    key="user:profile:{user_id}",
-    statement=select(User).where(User.user_id == bindparam("user_id")),
+    key="user:activity:{user_id}",
+    statement=select(Activity).where(Activity.user_id == bindparam("user_id")),
 )
 near = CachedQuery(
     MY, key="user:activity:all", statement=select(Activity).order_by(Activity.activity_id).limit(1)
